@@ -1,0 +1,1 @@
+"""Socratic RL: train open language models to tutor by asking, not telling."""

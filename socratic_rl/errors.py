@@ -1,0 +1,28 @@
+"""The one exception for what a user can put right."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+
+class UserError(Exception):
+    """A mistake in a config or a file: the message says where it is and what would be right.
+
+    The entry points print it as it is, without a traceback, and exit with 2.
+    """
+
+
+def reason(error: ValidationError) -> str:
+    """What pydantic found, in one line: ``turns.0.speaker: Input should be 'student' or 'teacher'``."""
+    return "; ".join(f"{key}: {message}" if key else message for key, message in reasons(error).items())
+
+
+def reasons(error: ValidationError) -> Mapping[str, str]:
+    """What pydantic found, by dotted key."""
+    found = {}
+    for item in error.errors(include_url=False):
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] not in ("missing", "extra_forbidden", "value_error"):
+            message += f" (got {item['input']!r})"
+        found[".".join(str(part) for part in item["loc"])] = message
+    return found
