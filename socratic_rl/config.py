@@ -1,6 +1,12 @@
-"""Schemas of our own keys, and one check that reports every mistake at once."""
+"""Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from socratic_rl.errors import UserError, reasons
 
 
 class Component(BaseModel):
@@ -10,3 +16,197 @@ class Component(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def mistakes(self) -> list[str]:
+        """What can be told to be wrong without reading data or weights: ``key: what is wrong`` each."""
+        return []
+
+
+class WandbSettings(Component):
+    """How a run is tracked in Weights & Biases."""
+
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    entity: str | None
+    name: str | None
+    group: str | None
+    tags: tuple[str, ...]
+
+
+class ModelSettings(Component):
+    """A base model."""
+
+    name: str
+    pretrained: str
+    revision: str | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    attn_implementation: str
+
+
+class SamplingSettings(Component):
+    """How replies are drawn, the same for base and tutor."""
+
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class DpoSettings(BaseModel):
+    """What is checked of ``trl.DPOConfig`` before it is imported; its other fields pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    beta: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    num_train_epochs: Annotated[float, Field(gt=0)]
+    max_steps: Annotated[int, Field(ge=-1)]
+    per_device_train_batch_size: Annotated[int, Field(ge=1)]
+    per_device_eval_batch_size: Annotated[int, Field(ge=1)]
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)]
+    max_length: Annotated[int, Field(ge=16)]
+    loss_type: list[str]
+    loss_weights: list[Annotated[float, Field(ge=0)]] | None
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[float, Field(ge=0)]
+    logging_steps: Annotated[float, Field(gt=0)]
+    save_steps: Annotated[float, Field(gt=0)]
+    precompute_ref_log_probs: bool
+    gradient_checkpointing: bool
+    bf16: bool | None
+
+
+class LoraSettings(BaseModel):
+    """What is checked of ``peft.LoraConfig`` before it is imported; its other fields pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    r: Annotated[int, Field(ge=1)] = 8
+    lora_alpha: Annotated[float, Field(gt=0)] = 8
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0
+
+
+class SplitSettings(Component):
+    """The shares of problems that are held back."""
+
+    validation: Annotated[float, Field(ge=0, lt=1)]
+    test: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(Component):
+    """What every entry point has."""
+
+    seed: Annotated[int, Field(ge=0)]
+    output_dir: str
+    wandb: WandbSettings
+
+
+class GenerateSettings(Settings):
+    """``conf/generate.yaml``."""
+
+    stop_after: Literal["problems", "conversations", "pairs"]
+    problems: Any
+    conversations: Any
+    generator: Any
+    rejection: Any
+    pairs: Any
+    csv: bool
+
+
+class TrainSettings(Settings):
+    """``conf/train.yaml``."""
+
+    checkpoint: str | None
+    model: ModelSettings
+    dataset: Any
+    dpo: DpoSettings
+    lora: LoraSettings | None
+    samples: Annotated[int, Field(ge=0)]
+    sampling: SamplingSettings
+
+
+class EvaluateSettings(Settings):
+    """``conf/evaluate.yaml``."""
+
+    adapter: str
+    dataset: Any
+    split: Literal["train", "validation", "test"]
+    limit: Annotated[int, Field(ge=1)] | None
+    sampling: SamplingSettings
+    resamples: Annotated[int, Field(ge=100)]
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse(schema: type[S], cfg: DictConfig) -> S:
+    """The config as plain values, its components made.
+
+    Raises:
+        UserError: One line for every mistake in it, ``key: what is wrong``.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    mistakes = dict.fromkeys(sorted(map(str, OmegaConf.missing_keys(cfg))), "is needed and not set")
+    nodes = {
+        k: v for k, v in values.items() if isinstance(v, dict) and str(v.get("_target_", "")).startswith("socratic_rl.")
+    }
+    made = {key: _make(cfg[key], key, mistakes) for key in nodes}
+    plain = {key: _bare(value) for key, value in values.items()}
+    try:
+        settings = schema.model_validate(plain | made)
+    except ValidationError as error:
+        mistakes = dict(reasons(error)) | mistakes
+    if mistakes:
+        raise UserError("\n".join(f"{key}: {what}" for key, what in mistakes.items()))
+    return settings
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("_target_", "")).startswith("socratic_rl.")
+
+
+def _make(node: Any, key: str, mistakes: dict[str, str]) -> Any:
+    """The component that a node describes; what is wrong with it goes into ``mistakes``."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        component = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        invalid = _cause(error, ValidationError)
+        if invalid is None:
+            mistakes[key] = str(error.__cause__ or error).splitlines()[0]
+        else:
+            where = getattr(error, "full_key", None) or key
+            found = {f"{where}.{inner}".rstrip("."): what for inner, what in reasons(invalid).items()}
+            mistakes.update({k: what for k, what in found.items() if mistakes.get(k) is None})
+        return None
+    for mistake in component.mistakes() if hasattr(component, "mistakes") else ():
+        inner, _, what = mistake.partition(": ")
+        mistakes.setdefault(inner if inner.startswith(key) else f"{key}.{inner}", what)
+    return component
+
+
+def _cause(error: BaseException | None, kind: type[ValidationError]) -> ValidationError | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
+
+
+def _bare(value: Any) -> Any:
+    """Without Hydra's own keys; a node that holds nothing is None."""
+    if not isinstance(value, dict):
+        return value
+    return {k: v for k, v in value.items() if not str(k).startswith("_")} or None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """``key: old → new`` for every key whose value is not the same."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}: {before!r} → {after!r}"

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,7 +116,9 @@ def _read_csv(path: Path, encoding: str) -> Iterator[Row]:
     try:
         for row in reader:
             if None in row:
-                raise UserError(f"{path}:{reader.line_num}: more fields than the {len(reader.fieldnames or [])} columns")
+                raise UserError(
+                    f"{path}:{reader.line_num}: more fields than the {len(reader.fieldnames or [])} columns"
+                )
             yield f"{path}:{reader.line_num}", row
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not CSV ({error})") from error
@@ -204,6 +207,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
 
 

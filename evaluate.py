@@ -1,0 +1,95 @@
+"""Compare a trained tutor with the base it came from: ``python evaluate.py --help``."""
+
+from datetime import datetime
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from socratic_rl import cli
+
+OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path).parent), replace=True)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+@cli.task
+def main(cfg: DictConfig) -> float | None:
+    """Check the config, compare, and write the figures, the replies and the report."""
+    from socratic_rl.config import EvaluateSettings, parse
+
+    settings = parse(EvaluateSettings, cfg)
+    # the heavy imports wait until the config is known to be right
+    from socratic_rl import evaluation, record, report, tracking
+    from socratic_rl.fitting import fit_pairs
+    from socratic_rl.storage import read_rows, write_jsonl
+    from socratic_rl.tutors import Tutor
+
+    tutor = Tutor(Path(settings.adapter))
+    dataset = settings.dataset or tutor.dataset
+    pairs = [pair for pair in dataset.read() if pair.split == settings.split][: settings.limit]
+    if not pairs:
+        raise cli.UserError(f"split: {dataset.path} has no {settings.split} pairs")
+    place = cli.job_place(cfg)
+    folder = place["folder"]
+    with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
+        fitted = fit_pairs(pairs, tutor.tokenizer, tutor.max_length)
+        found = evaluation.evaluate(
+            tutor.base,
+            tutor.tutor,
+            tutor.tokenizer,
+            fitted.pairs,
+            dataset.read_problems(),
+            settings.sampling,
+            seed=settings.seed,
+            resamples=settings.resamples,
+        )
+        files = {name: folder / name for name in ("evaluation.json", "replies.jsonl", "report.html")}
+        facts = {
+            "base": tutor.made_from["model"]["name"],
+            "tutor": settings.adapter,
+            "trained on": tutor.made_from["dataset"]["path"],
+            "evaluated on": f"{dataset.path}, {settings.split} split: {len(fitted.pairs)} pairs, "
+            f"{len(found.dialogues)} turns, {len({p.problem_id for p in fitted.pairs})} problems",
+            "DPO": tutor.settings_line(),
+            "sampling": ", ".join(f"{k}={v}" for k, v in settings.sampling.model_dump().items()),
+            "seed": str(settings.seed),
+            "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
+            "versions": ", ".join(f"{name} {version}" for name, version in record.versions().items()),
+        }
+        record.write_json(files["evaluation.json"], {"metrics": found.metrics, "facts": facts})
+        write_jsonl(files["replies.jsonl"], found.dialogues)
+        log = Path(settings.adapter).parent / "training_log.jsonl"
+        curves = [row for _, row in read_rows(str(log))] if log.exists() else []
+        page = report.Report("Socratic RL: tutor against base", facts, found.metrics, curves, found.dialogues)
+        files["report.html"].write_text(report.render(page), encoding="utf-8")
+
+        run.summary.update(
+            {
+                f"{row['name']}/{row['kind']}/{side}": row[side]
+                for row in found.metrics
+                for side in ("base", "tutor", "difference", "low", "high", "n")
+            }
+        )
+        columns = ("topic", "question", "turn", "base", "tutor")
+        tracking.log_table(
+            run,
+            "replies",
+            [
+                {column: str(row[column]) for column in (*columns, "base_marks", "tutor_marks")}
+                for row in found.dialogues
+            ],
+        )
+        tracking.log_artifact(
+            run,
+            tracking.artifact_name("evaluation", list(files.values())[:2]),
+            "evaluation",
+            list(files.values()),
+            inputs=[tutor.made_from["dataset_artifact"], tracking.artifact_name("adapter", [Path(settings.adapter)])],
+        )
+    cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", found.metrics)
+    cli.closing_table("Evaluation", files)
+    return next(row["tutor"] for row in found.metrics if row["name"] == "preference_accuracy" and row["kind"] == "all")
+
+
+if __name__ == "__main__":
+    cli.run(main, "EvaluateSettings")

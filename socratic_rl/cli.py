@@ -1,0 +1,131 @@
+"""What the entry points share: one clear line for a mistake, and the closing table."""
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from socratic_rl import sweeps
+from socratic_rl.errors import UserError
+
+
+def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Around a job: a single run's mistake ends the process at once, a multirun's is kept for its closing table."""
+
+    @functools.wraps(main)
+    def job(cfg: DictConfig) -> Any:
+        try:
+            return main(cfg)
+        except (UserError, OSError) as error:
+            if in_multirun():
+                raise
+            _exit(explain(error))
+
+    return job
+
+
+def run(main: Callable[[], Any], schema: str) -> None:
+    """Run a Hydra entry point; a mistake ends in its lines on stderr and exit code 2, a bug in a traceback and 1.
+
+    Args:
+        main: The function that ``hydra.main`` made.
+        schema: The name of the settings in ``socratic_rl.config``, for reporting all mistakes when composing fails.
+    """
+    # Hydra then hands exceptions on instead of printing them
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        main()
+    except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
+        sweeps.print_closing_table()
+        _exit(explain(error, schema))
+    except KeyboardInterrupt:
+        _exit("stopped; the same command goes on where it was", 130)
+    except Exception:
+        sweeps.print_closing_table()
+        raise
+    sweeps.print_closing_table()
+
+
+def _exit(message: str, code: int = 2) -> None:
+    sys.stdout.flush()
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def explain(error: BaseException, schema: str = "") -> str:
+    """What went wrong and what would be right, one line a mistake."""
+    if isinstance(error, HydraException):
+        from socratic_rl.mistakes import explain_composition
+
+        return explain_composition(error, schema)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                return f"{where}no room left on the disk; what was finished is kept, and the same command goes on"
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                return f"{where}cannot be written; give another folder with output_dir=…"
+            case errno.ENOTDIR | errno.EEXIST:
+                return f"{where}is in the way of a folder; give another one with output_dir=…"
+        return f"{where}{error.strerror or error}"
+    return str(error)
+
+
+def in_multirun() -> bool:
+    """Whether this process runs a job of a multirun."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def job_folder(cfg: DictConfig) -> Path:
+    """The folder of this job: ``output_dir``, or its own below it in a multirun."""
+    return Path(HydraConfig.get().runtime.output_dir if in_multirun() else cfg.output_dir)
+
+
+def job_place(cfg: DictConfig) -> dict[str, Any]:
+    """Where W&B puts this job: its folder and, in a multirun, the group and the choices that tell it apart."""
+    group, name = (Path(cfg.output_dir).name, HydraConfig.get().job.override_dirname) if in_multirun() else (None, None)
+    return {"folder": job_folder(cfg), "group": group, "name": name}
+
+
+def closing_table(title: str, rows: Mapping[str, object]) -> None:
+    """Print what a command made and where it lies."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_header=False, title_justify="left", title_style="bold")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(str(value)))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    def figure(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{value:{sign}.3f}"
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in ("measure", "kind", "base", "tutor", "difference", "95% interval", "n"):
+        table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
+    for row in metrics:
+        interval = "–" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+        figures = (figure(row["base"]), figure(row["tutor"]), figure(row["difference"], "+"), interval, str(row["n"]))
+        table.add_row(row["name"], row["kind"], *figures)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

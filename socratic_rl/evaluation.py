@@ -1,0 +1,202 @@
+"""Base and tutor on the same held-out turns: what they say, measured without a judge, and which turns they prefer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from socratic_rl import metrics
+from socratic_rl.config import SamplingSettings
+from socratic_rl.dialogue import Message, PreferencePair, Problem, text_id
+from socratic_rl.generators import decode
+from socratic_rl.scoring import reward_margins, rewarded, score_pairs
+from socratic_rl.statistics import Values, paired_bootstrap
+
+Opened = Callable[[], AbstractContextManager[PreTrainedModel]]
+"""Opens base or tutor for as long as it is read."""
+
+REPLY_MEASURES = ("asks_question", "reveals_answer", "speaks_for_student", "repeats_turn", "cut_off", "words")
+
+
+@dataclass(frozen=True)
+class HeldOutTurn:
+    """A place in a held-out dialogue where the teacher speaks next."""
+
+    problem_id: str
+    conversation_id: str
+    turn: int
+    prompt: list[Message]
+    reference: str
+    """What the dialogue's own teacher says here."""
+    question: str
+    answer: str
+    """The gold answer; empty where it is not known."""
+    topic: str
+
+
+def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Problem]) -> list[HeldOutTurn]:
+    """Every distinct turn of the pairs, in their order.
+
+    Args:
+        pairs: Of the split to evaluate on; one turn may have several pairs.
+        problems: By id. A problem that is not there has no gold answer, so that revealing is not measured on it.
+    """
+    turns: dict[tuple[str, int], HeldOutTurn] = {}
+    for pair in pairs:
+        problem = problems.get(pair.problem_id)
+        turns.setdefault(
+            (pair.conversation_id, pair.turn),
+            HeldOutTurn(
+                problem_id=pair.problem_id,
+                conversation_id=pair.conversation_id,
+                turn=pair.turn,
+                prompt=pair.prompt,
+                reference=pair.chosen[-1]["content"],
+                question=problem.question if problem else "",
+                answer=problem.answer if problem else "",
+                topic=problem.topic if problem else "",
+            ),
+        )
+    return list(turns.values())
+
+
+def replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[HeldOutTurn],
+    sampling: SamplingSettings,
+    seed: int,
+    label: str,
+) -> list[dict[str, Any]]:
+    """What a model says at each turn, and its marks.
+
+    The seed of each reply comes from its turn, so that base and tutor draw alike.
+
+    Returns:
+        For each turn ``text`` and ``marks``, the measures by name.
+    """
+    drawn = decode(
+        model,
+        tokenizer,
+        [turn.prompt for turn in turns],
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seeds=[int(text_id(str(seed), turn.conversation_id, str(turn.turn)), 16) % 2**31 for turn in turns],
+        batch_size=sampling.batch_size,
+        label=label,
+    )
+    return [
+        {"text": reply.text, "marks": marks(reply.text, reply.finish == "length", turn)}
+        for turn, reply in zip(turns, drawn, strict=True)
+    ]
+
+
+def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> dict[str, bool | int | None]:
+    """The judge-free measures of one reply; ``None`` where a measure is not defined."""
+    known = [turn.question, *(message["content"] for message in turn.prompt)]
+    earlier = [message["content"] for message in turn.prompt if message["role"] == "assistant"]
+    return {
+        "asks_question": metrics.asks_question(reply),
+        "reveals_answer": metrics.reveals_answer(reply, turn.answer, known),
+        "speaks_for_student": metrics.speaks_for_student(reply),
+        "repeats_turn": metrics.repeats_turn(reply, earlier),
+        "cut_off": cut_off,
+        "words": metrics.word_count(reply),
+    }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    metrics: list[dict[str, Any]]
+    """The rows of ``evaluation.json``."""
+    dialogues: list[dict[str, Any]]
+    """The rows of ``replies.jsonl``: a held-out turn with what base and tutor say."""
+
+
+def evaluate(
+    base: Opened,
+    tutor: Opened,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    problems: Mapping[str, Problem],
+    sampling: SamplingSettings,
+    *,
+    seed: int,
+    resamples: int,
+) -> Evaluation:
+    """Compare a tutor with its base on held-out pairs and turns.
+
+    Args:
+        base: Opens the base.
+        tutor: Opens the tutor.
+        tokenizer: Of both.
+        pairs: Held-out pairs, fitted into the model's length.
+        problems: By id, for gold answers and topics.
+        sampling: How replies are drawn.
+        seed: Of sampling and of the bootstrap.
+        resamples: Of the bootstrap.
+    """
+    turns = held_out_turns(pairs, problems)
+    scores, said = {}, {}
+    for name, opened in (("base", base), ("tutor", tutor)):
+        with opened() as model:
+            scores[name] = score_pairs(model, tokenizer, pairs, sampling.batch_size, f"{name} on pairs")
+            said[name] = replies(model, tokenizer, turns, sampling, seed, f"{name} replies")
+
+    def compare(name: str, kind: str, base: Values | None, tutor: Values, groups: Sequence[str]) -> dict[str, Any]:
+        found = asdict(paired_bootstrap(base, tutor, groups, resamples=resamples, seed=seed))
+        return {"name": name, "kind": kind, **found, "problems": found.pop("groups")}
+
+    rows: list[dict[str, Any]] = []
+    preferred = {name: score.preferred().tolist() for name, score in scores.items()}
+    implicit = rewarded(scores["tutor"], scores["base"]).tolist()
+    margins = reward_margins(scores["tutor"], scores["base"]).tolist()
+    for kind, chosen in _by_kind(pairs):
+        groups = [pairs[row].problem_id for row in chosen]
+        pick = {name: [values[row] for row in chosen] for name, values in preferred.items()}
+        rows.append(compare("preference_accuracy", kind, pick["base"], pick["tutor"], groups))
+        rows.append(compare("reward_accuracy", kind, None, [implicit[row] for row in chosen], groups))
+        rows.append(compare("log_ratio_margin", kind, None, [margins[row] for row in chosen], groups))
+    groups = [turn.problem_id for turn in turns]
+    for measure in REPLY_MEASURES:
+        values = {name: [reply["marks"][measure] for reply in drawn] for name, drawn in said.items()}
+        rows.append(compare(measure, "all", values["base"], values["tutor"], groups))
+    dialogues = [
+        {
+            **asdict(turn),
+            "base": base_reply["text"],
+            "tutor": tutor_reply["text"],
+            "base_marks": base_reply["marks"],
+            "tutor_marks": tutor_reply["marks"],
+        }
+        for turn, base_reply, tutor_reply in zip(turns, said["base"], said["tutor"], strict=True)
+    ]
+    return Evaluation(sorted(rows, key=lambda row: row["kind"] != "all"), dialogues)
+
+
+def _by_kind(pairs: Sequence[PreferencePair]) -> Iterator[tuple[str, list[int]]]:
+    """The rows of all pairs, then of each kind of rejection."""
+    yield "all", list(range(len(pairs)))
+    for kind in sorted({pair.rejection for pair in pairs}):
+        yield kind, [row for row, pair in enumerate(pairs) if pair.rejection == kind]
+
+
+def sample_replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    sampling: SamplingSettings,
+    seed: int,
+) -> list[dict[str, str]]:
+    """A few replies beside what the dialogue's own teacher says, as rows of a table."""
+    turns = held_out_turns(pairs, {})
+    said = replies(model, tokenizer, turns, sampling, seed, "sample replies")
+    return [
+        {"student": turn.prompt[-1]["content"], "reply": reply["text"], "teacher": turn.reference}
+        for turn, reply in zip(turns, said, strict=True)
+    ]

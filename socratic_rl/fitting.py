@@ -1,0 +1,63 @@
+"""Dialogues into a model's length: a prompt is shortened at a turn's edge, an answer never."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from socratic_rl.dialogue import Message, PreferencePair
+from socratic_rl.errors import UserError
+from socratic_rl.scoring import token_ids
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Pairs that fit, and what was done to make them."""
+
+    pairs: list[PreferencePair]
+    shortened: int
+    """How many prompts lost turns from their middle."""
+    dropped: list[PreferencePair]
+    """Pairs that do not fit even with the problem and the last turn alone."""
+
+
+def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Fitted:
+    """Shorten prompts until prompt and answer fit into ``max_length`` tokens.
+
+    The problem (everything up to the first student turn) and the last turns stay; the oldest exchanges after the
+    problem go first. TRL itself would keep the start and cut the answer off.
+
+    Args:
+        pairs: What to fit.
+        tokenizer: With a chat template.
+        max_length: Tokens of prompt and answer together, as ``DPOConfig.max_length``.
+
+    Raises:
+        UserError: Not one pair fits.
+    """
+    fitted: list[PreferencePair] = []
+    dropped: list[PreferencePair] = []
+    shortened = 0
+    for pair in pairs:
+        prompt = _fit(pair, tokenizer, max_length)
+        if prompt is None:
+            dropped.append(pair)
+            continue
+        shortened += len(prompt) < len(pair.prompt)
+        fitted.append(pair.model_copy(update={"prompt": prompt}))
+    if pairs and not fitted:
+        raise UserError(f"dpo.max_length: none of {len(pairs)} pairs fits into {max_length} tokens; raise it")
+    return Fitted(fitted, shortened, dropped)
+
+
+def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:
+    head = next((i for i, m in enumerate(pair.prompt) if m["role"] == "user"), 0) + 1
+    prompt = list(pair.prompt)
+    while True:
+        longest = max(len(token_ids(tokenizer, prompt + answer)) for answer in (pair.chosen, pair.rejected))
+        if longest <= max_length:
+            return prompt
+        # one exchange at a time: a teacher's turn and the student's reply, so that the roles still alternate
+        if len(prompt) < head + 2:
+            return None
+        del prompt[head : head + 2]

@@ -1,0 +1,87 @@
+"""What is wrong with a command line that Hydra could not compose, every mistake in one line."""
+
+import difflib
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from socratic_rl import config
+from socratic_rl.errors import UserError
+
+THIRD_PARTY = {"dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
+"""Nodes that take any field of the class that they describe."""
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def explain_composition(error: HydraException, schema: str) -> str:
+    """All mistakes of this process's command line, in its order; what Hydra said where it is about something else.
+
+    Every override is composed alone to find the bad ones, then what the good ones give is checked as usual.
+
+    Args:
+        error: What Hydra raised.
+        schema: The name of the settings in ``socratic_rl.config``: ``TrainSettings`` for ``train.yaml``.
+    """
+    told: list[str] = []
+    good: list[str] = []
+    name = schema.removesuffix("Settings").lower()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for text in (argument for argument in sys.argv[1:] if not argument.startswith("-")):
+            try:
+                override = _without_sweep(OverridesParser.create().parse_override(text))
+                compose(name, overrides=[override])
+            except (HydraException, OmegaConfBaseException) as found:
+                told.append(_explain(text, found, name))
+            else:
+                good.append(override)
+        if not told:
+            return _first_line(error)
+        try:
+            config.parse(getattr(config, schema), compose(name, overrides=good))
+        except UserError as more:
+            told += str(more).splitlines()
+    return "\n".join(told)
+
+
+def _without_sweep(override: Override) -> str:
+    """A sweep over values as its first value, since each job is composed by itself."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    first = next(iter(override.sweep_string_iterator()))
+    return f"{override.get_key_element()}={first}"
+
+
+def _explain(text: str, error: BaseException, name: str) -> str:
+    key, _, value = text.partition("=")
+    if isinstance(error, OverrideParseException):
+        return f"{text}: cannot be read as key=value; quote what holds spaces, commas or braces"
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        options = ", ".join(error.options)
+        return f"{key}: there is no option {value!r}{_meant(value, error.options)}; the options are {options}"
+    if isinstance(error, ConfigCompositionException) and "Key '" in str(error.__cause__ or error):
+        parent, _, last = key.rpartition(".")
+        node = OmegaConf.select(compose(name), parent) if parent else compose(name)
+        keys = sorted(map(str, node.keys())) if isinstance(node, DictConfig) else []
+        keys = [k for k in keys if not k.startswith("_")]
+        place = f"; the keys of {parent or f'conf/{name}.yaml'} are {', '.join(keys)}" if keys else ""
+        plus = f"; any other field of {THIRD_PARTY[parent]} is added by +{text}" if parent in THIRD_PARTY else ""
+        return f"{key}: there is no such key{_meant(last, keys) or place}{plus}"
+    return f"{text}: {_first_line(error)}"
+
+
+def _meant(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error.__cause__ or error) or repr(error)).strip().splitlines()[0]

@@ -1,0 +1,155 @@
+"""Base weights (hub, folder, GGUF or the embedded model), tokenizers and adapters."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from socratic_rl import embedded
+from socratic_rl.config import ModelSettings
+from socratic_rl.errors import UserError
+from socratic_rl.storage import whole_file
+
+EMBEDDED = "embedded"
+"""The value of ``model.pretrained`` that stands for the model that comes with the installation."""
+
+
+def weights_folder(settings: ModelSettings) -> str:
+    """The hub id or folder that transformers loads; a GGUF file is turned into safetensors once and kept.
+
+    Raises:
+        UserError: The path is missing, is no GGUF file or is a folder without safetensors.
+    """
+    source = settings.pretrained
+    if source == EMBEDDED:
+        return str(_from_gguf(embedded.gguf_path()))
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"model.pretrained: {source}: no such file")
+        return str(_from_gguf(path))
+    if path.is_dir():
+        if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
+            raise UserError(f"model.pretrained: {source}: no config.json with *.safetensors beside it in this folder")
+        return str(path)
+    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise UserError(f"model.pretrained: {source}: no such folder; a hub id, a folder, a .gguf file or {EMBEDDED!r}")
+    return source
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model, padding on the right as preference training wants it."""
+    return tokenizer_from(weights_folder(settings), settings.revision)
+
+
+def tokenizer_from(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or a folder.
+
+    Raises:
+        UserError: There is none, or it has no chat template.
+    """
+    tokenizer = _pretrained(AutoTokenizer, source, revision=revision)
+    if tokenizer.chat_template is None:
+        raise UserError(f"model.pretrained: {source}: its tokenizer has no chat template")
+    if tokenizer.pad_token is None:
+        # padding is masked from the loss by length, not by token, so the end token can stand in
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(settings: ModelSettings) -> PreTrainedModel:
+    """A base model as a policy, in its training precision, on the GPU where there is one.
+
+    Raises:
+        UserError: The weights cannot be found or read.
+    """
+    source = weights_folder(settings)
+    return _pretrained(
+        AutoModelForCausalLM,
+        source,
+        revision=settings.revision,
+        dtype=_dtype(settings.dtype),
+        attn_implementation=settings.attn_implementation,
+        use_safetensors=True,
+    ).to(device())
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The tutor: the base with the LoRA adapter in ``folder`` on it, base weights shared.
+
+    Raises:
+        UserError: The folder holds no adapter, or one of another model.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=False).eval()  # type: ignore[no-any-return]
+    except (ValueError, RuntimeError, OSError) as error:
+        raise UserError(f"adapter: {folder}: does not fit the base model: {str(error).splitlines()[0]}") from error
+
+
+def has_adapter(folder: Path) -> bool:
+    """Whether the folder holds a LoRA adapter, and not a whole model."""
+    return (folder / "adapter_config.json").exists()
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """The most tokens that the model can read."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 10**9))
+
+
+def device() -> torch.device:
+    """Where models run here."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bf16() -> bool:
+    """Whether this machine computes in bfloat16; CPUs do so far slower than in float32."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if has_bf16() else torch.float32
+    return getattr(torch, name)  # type: ignore[no-any-return]
+
+
+def _pretrained(kind: Any, source: str, **arguments: Any) -> Any:
+    try:
+        return kind.from_pretrained(source, trust_remote_code=False, **arguments)
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"model.pretrained: {source}: cannot be loaded: {told[:300]}") from error
+
+
+def _from_gguf(path: Path) -> Path:
+    """The folder with a GGUF file's weights as float32 safetensors, made when it is first asked for."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UserError(f"model.pretrained: {path}: not a GGUF file")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "socratic_rl"
+    folder = cache / f"{path.stem}-{digest}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{folder.name}.lock"):
+        if not folder.exists():
+            _convert(path, folder)
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    with whole_file(folder) as temporary:
+        arguments = {"gguf_file": path.name}
+        model = _pretrained(AutoModelForCausalLM, str(path.parent), dtype=torch.float32, **arguments)
+        tokenizer = _pretrained(AutoTokenizer, str(path.parent), **arguments)
+        # the weights are plain floats by now, though transformers still marks them as quantised
+        model.hf_quantizer = None
+        model.is_quantized = False
+        del model.config.quantization_config
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)

@@ -1,0 +1,55 @@
+"""What a folder was made with, so that a run never mixes two configs in it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from socratic_rl.config import differences
+from socratic_rl.errors import UserError
+from socratic_rl.storage import whole_file
+
+ELSEWHERE = ("output_dir", "wandb", "stop_after", "checkpoint", "csv")
+"""Keys that do not change what is in the files."""
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values."""
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> None:
+    """Write down the config that fills a folder; a second run must bring the same one.
+
+    Args:
+        path: The JSON file that keeps it.
+        cfg: The config.
+        ignore: Top-level keys that may change.
+
+    Raises:
+        UserError: The folder was begun with another config; names what differs.
+    """
+    values = {key: value for key, value in resolved(cfg).items() if key not in ignore}
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if changed := list(differences(old, values)):
+            raise UserError(
+                f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "
+                "give another output_dir, or delete this folder to begin anew"
+            )
+        return
+    write_json(path, values)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A JSON file that appears only when it is whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what shapes a result."""
+    return {name: metadata.version(name) for name in ("socratic-rl", "torch", "transformers", "trl", "peft")}

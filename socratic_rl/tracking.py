@@ -1,0 +1,100 @@
+"""A Weights & Biases run around a job, and the artifacts that link dataset to adapter to evaluation."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from socratic_rl.config import WandbSettings
+
+
+@contextlib.contextmanager
+def track(
+    settings: WandbSettings, job_type: str, config: Mapping[str, Any], folder: Path, group: str | None, name: str | None
+) -> Iterator[wandb.Run]:
+    """One W&B run around a job; an exception that leaves the block marks it failed.
+
+    Args:
+        settings: Mode, project, tags.
+        job_type: ``generate``, ``train`` or ``evaluate``.
+        config: The resolved config.
+        folder: Where the run's files lie (``<folder>/wandb``).
+        group: The multirun's name; the settings' own group goes first.
+        name: What tells this run from the others of its group.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with wandb.init(
+        mode=settings.mode,
+        project=settings.project,
+        entity=settings.entity,
+        group=settings.group or group,
+        name=settings.name or f"{job_type}-{name or folder.name}",
+        job_type=job_type,
+        tags=[*settings.tags, job_type],
+        config=dict(config),
+        dir=str(folder),
+        # the job's own table says where things lie; wandb's copy of the console would double every progress bar
+        settings=wandb.Settings(silent=True, console="off"),
+    ) as run:
+        yield run
+
+
+def artifact_name(name: str, files: Sequence[Path]) -> str:
+    """An artifact's name: what it is called and the digest of its files, so that each stage can name its input."""
+    return f"{name}-{digest(files)}"
+
+
+def log_artifact(
+    run: wandb.Run, name: str, kind: str, files: Sequence[Path], inputs: Sequence[str] = (), **metadata: Any
+) -> None:
+    """Log files as an artifact that says what it was made from.
+
+    Offline runs cannot declare what they use (``use_artifact`` needs the server), so the inputs' names also stand in
+    the artifact's metadata and in the run's config.
+
+    Args:
+        run: The run that made the files.
+        name: As ``artifact_name`` makes it.
+        kind: ``dataset``, ``model`` or ``evaluation``.
+        files: Files, or folders whole.
+        inputs: Names of the artifacts that it was made from.
+        metadata: What else to keep with it.
+    """
+    use(run, inputs)
+    artifact = wandb.Artifact(name, kind, metadata={**metadata, "inputs": list(inputs)})
+    for path in files:
+        if path.is_dir():
+            artifact.add_dir(str(path), name=path.name)
+        else:
+            artifact.add_file(str(path))
+    run.log_artifact(artifact)
+
+
+def use(run: wandb.Run, inputs: Sequence[str]) -> None:
+    """Declare which artifacts a run was given."""
+    if not inputs:
+        return
+    run.config.update({"inputs": list(inputs)}, allow_val_change=True)
+    if not run.offline and not run.disabled:
+        for name in inputs:
+            run.use_artifact(f"{name}:latest")
+
+
+def log_table(run: wandb.Run, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log rows that have the same keys as a table."""
+    if rows:
+        columns = list(rows[0])
+        run.log({name: wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])})
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """The first 12 hex digits of the SHA-256 over the files, folders file by file."""
+    whole = hashlib.sha256()
+    for path in paths:
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            with file.open("rb") as data:
+                whole.update(hashlib.file_digest(data, "sha256").digest())
+    return whole.hexdigest()[:12]

@@ -1,0 +1,179 @@
+"""One plain call into TRL, and the score of what it made."""
+
+import gc
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
+from trl import DPOConfig, DPOTrainer
+
+from socratic_rl import models
+from socratic_rl.dialogue import PreferencePair
+from socratic_rl.errors import UserError
+from socratic_rl.record import write_json
+from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs, token_ids
+from socratic_rl.storage import whole_file
+from socratic_rl.tutors import MADE_FROM
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training left."""
+
+    model: PreTrainedModel
+    log: list[dict[str, Any]]
+    """The trainer's ``log_history``: one row a logged step."""
+    final_loss: float
+    """Mean training loss over all steps."""
+    steps: int
+    seconds: float
+    held_out: dict[str, float]
+    """TRL's ``eval_…`` names over the held-out pairs, each pair counted once; empty where there are none."""
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    args: DPOConfig,
+    lora: LoraConfig | None,
+    checkpoint: str | None,
+) -> Outcome:
+    """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
+
+    Args:
+        model: The base. With LoRA it is the reference too, its adapter switched off.
+        tokenizer: With a chat template.
+        pairs: What to train on, already fitted into ``args.max_length``.
+        held_out: What to score the result on.
+        args: TRL's own.
+        lora: The adapter; None trains all weights.
+        checkpoint: ``latest``, a checkpoint's folder, or None to start anew.
+
+    Raises:
+        UserError: There is no pair, no such checkpoint, or the loss is not a number.
+    """
+    batch = args.per_device_eval_batch_size
+    # before training the policy is the reference, whatever is trained
+    reference = score_pairs(model, tokenizer, held_out, batch, "held-out pairs before training") if held_out else None
+    trainer = DPOTrainer(
+        model=model,
+        args=args,
+        train_dataset=_dataset(pairs, tokenizer),
+        eval_dataset=_dataset(held_out, tokenizer) if held_out and args.eval_strategy != "no" else None,
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    result = trainer.train(resume_from_checkpoint=find_checkpoint(checkpoint, Path(args.output_dir)))
+    if not torch.isfinite(torch.tensor(result.training_loss)):
+        raise UserError(
+            f"dpo.learning_rate: the loss became {result.training_loss}; lower it or raise dpo.warmup_steps"
+        )
+    policy = trainer.model
+    scores: dict[str, float] = {}
+    if reference is not None:
+        after = score_pairs(policy, tokenizer, held_out, batch, "held-out pairs after training")
+        scores = held_out_figures(after, reference, args.beta)
+        trainer.log(dict(scores))
+    return Outcome(
+        model=policy,
+        log=trainer.state.log_history,
+        final_loss=result.training_loss,
+        steps=trainer.state.global_step,
+        seconds=result.metrics["train_runtime"],
+        held_out=scores,
+    )
+
+
+def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
+    """The folder of a checkpoint; None to start anew, also where ``latest`` finds none yet.
+
+    Raises:
+        UserError: The named folder is no checkpoint.
+    """
+    if wanted is None:
+        return None
+    if wanted == "latest":
+        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if not (Path(wanted) / "trainer_state.json").exists():
+        raise UserError(f"checkpoint: {wanted}: not a checkpoint folder; `latest` finds the newest of output_dir")
+    return wanted
+
+
+def _dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Just the columns that TRL reads, and the prompt's length in tokens, by which pairs are grouped."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": pair.prompt,
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+                "length": len(token_ids(tokenizer, pair.prompt)),
+            }
+            for pair in pairs
+        ]
+    )
+
+
+def held_out_figures(policy: PairScores, reference: PairScores, beta: float) -> dict[str, float]:
+    """The held-out figures under TRL's names; TRL's own means weigh a short last batch like a full one."""
+    return {
+        "eval_rewards/accuracies": float(rewarded(policy, reference).mean()),
+        "eval_rewards/margins": float(beta * reward_margins(policy, reference).mean()),
+        "eval_preference_accuracy": float(policy.preferred().mean()),
+        "eval_logps/chosen": float(policy.chosen.mean()),
+        "eval_logps/rejected": float(policy.rejected.mean()),
+        "eval_pairs": float(len(policy.chosen)),
+    }
+
+
+def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
+    """TRL's ``DPOConfig`` of a config node, with what depends on this machine filled in.
+
+    Raises:
+        UserError: TRL refuses a value; names it in its words.
+    """
+    bf16 = models.has_bf16() if node.bf16 is None else node.bf16
+    try:
+        return instantiate(node, output_dir=str(folder), bf16=bf16, report_to=["wandb"] if tracked else [])
+    except InstantiationException as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"dpo: {told.removeprefix('DPOConfig.__init__() ')}") from error
+
+
+def check_length(max_length: int, context: int) -> int:
+    """``dpo.max_length``, which must not exceed what the model can read.
+
+    Raises:
+        UserError: It does.
+    """
+    if max_length > context:
+        raise UserError(f"dpo.max_length: {max_length} tokens are more than the model can read; at most {context}")
+    return max_length
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, made_from: dict[str, Any]) -> None:
+    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer and what it was made from."""
+    with whole_file(folder) as temporary:
+        model.save_pretrained(str(temporary))
+        tokenizer.save_pretrained(str(temporary))
+        write_json(temporary / MADE_FROM, made_from)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_memory() -> None:
+    """Give back what a job held, before the next job of a multirun starts."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,84 @@
+"""A trained tutor and the base it came from, as evaluation reads them."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from socratic_rl import models
+from socratic_rl.config import ModelSettings
+from socratic_rl.errors import UserError
+from socratic_rl.preference_data import SocraticPairs
+
+MADE_FROM = "socratic_rl.json"
+"""The file in an adapter's folder that says which base, data and settings it was made from."""
+
+
+class Tutor:
+    """Base and tutor, loaded when first opened; with LoRA they share one set of base weights.
+
+    Args:
+        folder: What ``train.py`` left: an adapter, or without LoRA a whole model.
+
+    Raises:
+        UserError: The folder is missing or was not made by ``train.py``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        record = folder / MADE_FROM
+        if not record.exists():
+            what = "no such folder" if not folder.is_dir() else f"no {MADE_FROM} in it"
+            raise UserError(f"adapter: {folder}: {what}; train.py leaves one at <output_dir>/adapter")
+        self.folder = folder
+        self.made_from: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        self.settings = ModelSettings.model_validate(self.made_from["model"])
+
+    @property
+    def dataset(self) -> SocraticPairs:
+        """The data set it was trained on."""
+        return SocraticPairs.model_validate(self.made_from["dataset"])
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together in training."""
+        return int(self.made_from["dpo"]["max_length"])
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer saved with it."""
+        return models.tokenizer_from(str(self.folder))
+
+    @cached_property
+    def _base(self) -> PreTrainedModel:
+        return models.load_base(self.settings)
+
+    @cached_property
+    def _tutor(self) -> PreTrainedModel:
+        if models.has_adapter(self.folder):
+            return models.load_adapter(self._base, self.folder)
+        return models.load_base(self.settings.model_copy(update={"pretrained": str(self.folder), "revision": None}))
+
+    @contextlib.contextmanager
+    def base(self) -> Iterator[PreTrainedModel]:
+        """The base, for as long as the block lasts."""
+        if models.has_adapter(self.folder):
+            with self._tutor.disable_adapter():
+                yield self._tutor
+        else:
+            yield self._base
+
+    @contextlib.contextmanager
+    def tutor(self) -> Iterator[PreTrainedModel]:
+        """The tutor, for as long as the block lasts."""
+        yield self._tutor
+
+    def settings_line(self) -> str:
+        """What it was trained with, in a line."""
+        dpo, lora = self.made_from["dpo"], self.made_from["lora"]
+        named = {key: dpo[key] for key in ("beta", "learning_rate", "loss_type", "max_length")}
+        adapter = f"LoRA r={lora['r']}, alpha={lora['lora_alpha']}" if lora else "all weights"
+        return ", ".join(f"{key}={value}" for key, value in named.items()) + f"; {adapter}"

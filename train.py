@@ -1,0 +1,83 @@
+"""Train a base model on preference pairs with DPO: ``python train.py --help``."""
+
+import shutil
+
+import hydra
+from omegaconf import DictConfig
+
+from socratic_rl import cli
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@cli.task
+def main(cfg: DictConfig) -> float | None:
+    """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
+    from socratic_rl.config import TrainSettings, parse
+
+    settings = parse(TrainSettings, cfg)
+    pairs = settings.dataset.read()
+    training_pairs = [pair for pair in pairs if pair.split == "train"]
+    held_out = [pair for pair in pairs if pair.split == "validation"]
+    if not training_pairs:
+        raise cli.UserError(f"dataset.path: {settings.dataset.path}: none of its {len(pairs)} pairs is for training")
+
+    # the heavy imports wait until the config is known to be right
+    from socratic_rl import evaluation, models, record, tracking, training
+    from socratic_rl.fitting import fit_pairs
+    from socratic_rl.storage import write_jsonl
+
+    place = cli.job_place(cfg)
+    folder = place["folder"]
+    args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
+    lora = hydra.utils.instantiate(cfg.lora) if settings.lora else None
+    if settings.checkpoint is None:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        (folder / "train_config.json").unlink(missing_ok=True)
+    record.remember(folder / "train_config.json", cfg)
+
+    with tracking.track(settings.wandb, "train", record.resolved(cfg), **place) as run:
+        tokenizer = models.load_tokenizer(settings.model)
+        model = models.load_base(settings.model)
+        length = training.check_length(args.max_length, models.context_length(model))
+        fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))
+        outcome = training.train(model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, settings.checkpoint)
+        adapter = folder / "adapter"
+        made_from = {
+            "model": settings.model.model_dump(),
+            "dataset": settings.dataset.model_dump(),
+            "dataset_artifact": tracking.artifact_name("pairs", [settings.dataset.file]),
+            "dpo": record.resolved(cfg)["dpo"],
+            "lora": record.resolved(cfg)["lora"],
+            "seed": settings.seed,
+            "held_out": outcome.held_out,
+            "versions": record.versions(),
+        }
+        training.save(outcome.model, tokenizer, adapter, made_from)
+        write_jsonl(folder / "training_log.jsonl", outcome.log)
+        samples = fitted_held_out.pairs[: settings.samples]
+        said = evaluation.sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
+        tracking.log_table(run, "replies", said)
+        tracking.log_artifact(
+            run, tracking.artifact_name("adapter", [adapter]), "model", [adapter], [made_from["dataset_artifact"]]
+        )
+
+    score = outcome.held_out.get("eval_rewards/accuracies")
+    cli.closing_table(
+        "Training",
+        {
+            "pairs": f"{len(fitted.pairs)} trained on, {len(fitted_held_out.pairs)} held out"
+            f" ({len(fitted.dropped) + len(fitted_held_out.dropped)} too long and left out)",
+            "prompts shortened": fitted.shortened + fitted_held_out.shortened,
+            "steps": f"{outcome.steps} in {outcome.seconds:.0f} s",
+            "final loss": f"{outcome.final_loss:.4f}",
+            **{name.removeprefix("eval_"): f"{value:.3f}" for name, value in outcome.held_out.items()},
+            "adapter": adapter,
+            "next": f"python evaluate.py adapter={adapter}",
+        },
+    )
+    training.free_memory()
+    return score
+
+
+if __name__ == "__main__":
+    cli.run(main, "TrainSettings")
