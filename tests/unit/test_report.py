@@ -1,0 +1,317 @@
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import socratic_rl.report
+from socratic_rl.report import Report, fails, render, select
+
+HOSTILE = "<script>alert('1')</script> & \"quoted\" <b>bold</b> $x_1$ {{ 7 * 7 }}"
+
+
+def metric(name: str = "asks_question", **changes: Any) -> dict[str, Any]:
+    row = {"name": name, "kind": "all", "base": 0.21, "tutor": 0.94, "difference": 0.73, "low": 0.65, "high": 0.8}
+    ends = {"base_low": 0.12, "base_high": 0.3, "tutor_low": 0.88, "tutor_high": 0.98, "n": 96, "problems": 24}
+    return {**row, **ends, **changes}
+
+
+def dialogue(problem: str = "p1", turn: int = 0, **changes: Any) -> dict[str, Any]:
+    good = {"asks_question": True, "reveals_answer": False, "speaks_for_student": False, "repeats_turn": False}
+    row = {
+        "problem_id": problem,
+        "topic": "percent",
+        "question": "What is 15% of 80?",
+        "answer": "12",
+        "turn": turn,
+        "prompt": [{"role": "user", "content": "What is 15% of 80?"}],
+        "reference": "What does percent mean?",
+        "base": "The answer is 12.",
+        "tutor": "What is 10% of 80?",
+        "base_marks": {**good, "asks_question": False, "reveals_answer": True, "words": 4},
+        "tutor_marks": {**good, "words": 5},
+    }
+    return {**row, **changes}
+
+
+def failing(problem: str, turn: int = 0, **marks: Any) -> dict[str, Any]:
+    row = dialogue(problem, turn)
+    return {**row, "tutor_marks": {**row["tutor_marks"], **(marks or {"asks_question": False})}}
+
+
+def page(**changes: Any) -> str:
+    parts: dict[str, Any] = {"title": "A tutor", "facts": {}, "metrics": [], "curves": [], "dialogues": []}
+    return render(Report(**{**parts, **changes}))
+
+
+class Reader(HTMLParser):
+    """The text of a page, its tags and its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+    def values(self, name: str) -> list[str]:
+        return [value for attribute, value in self.attributes if attribute == name]
+
+
+def text(**changes: Any) -> str:
+    return Reader(re.sub(r"<style>.*?</style>", "", page(**changes), flags=re.DOTALL)).text
+
+
+@pytest.fixture(scope="module")
+def full() -> str:
+    return page(
+        metrics=[metric(), metric("preference_accuracy"), metric("preference_accuracy", kind="direct_answer")],
+        curves=[
+            {"step": 1, "loss": 0.7, "rewards/accuracies": 0.5},
+            {"step": 2, "loss": 0.4},
+            {"step": 2, "eval_loss": 0.5},
+        ],
+        dialogues=[dialogue()],
+    )
+
+
+def test_headline_says_it_in_a_sentence() -> None:
+    found = text(metrics=[metric()])
+    assert (
+        "The tutor asks a question in 94% of its replies, its base in 21%: +73 points [65, 80], "
+        "n = 96 replies to 24 problems." in found
+    )
+    assert "The tutor is better than its base on 1 of 1 measure: it asks a question more often." in found
+
+
+def test_worse_is_said_plainly() -> None:
+    found = text(metrics=[metric(tutor=0.1, difference=-0.11, low=-0.2, high=-0.03)])
+    assert "−11 points [−20, −3]" in found
+    assert "The tutor is worse than its base on 1 of 1 measure: it asks a question less often." in found
+    assert "The tutor is worse here than the model it came from." in found
+    assert "Better than" not in found
+
+
+def test_revealing_more_is_worse_and_revealing_less_is_better() -> None:
+    assert "Worse than the base" in text(metrics=[metric("reveals_answer")])
+    less = metric("reveals_answer", tutor=0.02, difference=-0.19, low=-0.3, high=-0.1)
+    assert "it reveals the answer less often" in text(metrics=[less])
+    assert "Worse than" not in text(metrics=[less])
+
+
+def test_any_measure_on_which_the_tutor_is_worse_opens_the_page() -> None:
+    worse, better = metric("repeats_turn"), metric("repeats_turn", difference=-0.1, low=-0.2, high=-0.05)
+    sentence = "The tutor repeats an earlier turn in 94%"
+    assert sentence in text(metrics=[worse])
+    assert sentence not in text(metrics=[better])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.01, 0.2), (0, 0.2), (-0.2, 0), (0, 0)])
+def test_an_interval_with_zero_shows_no_difference(low: float, high: float) -> None:
+    found = text(metrics=[metric(difference=0.09, low=low, high=high)])
+    assert "The interval includes zero, so this shows no difference." in found
+    assert "No clear difference on 1 of 1 measure: asks a question." in found
+
+
+def test_one_problem_gives_no_interval() -> None:
+    found = text(metrics=[metric(low=None, high=None, problems=1, n=4)])
+    assert "n = 4 replies to 1 problem. One problem is too few for an interval" in found
+    assert "Too few problems to tell on 1 of 1 measure: asks a question." in found
+
+
+def test_a_measure_without_a_base_claims_no_difference() -> None:
+    none = dict.fromkeys(("base", "difference", "low", "high", "base_low", "base_high"))
+    found = text(metrics=[metric("reward_accuracy", **none)])
+    assert "No measure compares the tutor with its base." in found
+    assert "– 94% [88%, 98%] – 96 24 –" in found
+
+
+def test_words_are_neither_better_nor_worse() -> None:
+    found = text(metrics=[metric("words", base=56.1, tutor=23.44, difference=-32.66, low=-40, high=-25)])
+    assert "23.4" in found
+    assert "−32.7 [−40.0, −25.0]" in found
+    assert "Fewer than the base" in found
+    assert "points" not in found.split("n counts")[0]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0, "0%"), (1, "100%"), (0.004, "0.4%"), (0.996, "99.6%"), (0.5, "50%"), (0.015, "2%"), (1e-12, "0%")],
+)
+def test_shares_are_rounded_without_claiming_none_or_all(share: float, shown: str) -> None:
+    assert f" {shown} [" in text(metrics=[metric(tutor=share)])
+
+
+@pytest.mark.parametrize(
+    ("difference", "shown"), [(0.004, "+0.4"), (-0.004, "−0.4"), (0, "0"), (1e-15, "0"), (0.1249, "+12"), (-1, "−100")]
+)
+def test_differences_keep_their_sign(difference: float, shown: str) -> None:
+    assert f" {shown} [" in text(metrics=[metric(difference=difference)])
+
+
+def test_the_table_has_every_row_with_n_intervals_and_meaning() -> None:
+    found = text(metrics=[metric("preference_accuracy", kind="weak_model", n=12345), metric("preference_accuracy")])
+    assert "Share of held-out pairs whose chosen reply" in found
+    assert "21% [12%, 30%] 94% [88%, 98%] +73 [65, 80] 96 24 Better than the base" in found
+    assert found.index("By kind of rejected reply Measure") < found.index("weak model Prefers the chosen reply")
+    assert "12,345" in found
+
+
+def test_only_the_keys_of_the_format_are_needed() -> None:
+    keys = ("name", "kind", "base", "tutor", "difference", "low", "high", "n")
+    assert "n = 96 replies." in text(metrics=[{key: metric()[key] for key in keys}])
+
+
+def test_a_measure_it_does_not_know_is_shown_without_a_verdict() -> None:
+    found = text(metrics=[metric("judge_score")])
+    assert "Judge score" in found
+    assert "No measure compares the tutor with its base." in found
+    assert "Better than" not in found
+
+
+def test_nothing_measured_claims_nothing() -> None:
+    found = page(metrics=[metric(**dict.fromkeys(("base", "tutor", "difference", "low", "high")), n=0, problems=0)])
+    assert "No measure compares" in found
+    assert "of its replies" not in found
+    assert "<svg" not in found
+    assert "<h2>Training" not in page()
+    assert "<h2>Dialogues" not in page()
+
+
+def test_all_text_is_escaped() -> None:
+    hostile = dict.fromkeys(("problem_id", "topic", "question", "answer", "reference", "base", "tutor"), HOSTILE)
+    html = page(
+        title=HOSTILE,
+        facts={HOSTILE: HOSTILE},
+        metrics=[metric(HOSTILE), metric("preference_accuracy", kind=HOSTILE)],
+        dialogues=[dialogue(**hostile, prompt=[{"role": "user", "content": HOSTILE}])],
+    )
+    read = Reader(html)
+    assert not {"script", "b", "img", "iframe", "object"} & set(read.tags)
+    assert sum(HOSTILE in words for words in read.words) >= 11
+    assert any(HOSTILE.replace("_", " ") in value for value in read.values("aria-label"))
+    assert "&lt;script&gt;" in html[html.rindex("<svg") : html.rindex("</svg>")]
+
+
+def test_nothing_comes_from_outside(full: str) -> None:
+    read = Reader(full)
+    references = [value for name in ("src", "href", "xlink:href", "srcset", "action") for value in read.values(name)]
+    assert references
+    assert all(value.startswith(("#", "data:,")) for value in references)
+    assert not re.search(r"@import|url\((?!#)", full)
+    assert not {"script", "img", "iframe"} & set(read.tags)
+
+
+def test_a_table_that_scrolls_can_be_reached_by_keyboard(full: str) -> None:
+    assert Reader(full).values("tabindex") == ["0", "0"]
+
+
+def test_ids_are_unique_and_references_find_them(full: str) -> None:
+    read = Reader(full)
+    ids = read.values("id")
+    assert len(ids) == len(set(ids))
+    used = {value[1:] for name in ("href", "xlink:href") for value in read.values(name) if value.startswith("#")}
+    used |= set(re.findall(r"url\(#([^)]+)\)", full))
+    assert used <= set(ids)
+
+
+def test_pictures_take_their_colours_from_the_page_and_say_what_they_show(full: str) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", full, re.DOTALL)
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert not re.search(r"#[0-9a-fA-F]{3,6}\b(?!\))", re.sub(r'(xlink:href="|url\()#\w+', "", picture))
+        assert "var(--" in picture
+        assert "DejaVu" not in picture
+        assert "<metadata" not in picture
+    labels = Reader(full).values("aria-label")
+    assert any("Asks a question: +73 points [65, 80]" in label.replace("\u00a0", " ") for label in labels)
+    assert "Loss: training 0.7 at step 1, 0.4 at step 2; held out 0.5 at step 2, 0.5 at step 2." in labels
+
+
+def test_every_run_gives_the_same_page(full: str) -> None:
+    report = Report("t", {}, [metric()], [{"step": 1, "loss": 0.5}], [dialogue()])
+    assert render(report) == render(report)
+
+
+def test_curves_skip_what_is_not_a_number() -> None:
+    history = [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": "rubbish"}, {"step": 3}, {"train_loss": 0.2}]
+    assert "<h2>Training" not in page(curves=history)
+    assert "training 0.3 at step 4" in page(curves=[*history, {"step": 4, "loss": 0.3}])
+
+
+def test_failures_come_first_and_spread_over_problems() -> None:
+    rows = [dialogue(f"p{p}", t) for p in range(10) for t in range(4)]
+    rows += [failing("p3", t, reveals_answer=True) for t in range(4, 7)] + [failing("p7", 9)]
+    chosen = select(rows)
+    assert len(chosen) == 20
+    assert [fails(row) for row in chosen] == [True] * 4 + [False] * 16
+    assert {row["problem_id"] for row in chosen} == {f"p{p}" for p in range(10)}
+    assert Counter(row["problem_id"] for row in chosen[:2]) == {"p3": 1, "p7": 1}
+    assert len({row["turn"] for row in chosen[4:]}) > 1
+    assert select(reversed(rows)) == chosen
+
+
+def test_many_failures_on_one_problem_do_not_push_out_those_on_others() -> None:
+    rows = [failing("a", t) for t in range(5)]
+    for problem in "bcdefg":
+        rows += [*(dialogue(problem, t) for t in range(8)), failing(problem, 8)]
+    assert {row["problem_id"] for row in select(rows)[:7]} == set("abcdefg")
+
+
+def test_more_failures_than_places() -> None:
+    rows = [failing(f"p{p}", t) for p in range(15) for t in range(3)] + [dialogue("good")]
+    chosen = select(rows)
+    assert len(chosen) == 20
+    assert len({row["problem_id"] for row in chosen}) == 15
+    assert "20 of 46 places where both models replied, over 16 problems." in text(dialogues=rows)
+    assert "(45 of 46), so they show more failures than there are on the whole." in text(dialogues=rows)
+
+
+def test_a_reply_without_a_gold_answer_does_not_fail_by_it() -> None:
+    row = failing("p", reveals_answer=None)
+    assert not fails(row)
+    assert "no gold answer" in text(dialogues=[row])
+
+
+def test_a_dialogue_shows_both_replies_with_their_marks() -> None:
+    row = dialogue("p9", 1, base="", prompt=[*dialogue()["prompt"], {"role": "assistant", "content": "Go on?"}])
+    found = text(dialogues=[row])
+    assert "percent · teacher turn 2 Tutor asks does not reveal Student What is 15% of 80? Teacher Go on?" in found
+    assert "Base (empty reply) does not ask reveals the answer 4 words" in found
+    assert "Tutor What is 10% of 80? asks does not reveal 5 words" in found
+    assert "Annotated turn What does percent mean? Gold answer: 12 · problem p9" in found
+    assert "In none of them the tutor reveals the answer or does not ask." in found
+
+
+def test_a_dialogue_whose_problem_is_not_known_is_named_by_its_first_turn() -> None:
+    assert text(dialogues=[dialogue(question="", answer="", topic="")]).count("What is 15% of 80?") == 2
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_has_enough_contrast(scheme: int) -> None:
+    template = Path(socratic_rl.report.__file__).parent / "templates" / "report.html.j2"
+    block = re.findall(r":root \{(.*?)\}", template.read_text(encoding="utf-8"), re.DOTALL)[scheme]
+    colours = {name: luminance(value) for name, value in re.findall(r"--(\w+): (#\w{6});", block)}
+    for name in ("ink", "muted", "base", "tutor", "better", "worse", "unclear"):
+        for ground in ("page", "card"):
+            darker, lighter = sorted((colours[name], colours[ground]))
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"{name} on {ground}"
