@@ -118,6 +118,9 @@ MEASURES = {
     ),
 }
 
+FEW = 10
+"""Problems below which the page warns of its intervals."""
+
 HEADLINE = ("asks_question", "reveals_answer", "preference_accuracy")
 """Measures that the page opens with; any other opens it too where the tutor is worse."""
 
@@ -243,7 +246,7 @@ def _verdict(row: Row) -> str:
     return "better" if difference * better > 0 else "worse"
 
 
-def _line(row: Row) -> dict[str, str]:
+def _line(row: Row) -> dict[str, Any]:
     """A row of ``evaluation.json`` as the page writes it."""
     measure = _measure(row["name"])
     base, tutor, difference = (_number(row.get(key)) for key in ("base", "tutor", "difference"))
@@ -270,7 +273,7 @@ def _line(row: Row) -> dict[str, str]:
         "unit": "points" if measure.share else measure.label.lower(),
         "n": f"{row['n']:,}",
         "problems": "–" if row.get("problems") is None else f"{row['problems']:,}",
-        "rows": measure.rows,
+        "problem_count": row.get("problems"),
         "verdict": _verdict(row),
     }
     line["verdict_text"] = VERDICTS.get(line["verdict"], "")
@@ -278,7 +281,7 @@ def _line(row: Row) -> dict[str, str]:
     return line
 
 
-def _sentence(measure: Measure, line: Mapping[str, str]) -> str:
+def _sentence(measure: Measure, line: Row) -> str:
     text = f"The tutor {measure.phrase.format(line['tutor'])}"
     if line["difference"]:
         text += f", its base in {line['base']}" if measure.share else f", its base {line['base']}"
@@ -287,8 +290,8 @@ def _sentence(measure: Measure, line: Mapping[str, str]) -> str:
     elif line["tutor_interval"]:
         text += f" {line['tutor_interval']}"
     text += f", n{NO_BREAK}={NO_BREAK}{line['n']} {measure.rows.split()[0]}"
-    if line["problems"] != "–":
-        text += f" {measure.rows.split()[1]} {line['problems']} problem{'' if line['problems'] == '1' else 's'}"
+    if (count := line["problem_count"]) is not None:
+        text += f" {measure.rows.split()[1]} {line['problems']} problem{'' if count == 1 else 's'}"
     endings = {
         "unclear": ". The interval includes zero, so this shows no difference",
         "worse": ". The tutor is worse here than the model it came from",
@@ -297,7 +300,7 @@ def _sentence(measure: Measure, line: Mapping[str, str]) -> str:
     return text + endings.get(line["verdict"], "") + "."
 
 
-def _lead(compared: Sequence[Mapping[str, str]]) -> str:
+def _lead(compared: Sequence[Row]) -> str:
     """The first sentences of the page: where the tutor is better than its base, where worse, where neither."""
     judged = [line for line in compared if _measure(line["name"]).better]
     if not judged:
@@ -319,6 +322,11 @@ def _lead(compared: Sequence[Mapping[str, str]]) -> str:
         if named:
             total = f"{len(named)} of {len(judged)} measure{'' if len(judged) == 1 else 's'}"
             sentences.append(opening.format(total, ", ".join(named)))
+    fewest = min((line["problem_count"] for line in judged if line["problem_count"] is not None), default=FEW)
+    if 1 < fewest < FEW:
+        sentences.append(
+            f"The intervals come from as few as {fewest} problems, which makes them too narrow to rely on."
+        )
     return " ".join(sentences)
 
 
@@ -387,7 +395,7 @@ def _difference_plots(metrics: Sequence[Row]) -> list[Plot]:
                 "Tutor minus base, in points",
                 f"Difference of tutor and base with 95% intervals. {words}.",
                 _draw("differences", partial(_forest, rows=shares, lines=lines), 44 + 34 * len(shares)),
-                (("better", "round better"), ("worse", "turned worse"), ("interval includes zero", "hollow unclear")),
+                (("better", "round better"), ("worse", "turned worse"), ("no clear difference", "hollow unclear")),
             )
         )
     if kinds:
@@ -413,10 +421,10 @@ def _rows_axis(axes: "Axes", labels: Sequence[str], values: Sequence[str]) -> No
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     for place, value in enumerate(values):
-        axes.text(1.13, place, value, transform=axes.get_yaxis_transform(), ha="right", va="center", fontweight="bold")
+        axes.text(1.2, place, value, transform=axes.get_yaxis_transform(), ha="right", va="center", fontweight="bold")
 
 
-def _forest(axes: "Axes", rows: Sequence[Row], lines: Sequence[Mapping[str, str]]) -> None:
+def _forest(axes: "Axes", rows: Sequence[Row], lines: Sequence[Row]) -> None:
     tones = {"better": (BETTER, "o", BETTER), "worse": (WORSE, "D", WORSE)}
     _rows_axis(axes, [line["label"] for line in lines], [line["difference"] for line in lines])
     axes.axvline(0, color=INK, linewidth=1)
@@ -430,7 +438,7 @@ def _forest(axes: "Axes", rows: Sequence[Row], lines: Sequence[Mapping[str, str]
     axes.set_xlim(min([-10, *ends]) - 4, max([10, *ends]) + 4)
 
 
-def _sides(axes: "Axes", rows: Sequence[Row], lines: Sequence[Mapping[str, str]]) -> None:
+def _sides(axes: "Axes", rows: Sequence[Row], lines: Sequence[Row]) -> None:
     _rows_axis(axes, [line["label"] for line in lines], [line["tutor"] for line in lines])
     for side, shift, colour, marker in (("base", -0.14, BASE, "s"), ("tutor", 0.14, TUTOR, "o")):
         for place, row in enumerate(rows):

@@ -132,6 +132,12 @@ def test_one_problem_gives_no_interval() -> None:
     assert "Too few problems to tell on 1 of 1 measure: asks a question." in found
 
 
+def test_intervals_from_few_problems_come_with_a_warning() -> None:
+    warning = "The intervals come from as few as 9 problems, which makes them too narrow to rely on."
+    assert warning in text(metrics=[metric(), metric("repeats_turn", problems=9)])
+    assert "too narrow" not in text(metrics=[metric(problems=10)])
+
+
 def test_a_measure_without_a_base_claims_no_difference() -> None:
     none = dict.fromkeys(("base", "difference", "low", "high", "base_low", "base_high"))
     found = text(metrics=[metric("reward_accuracy", **none)])
