@@ -7,6 +7,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from socratic_rl import cli
+from socratic_rl.errors import UserError
 
 OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path).parent), replace=True)
 
@@ -28,7 +29,7 @@ def main(cfg: DictConfig) -> float | None:
     dataset = settings.dataset or tutor.dataset
     pairs = [pair for pair in dataset.read() if pair.split == settings.split][: settings.limit]
     if not pairs:
-        raise cli.UserError(f"split: {dataset.path} has no {settings.split} pairs")
+        raise UserError(f"split: {dataset.path} has no {settings.split} pairs")
     place = cli.job_place(cfg)
     folder = place["folder"]
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
@@ -88,7 +89,7 @@ def main(cfg: DictConfig) -> float | None:
         )
     cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", found.metrics)
     cli.closing_table("Evaluation", files)
-    return next(row["tutor"] for row in found.metrics if row["name"] == "preference_accuracy" and row["kind"] == "all")
+    return float(found.metrics[0]["tutor"])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from socratic_rl import cli
+from socratic_rl.errors import UserError
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -19,7 +20,7 @@ def main(cfg: DictConfig) -> float | None:
     training_pairs = [pair for pair in pairs if pair.split == "train"]
     held_out = [pair for pair in pairs if pair.split == "validation"]
     if not training_pairs:
-        raise cli.UserError(f"dataset.path: {settings.dataset.path}: none of its {len(pairs)} pairs is for training")
+        raise UserError(f"dataset.path: {settings.dataset.path}: none of its {len(pairs)} pairs is for training")
 
     # the heavy imports wait until the config is known to be right
     from socratic_rl import evaluation, models, record, tracking, training

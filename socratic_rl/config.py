@@ -52,6 +52,13 @@ class SamplingSettings(Component):
     batch_size: Annotated[int, Field(ge=1)]
 
 
+LossType = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+]  # fmt: skip
+"""What ``DPOConfig.loss_type`` may hold in TRL 1.16."""
+
+
 class DpoSettings(BaseModel):
     """What is checked of ``trl.DPOConfig`` before it is imported; its other fields pass through."""
 
@@ -65,7 +72,7 @@ class DpoSettings(BaseModel):
     per_device_eval_batch_size: Annotated[int, Field(ge=1)]
     gradient_accumulation_steps: Annotated[int, Field(ge=1)]
     max_length: Annotated[int, Field(ge=16)]
-    loss_type: list[str]
+    loss_type: Annotated[list[LossType], Field(min_length=1)]
     loss_weights: list[Annotated[float, Field(ge=0)]] | None
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
     weight_decay: Annotated[float, Field(ge=0)]

@@ -87,7 +87,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=False).eval()  # type: ignore[no-any-return]
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=False).eval()
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(f"adapter: {folder}: does not fit the base model: {str(error).splitlines()[0]}") from error
 

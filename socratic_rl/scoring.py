@@ -107,4 +107,4 @@ def _completion_log_probs(model: PreTrainedModel, rows: Sequence[tuple[list[int]
     read = read[:, keep + 1 :]
     flat = torch.nn.functional.cross_entropy(logits[read].float(), ids[:, keep + 1 :][read], reduction="none")
     sums = torch.zeros(read.shape, device=flat.device, dtype=flat.dtype).masked_scatter(read, -flat).sum(1)
-    return sums.double().cpu().numpy()  # type: ignore[no-any-return]
+    return sums.double().cpu().numpy()

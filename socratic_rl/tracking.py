@@ -77,7 +77,7 @@ def use(run: wandb.Run, inputs: Sequence[str]) -> None:
     """Declare which artifacts a run was given."""
     if not inputs:
         return
-    run.config.update({"inputs": list(inputs)}, allow_val_change=True)
+    run.config["inputs"] = list(inputs)
     if not run.offline and not run.disabled:
         for name in inputs:
             run.use_artifact(f"{name}:latest")
@@ -86,8 +86,7 @@ def use(run: wandb.Run, inputs: Sequence[str]) -> None:
 def log_table(run: wandb.Run, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Log rows that have the same keys as a table."""
     if rows:
-        columns = list(rows[0])
-        run.log({name: wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])})
+        run.log({name: wandb.Table(columns=[*rows[0]], data=[[*row.values()] for row in rows])})
 
 
 def digest(paths: Sequence[Path]) -> str:

@@ -1,6 +1,7 @@
 """One plain call into TRL, and the score of what it made."""
 
 import gc
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Outcome:
     log: list[dict[str, Any]]
     """The trainer's ``log_history``: one row a logged step."""
     final_loss: float
-    """Mean training loss over all steps."""
+    """Of the last logged step; transformers' own mean over a run is wrong after a resume."""
     steps: int
     seconds: float
     held_out: dict[str, float]
@@ -76,10 +77,9 @@ def train(
         peft_config=lora,
     )
     result = trainer.train(resume_from_checkpoint=find_checkpoint(checkpoint, Path(args.output_dir)))
-    if not torch.isfinite(torch.tensor(result.training_loss)):
-        raise UserError(
-            f"dpo.learning_rate: the loss became {result.training_loss}; lower it or raise dpo.warmup_steps"
-        )
+    final_loss = next(row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row)
+    if not math.isfinite(final_loss):
+        raise UserError(f"dpo.learning_rate: the loss became {final_loss}; lower it or raise dpo.warmup_steps")
     policy = trainer.model
     scores: dict[str, float] = {}
     if reference is not None:
@@ -89,7 +89,7 @@ def train(
     return Outcome(
         model=policy,
         log=trainer.state.log_history,
-        final_loss=result.training_loss,
+        final_loss=final_loss,
         steps=trainer.state.global_step,
         seconds=result.metrics["train_runtime"],
         held_out=scores,

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from socratic_rl.dialogue import PreferencePair, Turn
+from socratic_rl.errors import UserError
+from socratic_rl.fitting import fit_pairs
+from socratic_rl.models import tokenizer_from
+from socratic_rl.scoring import token_ids
+
+
+def pair(exchanges: int, words: int = 5) -> PreferencePair:
+    turns = [Turn(speaker="student", text="problem " * words)]
+    for number in range(exchanges):
+        turns += [Turn(speaker="teacher", text=f"ask {number}?"), Turn(speaker="student", text=f"say {number}")]
+    return PreferencePair.of(
+        turns, "why?", "it is 42", conversation_id="c", problem_id="p", turn=exchanges, rejection="x", split="train"
+    )
+
+
+def test_a_prompt_that_fits_is_left_alone(tiny_llama: Path):
+    fitted = fit_pairs([pair(3)], tokenizer_from(str(tiny_llama)), 2000)
+    assert fitted.pairs == [pair(3)]
+    assert (fitted.shortened, fitted.dropped) == (0, [])
+
+
+def test_a_long_prompt_loses_its_oldest_exchanges_and_keeps_the_problem_the_last_turn_and_the_answer(tiny_llama: Path):
+    tokenizer = tokenizer_from(str(tiny_llama))
+    long = pair(6)
+    limit = len(token_ids(tokenizer, [*pair(2).prompt, *long.rejected]))
+    fitted = fit_pairs([long], tokenizer, limit)
+    (kept,) = fitted.pairs
+    assert fitted.shortened == 1
+    assert [m["content"] for m in kept.prompt] == [
+        "problem problem problem problem problem",
+        "ask 4?",
+        "say 4",
+        "ask 5?",
+        "say 5",
+    ]
+    assert (kept.chosen, kept.rejected) == (long.chosen, long.rejected)
+    assert max(len(token_ids(tokenizer, [*kept.prompt, *answer])) for answer in (kept.chosen, kept.rejected)) <= limit
+
+
+def test_a_pair_that_cannot_fit_is_left_out_and_named(tiny_llama: Path):
+    fitted = fit_pairs([pair(1), pair(0, words=200)], tokenizer_from(str(tiny_llama)), 300)
+    assert fitted.pairs == [pair(1)]
+    assert fitted.dropped == [pair(0, words=200)]
+
+
+def test_no_pair_that_fits_is_a_mistake(tiny_llama: Path):
+    with pytest.raises(UserError, match=r"dpo\.max_length: none of 1 pairs fits into 30 tokens"):
+        fit_pairs([pair(1)], tokenizer_from(str(tiny_llama)), 30)

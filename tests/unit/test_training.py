@@ -1,0 +1,117 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM
+from trl import DPOConfig
+
+from socratic_rl import training
+from socratic_rl.dialogue import PreferencePair, Turn
+from socratic_rl.errors import UserError
+from socratic_rl.models import tokenizer_from
+
+ROOT = Path(__file__).parents[2]
+
+
+def pairs(count: int = 8) -> list[PreferencePair]:
+    return [
+        PreferencePair.of(
+            [Turn(speaker="student", text=f"What is {n} and {n + 1}?")],
+            "How far did you get?",
+            f"It is {2 * n + 1}.",
+            conversation_id=f"c{n}",
+            problem_id=f"p{n}",
+            turn=0,
+            rejection="direct_answer",
+            split="train",
+        )
+        for n in range(count)
+    ]
+
+
+def node(**changes: object) -> DictConfig:
+    settings = OmegaConf.load(ROOT / "conf" / "dpo" / "default.yaml")
+    small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "learning_rate": 1e-2, "save_steps": 2}
+    return OmegaConf.merge(settings, small, changes)
+
+
+def lora() -> LoraConfig:
+    # dropout is on, so that going on from a checkpoint must restore the random state too
+    return LoraConfig(r=4, lora_dropout=0.2, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def run(model_folder: Path, folder: Path, adapter: LoraConfig | None, checkpoint: str | None = None, **changes: object):
+    torch.manual_seed(0)
+    args = training.arguments(node(disable_dropout=False, **changes), folder, tracked=False)
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    return training.train(model, tokenizer_from(str(model_folder)), pairs(), pairs(3), args, adapter, checkpoint)
+
+
+@pytest.mark.parametrize("adapter", [lora(), None], ids=["lora", "all weights"])
+def test_training_changes_what_it_should_and_learns_the_preference(
+    tiny_llama: Path, tmp_path: Path, adapter: LoraConfig | None
+):
+    before = AutoModelForCausalLM.from_pretrained(tiny_llama).state_dict()
+    outcome = run(tiny_llama, tmp_path, adapter, num_train_epochs=3)
+    after = outcome.model.state_dict()
+    if adapter:
+        assert any(torch.any(value != 0) for name, value in after.items() if "lora_B" in name)
+        base = {name.replace("base_model.model.", "").replace(".base_layer", ""): v for name, v in after.items()}
+        assert all(torch.equal(base[name], value) for name, value in before.items())
+    else:
+        assert not any(torch.equal(after[name], value) for name, value in before.items() if "proj" in name)
+    assert outcome.held_out["eval_rewards/accuracies"] == 1.0
+    assert outcome.held_out["eval_rewards/margins"] > 0.1
+    assert outcome.held_out["eval_pairs"] == 3
+    losses = [row["loss"] for row in outcome.log if "loss" in row]
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)
+    assert losses[-1] < losses[0]
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_ends_like_one_that_was_not_stopped(tiny_llama: Path, tmp_path: Path):
+    whole = run(tiny_llama, tmp_path / "whole", lora())
+    # a kill after the second step leaves its checkpoint and nothing later
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "killed" / "checkpoint-2")
+    resumed = run(tiny_llama, tmp_path / "killed", lora(), checkpoint="latest")
+    assert resumed.steps == whole.steps == 4
+    rows = [[row["loss"] for row in outcome.log if "loss" in row] for outcome in (whole, resumed)]
+    assert rows[0] == pytest.approx(rows[1], abs=1e-6)
+    assert resumed.held_out == pytest.approx(whole.held_out, abs=1e-5)
+    assert resumed.final_loss == pytest.approx(whole.final_loss, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_run(tiny_llama: Path, tmp_path: Path):
+    first, second = (run(tiny_llama, tmp_path / name, lora()) for name in ("a", "b"))
+    assert first.held_out == second.held_out
+
+
+def test_a_checkpoint_that_is_none_is_a_mistake(tmp_path: Path):
+    assert training.find_checkpoint(None, tmp_path) is None
+    assert training.find_checkpoint("latest", tmp_path / "new") is None
+    with pytest.raises(UserError, match="checkpoint: .*: not a checkpoint folder"):
+        training.find_checkpoint(str(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [({"bta": 1}, "dpo: .*'bta'"), ({"lr_scheduler_type": "nope"}, "dpo: .*nope")]
+)
+def test_what_trl_refuses_is_told_in_one_line(tmp_path: Path, change: dict[str, object], told: str):
+    with pytest.raises(UserError, match=told) as error:
+        training.arguments(node(**change), tmp_path, tracked=False)
+    assert "\n" not in str(error.value)
+
+
+def test_arguments_reach_trl(tmp_path: Path):
+    args = training.arguments(node(beta=0.3, optim="sgd"), tmp_path, tracked=False)
+    assert isinstance(args, DPOConfig)
+    assert (args.beta, args.optim, args.report_to) == (0.3, "sgd", [])
+    assert args.bf16 == torch.cuda.is_available()
+
+
+def test_more_tokens_than_the_model_can_read_are_refused():
+    assert training.check_length(512, 512) == 512
+    with pytest.raises(UserError, match=r"dpo\.max_length: 513 tokens .* at most 512"):
+        training.check_length(513, 512)
