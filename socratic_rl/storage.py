@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,19 @@ Row = tuple[str, dict[str, Any]]
 R = TypeVar("R", bound=Record)
 
 
-def read_rows(source: str, split: str = "train", encoding: str = "utf-8", columns: Iterable[str] = ()) -> Iterator[Row]:
+def looks_local(source: str) -> bool:
+    """Whether the source can only be a file: written as a path, or with the ending of one."""
+    written_as_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    return written_as_path or Path(source).suffix.lower() in {".jsonl", ".json", ".csv", ".parquet"}
+
+
+def read_rows(
+    source: str,
+    split: str = "train",
+    encoding: str = "utf-8",
+    columns: Iterable[str] = (),
+    subset: str | None = None,
+) -> Iterator[Row]:
     """Rows of a local file (.jsonl, .json, .csv, .parquet) or of a hub data set.
 
     Args:
@@ -28,17 +41,20 @@ def read_rows(source: str, split: str = "train", encoding: str = "utf-8", column
         split: The split of a hub data set; a local file has none.
         encoding: Of text files.
         columns: Columns that every row must have.
+        subset: The subset of a hub data set; a local file has none.
 
     Raises:
         UserError: The file is missing, empty or unreadable, or a column is missing; names the file and the line.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     found = False
-    for where, row in _read_file(path, encoding) if path.exists() else _read_hub(source, split):
+    for where, row in _read_file(path, encoding) if path.exists() else _read_hub(source, split, subset):
         if missing := [column for column in columns if column not in row]:
             raise UserError(
                 f"{where}: no column {', '.join(map(repr, missing))}; the columns are {', '.join(map(repr, row))}"
             )
+        if empty := [column for column in columns if row[column] is None]:
+            raise UserError(f"{where}: nothing in column {', '.join(map(repr, empty))}")
         found = True
         yield where, row
     if not found:
@@ -53,33 +69,29 @@ def _read_file(path: Path, encoding: str) -> Iterator[Row]:
             yield from _read_jsonl(path, encoding)
         case ".csv":
             yield from _read_csv(path, encoding)
-        case ".json" | ".parquet" as suffix:
-            import datasets
-
-            kind = suffix.removeprefix(".")
-            try:
-                rows = datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True)
-                yield from ((f"{path}:row {number}", dict(row)) for number, row in enumerate(rows, 1))
-            except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-                raise UserError(f"{path}: cannot be read as {kind}: {error}") from error
+        case ".json":
+            yield from _read_json(path, encoding)
+        case ".parquet":
+            yield from _read_parquet(path)
         case suffix:
             raise UserError(f"{path}: do not know how to read {suffix!r}; use .jsonl, .json, .csv or .parquet")
 
 
-def _read_hub(source: str, split: str) -> Iterator[Row]:
-    looks_local = source.startswith((".", "/", "~")) or Path(source).suffix in {".jsonl", ".json", ".csv", ".parquet"}
-    if looks_local or source.count("/") > 1:
+def _read_hub(source: str, split: str, subset: str | None) -> Iterator[Row]:
+    if looks_local(source):
         raise UserError(f"{source}: no such file")
     import datasets
+    import huggingface_hub
 
+    # its warnings on every retry would bury the one line below
+    huggingface_hub.utils.logging.set_verbosity(logging.ERROR)
     try:
-        rows = datasets.load_dataset(source, split=split, streaming=True)
-    except (ValueError, OSError) as error:
+        rows = datasets.load_dataset(source, subset, split=split, streaming=True)
+        yield from ((f"{source}[{split}]:row {number}", dict(row)) for number, row in enumerate(rows, 1))
+    except (ValueError, OSError, RuntimeError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise UserError(
             f"{source}: neither a local file nor a hub data set that can be reached ({str(error).splitlines()[0]})"
         ) from error
-    for number, row in enumerate(rows):
-        yield f"{source}[{split}]:row {number}", dict(row)
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
@@ -98,6 +110,33 @@ def _read_jsonl(path: Path, encoding: str) -> Iterator[Row]:
     for number, line in _lines(path, encoding):
         if line.strip():
             yield f"{path}:{number}", _parse(f"{path}:{number}", line)
+
+
+def _read_json(path: Path, encoding: str) -> Iterator[Row]:
+    """A list of objects; a file that does not begin like one is read by lines."""
+    text = "".join(line for _, line in _lines(path, encoding))
+    if not text.lstrip().startswith("["):
+        yield from _read_jsonl(path, encoding)
+        return
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg} at character {error.colno})") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:row {number}: a JSON object is needed, not {type(row).__name__}")
+        yield f"{path}:row {number}", row
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+            yield from ((f"{path}:row {number}", row) for number, row in enumerate(rows, 1))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
 def _parse(where: str, line: str) -> dict[str, Any]:
