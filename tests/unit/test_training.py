@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_run(tiny_llama: Path, tmp_path: Path):
 def test_a_checkpoint_that_is_none_is_a_mistake(tmp_path: Path):
     assert training.find_checkpoint(None, tmp_path) is None
     assert training.find_checkpoint("latest", tmp_path / "new") is None
-    with pytest.raises(UserError, match="checkpoint: .*: not a checkpoint folder"):
+    with pytest.raises(UserError, match=r"checkpoint: .*: not a checkpoint folder"):
         training.find_checkpoint(str(tmp_path), tmp_path)
 
 

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from socratic_rl.config import TrainSettings, differences, parse
+from socratic_rl.errors import UserError
+from socratic_rl.preference_data import SocraticPairs
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def train_config(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=[*overrides])
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    path = tmp_path / "pairs.jsonl"
+    path.touch()
+    return f"dataset.path={path}"
+
+
+def test_a_right_config_becomes_plain_values_and_components(pairs: str):
+    settings = parse(TrainSettings, train_config(pairs, "dpo.beta=0.3", "lora=none"))
+    assert settings.dpo.beta == 0.3
+    assert settings.lora is None
+    assert isinstance(settings.dataset, SocraticPairs)
+
+
+def test_every_mistake_is_reported_together():
+    overrides = [
+        "dpo.beta=abc",
+        "dpo.learning_rate=0",
+        "dpo.loss_type=[sigmoid,nope]",
+        "lora.r=0",
+        "dataset.path=nowhere.jsonl",
+        "+dataset.unknown=1",
+        "model.dtype=float8",
+        "wandb.mode=sometimes",
+        "seed=-1",
+    ]
+    with pytest.raises(UserError) as error:
+        parse(TrainSettings, train_config(*overrides))
+    told = dict(line.split(": ", 1) for line in str(error.value).splitlines())
+    assert set(told) == {
+        "dpo.beta",
+        "dpo.learning_rate",
+        "dpo.loss_type.1",
+        "lora.r",
+        "dataset.unknown",
+        "model.dtype",
+        "wandb.mode",
+        "seed",
+    }
+    assert told["dpo.beta"] == "Input should be a valid number, unable to parse string as a number (got 'abc')"
+
+
+def test_a_missing_file_is_named(pairs: str):
+    with pytest.raises(UserError, match=r"^dataset\.path: nowhere\.jsonl: no such file"):
+        parse(TrainSettings, train_config("dataset.path=nowhere.jsonl"))
+
+
+def test_a_key_that_must_be_set_is_named(pairs: str):
+    with pytest.raises(UserError, match=r"model\.pretrained: is needed and not set"):
+        parse(TrainSettings, train_config(pairs, "model.pretrained=???"))
+
+
+def test_differences_name_the_keys():
+    old, new = {"a": 1, "b": {"c": 1, "d": 2}}, {"a": 1, "b": {"c": 3, "d": 2}, "e": None, "f": 4}
+    assert list(differences(old, new)) == ["b.c: 1 → 3", "f: None → 4"]

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from socratic_rl.errors import UserError
+from socratic_rl.record import remember
+
+
+def test_a_folder_is_filled_by_one_config_only(tmp_path: Path):
+    path = tmp_path / "generate_config.json"
+    first = OmegaConf.create({"seed": 0, "problems": {"limit": None}, "output_dir": "a"})
+    remember(path, first)
+    remember(path, first)
+    with pytest.raises(UserError, match=r"problems\.limit: None → 3"):
+        remember(path, OmegaConf.merge(first, {"problems": {"limit": 3}}))
+
+
+def test_what_does_not_change_the_files_may_change(tmp_path: Path):
+    path = tmp_path / "generate_config.json"
+    remember(path, OmegaConf.create({"seed": 0, "stop_after": "problems", "wandb": {"mode": "offline"}}))
+    remember(path, OmegaConf.create({"seed": 0, "stop_after": "pairs", "wandb": {"mode": "online"}}))
