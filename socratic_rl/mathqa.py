@@ -4,6 +4,7 @@ A MathQA text is one line of lower-cased tokens with a space between any two. Th
 rules are about the notation and none about single rows.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -58,17 +59,19 @@ _PLAIN = str.maketrans(
 
 def _redecode(match: re.Match[str]) -> str:
     lead, second, gap, third = match.groups()
-    for chars, rest in (((lead, second, third), ""), ((lead, second), (gap or "") + (third or ""))):
-        if None in chars:
-            continue
-        for data in itertools.product(*(_BYTES[char] for char in chars)):
-            try:
-                text = bytes(data).decode("utf-8")
-            except UnicodeDecodeError:
-                continue
-            if _PLAUSIBLE.fullmatch(text):
-                return text + rest
-    return match[0]
+    three = _readings(lead + second + third) if third else []
+    if three:
+        return min(three, key=lambda text: text > "\u22ff")  # lower-casing made ⊥ and ⚥ one: rather the mathematics
+    two = _readings(lead + second)
+    return two[0] + (gap or "") + (third or "") if two else match[0]
+
+
+def _readings(chars: str) -> list[str]:
+    found = []
+    for data in itertools.product(*(_BYTES[char] for char in chars)):
+        with contextlib.suppress(UnicodeDecodeError):
+            found.append(bytes(data).decode("utf-8"))
+    return [text for text in found if _PLAUSIBLE.fullmatch(text)]
 
 
 def repair(text: str) -> str:
@@ -128,12 +131,14 @@ _SPACING: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
         (r"(\ws) '(?= \w)", r"\1'"),
         (r'" ([^"]{1,60}) "', r'"\1"'),
         # numbers with what belongs to them
-        (r"([\w)]) %", r"\1%"),
+        (r"(\d|\)|\b[a-z]) %", r"\1%"),
         (r"(1) (st)\b|(2) (nd)\b|(3) (rd)\b|(\d) (th)\b", _joined),
         (r"([\w)]) ([²³₀-₉])", r"\1\2"),
         (r"(\d) °", r"\1°"),
         (r"([$€£₹]) (?=[\d.-])", r"\1"),
-        (r"(\d) ([:/]) (?=\d)", r"\1\2"),
+        (r"(/ [\d.]+) : (?=\d)", r"\1:"),
+        (r"(\d) : (?=[\d.,]*\d(?![\d.,])(?! [-+*/×x] ))", r"\1:"),  # "divide by 3 : 63 / 3" is no ratio
+        (r"(\d) / (?=\d)", r"\1/"),
         (rf"((?:\d|\bsq) {_LENGTH})(?: \^)? 2{_AFTER_POWER}", r"\1²"),
         (rf"(\d {_LENGTH})(?: \^)? 3{_AFTER_POWER}", r"\1³"),
         (r"([\w)]) \^ (?=[\w(])", r"\1^"),
@@ -159,8 +164,8 @@ def detokenise(text: str) -> str:
     return " ".join(text.split())
 
 
-_STRAY = re.compile(r"^(?:[\s,;:\\\"']|\.(?! ?\d))+")
-"""Punctuation that a text cannot begin with; a decimal point may."""
+_STRAY = re.compile(r"^(?:[\s,;:\\\"']|\.(?! ?\d)|= > |⇒)+")
+"""Punctuation and arrows that a text cannot begin with; a decimal point may."""
 
 # in a question "-" joins words; in a solution it may as well be a minus
 _HYPHEN = re.compile(
@@ -254,7 +259,7 @@ _LEADING_TO = _word(
     "so hence thus therefore and then imo our my the this is must be"
     " final correct cor+ect right best required only possible actual"
 )
-_CONNECT = rf"(?:{_LEADING_TO} [,:]? ?|∴ |⇒ |= ?> )*"
+_CONNECT = rf"(?:{_LEADING_TO} [,:.]? ?|∴ |⇒ |= ?> )*"
 _LINKING = _word(
     "is are was will would must should can be to the above question option choice answer correct definitely therefore"
     " clearly hence only"
@@ -391,7 +396,7 @@ def _unlabelled_tail(text: str, letter: str, shown: str, *, lone: bool) -> str |
             rf"(?<!\S){re.escape(_number(shown) or shown)}(?: [a-z]+)?(?P<tail> = {letter}[\s.]*)$", text
         ):
             return text[: match.start("tail")]
-        if match := re.search(rf"(?<!\S){letter} ?[).] ?{re.escape(shown)}[\s.]*$", text):
+        if match := re.search(rf"(?<!\S){letter} ?[).] ?{re.escape(shown)}(?: [a-z]+)?[\s.]*$", text):
             return text[: match.start()]
     return None
 

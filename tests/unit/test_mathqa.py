@@ -20,6 +20,7 @@ from socratic_rl import mathqa
         ("ã ¢ ë † å ¡ 16", "√ 16"),  # mis-read twice
         ("â ‚ ¹ 50", "₹ 50"),
         ("2 ï € r", "2 π r"),
+        ("ab â š ¥ cd", "ab ⊥ cd"),
         ("90 â ° angle", "90 ° angle"),
         ("8 cm â ²", "8 cm ²"),
         ("8 ã · 2", "8 ÷ 2"),
@@ -53,6 +54,11 @@ def test_mis_decoded_characters_are_repaired(broken: str, meant: str) -> None:
         ("1 ) a pole of 5 m 2 ) a pole of 6 m", "1) a pole of 5 m 2) a pole of 6 m"),
         ("the 1 st , 2 nd , 3 rd and 11 th , but 5 st", "the 1st, 2nd, 3rd and 11th, but 5 st"),
         ("\\ inline \\ frac { 3 x } { 4 } \\ times 2", "(3 x) / (4) × 2"),
+        (
+            "the ratios 1 / 2 : 1 / 3 and 3 : 4 : 5 , but divide by 3 : 63 / 3 = 21",
+            "the ratios 1/2:1/3 and 3:4:5, but divide by 3 : 63/3 = 21",
+        ),
+        ("what is the % increase ( 3 + 4 ) % or x % ?", "what is the % increase (3 + 4)% or x%?"),
         ("so . . . 4 - - - - - 5", "so ... 4 ----- 5"),
     ],
 )
@@ -156,6 +162,9 @@ WORK = "there are 4 boxes of 6 , so 4 * 6 = 24"
         f"{WORK} answer is b : 24",
         f"{WORK} answer : 24",
         f"{WORK} b . 24",
+        f"{WORK} b . 24 apples",
+        f"{WORK} so . answer will be b .",
+        f"solution : = > {WORK} answer : b",
         f"{WORK} hence b . answer : b",
         f"{WORK} view answer discuss in forum answer : b",
         f"{WORK} \\ answer : b",
