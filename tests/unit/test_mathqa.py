@@ -194,6 +194,10 @@ def test_rationale_keeps_what_belongs_to_the_work(work: str) -> None:
     assert mathqa.rationale(f"{work} . answer : b", "b", "24").rstrip(".") == mathqa.detokenise(work)
 
 
+def test_after_the_answer_a_letter_by_itself_belongs_to_the_work() -> None:
+    assert mathqa.rationale("so 24 is the speed of boat b answer : b", "b", "24") == "so 24 is the speed of boat b"
+
+
 @pytest.mark.parametrize("written", ['"answer : b"', "answer : b ) 24", "option ' b '", ""])
 def test_rationale_that_is_only_the_answer_is_empty(written: str) -> None:
     assert mathqa.rationale(written, "b", "24") == ""

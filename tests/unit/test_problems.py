@@ -60,7 +60,7 @@ def test_mathqa_counts_and_names_what_gives_no_problem(tmp_path: Path, caplog: p
     assert "1, the correct option names no value" in caplog.text
     assert "m.jsonl:1" in caplog.text
     assert len(list(source.read())) == 1
-    assert len(source.skipped) == 4  # of the last read alone
+    assert [len(places) for places in source.skipped.values()] == [1, 1, 1, 1]  # of the last read alone
 
 
 def test_a_source_without_any_problem_is_a_mistake(tmp_path: Path) -> None:
