@@ -1,0 +1,169 @@
+"""Whether a text states the gold answer of a problem."""
+
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+from socratic_rl.quantities import Quantity, read
+
+
+def values(text: str) -> list[Fraction]:
+    """The exact values of the numbers that a text states, in their own units, in order.
+
+    Ratios are left out, and so are divisions and powers that are not carried out.
+    """
+    return [q.value for q in read(text)[0] if q.form in ("number", "fraction")]
+
+
+def _agree(one: Quantity, other: Quantity) -> bool:
+    """Whether two quantities may measure the same thing; a number without a unit may measure anything."""
+    if one.dimension and other.dimension:
+        return one.dimension == other.dimension
+    return not ((one.dimension and other.noun) or (other.dimension and one.noun))
+
+
+def _near(gold: Quantity, value: Fraction, said: Quantity) -> bool:
+    """Equal, or rounded: a gold answer with decimals may be a rounded one, a whole number is taken as exact."""
+    gap = abs(value - gold.value)
+    finer = said.decimals > gold.decimals or said.form == "fraction"
+    if finer and gold.decimals >= (1 if said.form == "fraction" else 2):
+        return 2 * gap <= Fraction(1, 10**gold.decimals)
+    if 2 <= said.decimals < gold.decimals:
+        return 2 * gap <= Fraction(1, 10**said.decimals)
+    return gap == 0
+
+
+def _in_unit_of(gold: Quantity, said: Quantity) -> Iterator[Fraction]:
+    """The values that ``said`` may have in the unit of ``gold``."""
+    if gold.dimension == said.dimension:
+        yield said.value * said.factor / gold.factor
+    if not (gold.dimension and said.dimension):
+        yield said.value
+    if gold.dimension == "percent" and not said.dimension and (said.decimals or said.form == "fraction"):
+        yield said.value * 100
+    if said.dimension == "percent" and not gold.dimension and (gold.decimals or gold.form == "fraction"):
+        yield said.value / 100
+    if said.dimension == "dollar" and not gold.dimension:  # a bare 0.45 is 45 cents, a bare 45 is $0.45
+        if gold.decimals:
+            yield said.value * said.factor
+        elif 0 < said.value < 1:
+            yield said.value * 100
+
+
+def _same(gold: Quantity, said: Quantity) -> bool:
+    """Whether ``said`` states the value of ``gold``."""
+    if gold.parts and said.parts:
+        return len(gold.parts) == len(said.parts) and all(
+            g * said.parts[0] == s * gold.parts[0] for g, s in zip(gold.parts, said.parts, strict=True)
+        )
+    if gold.parts or said.parts:
+        ratio, other = (gold, said) if gold.parts else (said, gold)
+        is_ratio = ratio.form == "ratio" and len(ratio.parts) == 2 and other.form in ("fraction", "quotient")
+        return is_ratio and ratio.value == other.value
+    if said.form == "operand":
+        return False
+    if said.form in ("quotient", "power") and gold.form not in ("fraction", "quotient", "power"):
+        return False
+    return _agree(gold, said) and any(_near(gold, value, said) for value in _in_unit_of(gold, said))
+
+
+@lru_cache(maxsize=1 << 12)
+def _gold(answer: str) -> tuple[Quantity, ...]:
+    """The quantities of a gold answer; none where it is words, or a term ("5√2") that its numbers do not state."""
+    found, rest = read(answer)
+    if re.search(r"\d|[√π<>≤≥^|]|\b(?:sqrt|pi)\b", rest):
+        return ()
+    ranges = tuple(quantity for quantity in found if quantity.form == "range")
+    return ranges or tuple(quantity for quantity in found if quantity.form != "operand")
+
+
+@lru_cache(maxsize=1 << 12)
+def _wording(answer: str) -> re.Pattern[str]:
+    """A gold answer that is no number, as a pattern: its words in order. "Yes" counts only as an answer."""
+    tokens = re.findall(r"\w+|[^\w\s]", answer.strip().rstrip("."))
+    words = r"\s*".join(map(re.escape, tokens))
+    if words.lower() in ("yes", "no"):
+        return re.compile(rf"(?:^\W*|\banswer(?: is| would be)?\W+){words}\b", re.IGNORECASE)
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE if len(words) > 1 else 0)
+
+
+def states(text: str, answer: str) -> bool:
+    """Whether a text states the value of the gold answer, in any usual notation.
+
+    Counted: digits with or without thousands separators, decimals, fractions, mixed numbers, percent, ratios, dollars
+    and cents, words, powers of ten, units of one dimension ("90 minutes" for "1.5 hours"), LaTeX. A percentage equals
+    its fraction or decimal (25% = 1/4 = 0.25), but a bare whole number is never multiplied or divided by 100.
+
+    Not counted: part of a larger number, a date, a list number, "step 2", a coefficient (5x), a number with another
+    kind of unit ("12 apples" for "12 km"), a division or power that is not carried out (72/8 for 9).
+
+    A gold answer with several numbers is stated when all are; one without numbers when its words stand in the text.
+
+    Args:
+        text: What somebody says.
+        answer: The gold answer, with its unit if it has one.
+    """
+    gold = _gold(answer)
+    if not gold:
+        return bool(answer.strip()) and bool(_wording(answer).search(text))
+    said = read(text)[0]
+    return all(any(_same(part, quantity) for quantity in said) for part in gold)
+
+
+def _makes_known(before: Quantity, new: Quantity) -> bool:
+    """Whether the value of ``new`` is known from ``before``: "$20" is not known from "20 candles" or "20 cents"."""
+    if before.dimension and before.dimension == new.dimension:
+        return before.value * before.factor == new.value * new.factor
+    return not (new.dimension and (before.dimension or before.noun))
+
+
+def first_states(text: str, answer: str, known: Iterable[str]) -> bool:
+    """Whether a text states the gold answer and nothing known states it already.
+
+    Args:
+        text: What somebody says.
+        answer: The gold answer.
+        known: The texts that came before. A number with another unit does not make the answer known.
+    """
+    if not states(text, answer):
+        return False
+    stated = [before for before in known if states(before, answer)]
+    gold = _gold(answer)
+    if len(gold) != 1:
+        return not stated
+    old = [quantity for before in stated for quantity in read(before)[0] if _same(gold[0], quantity)]
+    said = (quantity for quantity in read(text)[0] if _same(gold[0], quantity))
+    return any(not any(_makes_known(before, new) for before in old) for new in said)
+
+
+_CLAUSE = re.compile(r"(?<=[.;!?])\s+|\n|, but ")
+_NO_CONCLUSION = re.compile(r"\?\W*$|\b(?:how|what|why|you (?:said|say|stated|found|know))\b", re.IGNORECASE)
+_CONTRAST = re.compile(r",? \b(?:not|instead of|rather than)\b.*")
+_CONCLUSION = re.compile(
+    r"\b(?:so|therefore|thus|hence|means?|meaning|making|giving|leaving|which (?:is|gives|leaves)"
+    r"|(?:should|would|must|will)(?: actually| simply| only| just)? be|must have"
+    r"|(?:answer|total|sum|result|difference|profit)\b.*\b(?:is|be|was|equals))\b",
+    re.IGNORECASE,
+)
+
+
+def concludes(text: str, answer: str) -> bool:
+    """Whether a text presents the gold answer as what follows: "so the total is 12", "that should be 12, not 10".
+
+    A clause does that when it has a word of conclusion and its last number is the gold answer, unless it asks or
+    repeats what the student said.
+    """
+    clauses = [_CONTRAST.sub("", clause) for clause in _CLAUSE.split(text) if not _NO_CONCLUSION.search(clause)]
+    return any(_CONCLUSION.search(clause) and _stands_at(-1, clause, answer) for clause in clauses)
+
+
+def claims(turn: str, answer: str) -> bool:
+    """Whether a turn offers the gold answer as its own answer: it is the first or the last number of the turn."""
+    return _stands_at(0, turn, answer) or _stands_at(-1, turn, answer)
+
+
+def _stands_at(place: int, text: str, answer: str) -> bool:
+    gold = _gold(answer)
+    stated = [quantity for quantity in read(text)[0] if quantity.form not in ("operand", "range")]
+    return len(gold) == 1 and bool(stated) and _same(gold[0], stated[place])

@@ -1,0 +1,175 @@
+"""What can be measured of one teacher reply without a judge."""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from itertools import pairwise
+
+from socratic_rl.answers import claims, concludes, first_states, values
+
+# a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
+_STUDENT_LABEL = re.compile(
+    r"(?:^|(?<=[.!?\"”)\]])\s+)[^\w\n]{0,5}(?:student|user|human|learner|pupil)(?: ?\d)?[^\w\n:]{0,4}:"
+    r"|<\|?(?:user|student|human)\|?>|\[INST\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+# ---- asking ----
+
+_LEAD = r"(?:(?:so|and|now|then|ok|okay|good|great|well|but|next|please|correct|right|alright|yes|no)\b[,.!:]* )*"
+_VERB = r"(?:is|are|was|were|do|does|did|can|could|would|will|should)"
+_QUESTION = (
+    rf"(?:how (?:many|much|long|far|old|often|{_VERB})|(?:what|where|when|why|who|which)(?:'s| {_VERB}| \w+ {_VERB})"
+    rf"|(?:{_VERB}|have) (?:you|he|she|it|they|we|this|that|these|there|the))\b"
+)
+_IS_QUESTION = re.compile(_LEAD + _QUESTION, re.IGNORECASE)
+# a request to say something needs no question mark: "Tell me how many.", "Explain how you got 5.", "Could you check."
+_IS_REQUEST = re.compile(
+    rf"(?:[^,]*, )?{_LEAD}(?:(?:can|could|would|will) you\b|(?:tell|show|give) me\b|(?:walk|talk|take) me through\b"
+    r"|let me know (?:how|what|which|why|where|when|your)\b"
+    r"|(?:explain|describe)(?: to me)? (?:how|why|what|which|where|your)\b)",
+    re.IGNORECASE,
+)
+_IS_BLANK = re.compile(r".*(?:[\d)%]\s*=\s*|_{2,})[.…?]*\s*", re.DOTALL)
+# courtesies and checks of attention, which ask nothing about the problem
+_COURTESY = re.compile(
+    r"\W*(?:(?:so|and|now|well|oh|ok|okay)\W+)*(?:"
+    r"(?:do|does|did|is) (?:this|that|it|the|any)\b.{0,20}\bmake (?:\w+ )?sense.{0,20}|makes? sense"
+    r"|(?:is|was) (?:this|that|it|everything) (?:\w+ )?(?:clear|ok|okay).{0,20}"
+    r"|(?:(?:do|did) you )?(?:get|got|understand|understood|see|follow)(?: (?:it|that|this|me|now))*"
+    r"|ok|okay|alright|right|yes|clear|ready|correct"
+    r"|(?:(?:do|have) you |are there )?(?:have |got )?any (?:\w+ )?(?:questions?|doubts?).{0,40}"
+    r"|(?:is there )?anything else.*|(?:do|would) you (?:need|want|like) (?:\w+ )?help.*"
+    r"|(?:can|may|could|shall) i (?:help|assist).*|(?:(?:hi|hello|hey)\b.{0,20})?how are you.*"
+    r")\W*",
+    re.IGNORECASE,
+)
+_TAG = re.compile(
+    r"(?:[,;.…-]\s*(?:ok|okay|right|yes|alright|correct|got it|(?:does (?:this|that|it) )?make sense"
+    rf"|{_VERB} (?:it|that|they|he|she|you|we))|\s\w+n't (?:it|that|they|he|she|you|we))\W*$",
+    re.IGNORECASE,
+)
+_REPORTED = re.compile(
+    r"\b(?:you|he|she|they|student|friend|problem|question)(?: \w+)? "
+    r"(?:said|say|says|asked|ask|asks|wrote|wondered|thought|meant|reads)\b[^\"“.?!\n]{0,30}[\"“][^\"”\n]*[\"”]",
+    re.IGNORECASE,
+)
+
+
+def asks_question(reply: str) -> bool:
+    """Whether the reply asks the student something.
+
+    That is a question with its mark, a question typed without one, a request to say something ("Tell me how many."),
+    or a blank to fill in ("24 / 4 ="). Not counted: courtesies ("Any questions?", "Does that make sense?"), a tag on a
+    statement ("…, okay?"), what the reply quotes from somebody, and a student's turn that it makes up.
+    """
+    own = _STUDENT_LABEL.split(reply, maxsplit=1)[0].replace("’", "'")
+    return any(_asks(sentence) for sentence in re.split(r"(?<=[.?!])[\"”')]*\s+|\n", _REPORTED.sub("", own)))
+
+
+def _asks(sentence: str) -> bool:
+    sentence = sentence.strip(" \t*_\"“”'()#>-")
+    asked, mark, _ = sentence.rpartition("?")
+    if not mark:
+        is_open = not sentence.endswith((".", "!", ":"))
+        return bool(
+            _IS_REQUEST.match(sentence) or (is_open and _IS_QUESTION.match(sentence)) or _IS_BLANK.fullmatch(sentence)
+        )
+    if not re.search(r"\w", asked) or _COURTESY.fullmatch(asked):
+        return False
+    statement = _TAG.sub("", asked)
+    return statement == asked or bool(_IS_QUESTION.search(statement))
+
+
+# ---- revealing ----
+
+
+def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
+    """Whether the reply states the gold answer before the problem or anybody else stated it.
+
+    Args:
+        reply: The teacher's reply.
+        answer: The gold answer, in any notation.
+        known: The question and every earlier turn. A number that stands there with another unit does not make the
+            answer known, the same number without a unit does.
+
+    Returns:
+        None where there is no gold answer.
+    """
+    return first_states(reply, answer, known) if answer.strip() else None
+
+
+def tells_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
+    """Whether the reply reveals the answer as people see it: also when its number came up before as something else.
+
+    People call "so the total is 90 minutes" revealing although the student had 90 minutes as an intermediate result. So
+    a reply tells when ``reveals_answer`` holds, or when it presents the gold answer as a conclusion and no earlier turn
+    offered it as its own first or last number.
+
+    Args:
+        reply: The teacher's reply.
+        answer: The gold answer, in any notation.
+        known: The question and every earlier turn, the question first.
+
+    Returns:
+        None where there is no gold answer.
+    """
+    if not answer.strip():
+        return None
+    if first_states(reply, answer, known):
+        return True
+    return concludes(reply, answer) and not any(claims(turn, answer) for turn in known if turn != known[0])
+
+
+# ---- other faults ----
+
+_STUDENT_VOICE = re.compile(
+    r"\W*(?:(?:oh|ah|ok|okay|hmm+|um+|sure|yes|yeah|no|sorry|so|well|right)\b\W*)*"
+    r"(?:i (?:see|get|got|understand|forgot|think|thought|don't|do not|added|subtracted|multiplied|divided|used|started"
+    r"|made|need|should|would|will|can|could|have|know)\b|i'(?:m|d|ll|ve)\b|thank you\b|thanks\b|is it\b"
+    r"|my (?:answer|mistake)\b|it(?:'s| is| would be)\b|the answer (?:is|would be)\b|[-$]?\d[\d.,]*\s*\w*\W*$)",
+    re.IGNORECASE,
+)
+_TO_STUDENT = re.compile(r"(?<!thank )\byou", re.IGNORECASE)
+
+
+def speaks_for_student(reply: str) -> bool:
+    """Whether the reply goes on as the student.
+
+    That is a student's label in it ("Student:", "### User:"), or a line after a question of its own that answers as a
+    student does ("Oh, I see. It is 12.") and does not speak to "you".
+    """
+    if _STUDENT_LABEL.search(reply):
+        return True
+    lines = [line.replace("’", "'") for line in reply.splitlines() if line.strip()]
+    return any(
+        asked.rstrip(" \"”'*)").endswith("?") and _STUDENT_VOICE.match(line) and not _TO_STUDENT.search(line)
+        for asked, line in pairwise(lines)
+    )
+
+
+def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:
+    """Whether the reply says again, up to small changes of wording, what an earlier teacher turn said.
+
+    At least nine tenths of the words are the same and in order, and the numbers are the same: "What is 3 × 4?" does not
+    repeat "What is 3 × 5?".
+
+    Args:
+        reply: The teacher's reply.
+        earlier: The earlier teacher turns.
+    """
+    words = _words(reply)
+    return any(
+        words == other or (values(reply) == values(turn) and SequenceMatcher(None, words, other, False).ratio() >= 0.9)
+        for turn, other in ((turn, _words(turn)) for turn in earlier)
+    )
+
+
+def _words(text: str) -> list[str]:
+    plain = text.replace("’", "'").replace("**", "").casefold()
+    return re.findall(r"\w+(?:'\w+)?|[-+*/=×÷]", plain)
+
+
+def word_count(reply: str) -> int:
+    """How many words the reply has, split at white space."""
+    return len(reply.split())

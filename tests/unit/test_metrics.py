@@ -1,0 +1,250 @@
+"""The judge-free measures, on written cases and against what people say of real replies."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sklearn.metrics import cohen_kappa_score, f1_score, precision_score
+
+from socratic_rl.metrics import (
+    asks_question,
+    repeats_turn,
+    reveals_answer,
+    speaks_for_student,
+    tells_answer,
+    word_count,
+)
+
+Data = Callable[[str], Path]
+
+# ---- asking ----
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "How many apples are left?",
+        "That's right! What is 24 / 4?",
+        '"What did you use to find the value of x?"',
+        "Good. Ask yourself: “What is asked for?”",
+        "Let's see. 12 - 4 = ?",
+        "So the whole is 100, and the part is?",
+        "What is 12 times 3, okay?",
+        "Could you explain how you got 5",
+        "Can you see where the mistake is.",
+        "Okay, tell me how many are left.",
+        "Once you have that, tell me the total.",
+        "Explain how you got 5.",
+        "Hi Ayisha, please talk me through your solution",
+        "Good how many teachers sang with them",
+        "What is 24/4",
+        "So 93 x 5 =",
+        "The price of one is ____.",
+        "Sure, what is it?",
+        "Notice the 9. What place is third from the right?",
+        "Do you see why we divide by 4?",
+        "How many are left?\nStudent: I don't know.",
+        "Teacher: How many are left?",
+        "**What is 3 × 4?**",
+    ],
+)
+def test_asks(reply: str) -> None:
+    assert asks_question(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "Exactly, well done!",
+        "The answer is 12.",
+        "Think through each step.",
+        "Let me tell you how it works.",
+        "I will explain how we got 5.",
+        "What you need is a fraction.",
+        "When you add them, you get 12.",
+        "Multiply 3 by 4, which is 12.",
+        "That is how you do it.",
+        "Any questions?",
+        "Great! Do you have any other questions about this problem?",
+        "You're welcome! Is there anything else you need help with?",
+        "5 × 5 is 25. Does that make sense?",
+        "The total is 40. Do you get it?",
+        "Let's look at the numbers together, okay?",
+        "The area is length times width, right?",
+        "It costs 40 dollars, isn't it?",
+        "Hi Riya, how are you?",
+        'You asked "is it 12?", and it is.',
+        "?",
+        "It is 12.\nStudent: Is it 12?",
+        "It is 12. Student: How did you get that?",
+    ],
+)
+def test_does_not_ask(reply: str) -> None:
+    assert not asks_question(reply)
+
+
+# ---- revealing ----
+
+QUESTION = "Tom has 7 boxes with 6 candles each and sells half of them at $1. How many dollars does he get?"
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "turns", "reveals"),
+    [
+        ("He gets 21 dollars.", "21", [], True),
+        ("He gets twenty-one dollars.", "$21", [], True),
+        ("7 × 6 / 2 = 42 / 2 = 21", "21", [], True),
+        ("Isn't it $21.00?", "21 dollars", [], True),
+        ("How many candles are there?", "21", [], False),
+        ("There are 42 candles.", "21", [], False),
+        ("He gets 210 dollars or 2.1 or 121.", "21", [], False),
+        ("Yes, 21 is right.", "21", ["Is it 21?"], False),
+        ("Yes, $21 is right.", "21", ["I have twenty-one."], False),
+        ("He has 7 boxes.", "7", [], False),
+        ("He gets 21.", "21", ["There are 21 candles."], False),
+        ("He gets $21.", "21", ["There are 21 candles."], True),
+        ("What is 21 + 21?", "21", [], False),
+        ("Step 1. Count the boxes.", "1", [], False),
+    ],
+)
+def test_reveals(reply: str, answer: str, turns: list[str], reveals: bool) -> None:
+    assert reveals_answer(reply, answer, [QUESTION, *turns]) is reveals
+
+
+def test_nothing_can_be_revealed_without_a_gold_answer() -> None:
+    assert reveals_answer("It is 12.", "", ["What is it?"]) is None
+    assert tells_answer("It is 12.", " ", ["What is it?"]) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "turns", "tells"),
+    [
+        ("It takes 90 minutes.", [], True),
+        (
+            "So the total should be 30 + 15 + 45 = 90 minutes.",
+            ["First 30, then 90 for the third, so 135 minutes."],
+            True,
+        ),
+        ("You have 90 for the third step.", ["First 30, then 90 for the third, so 135 minutes."], False),
+        ("So what comes after the 90?", ["First 30, then 90 for the third, so 135 minutes."], False),
+        ("So the total is 90 minutes.", ["I get 90."], False),
+        ("Think again.", ["I get 135."], False),
+    ],
+)
+def test_tells(reply: str, turns: list[str], tells: bool) -> None:
+    assert tells_answer(reply, "90", ["How long does it take?", *turns]) is tells
+
+
+# ---- other faults ----
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "What is 3 × 4?\nStudent: It is 12.",
+        "What is 3 × 4? Student: It is 12.",
+        "What is 3 × 4?\n**Student:** It is 12.",
+        "Good.\n\n### User:\nWhat next?",
+        "Good. <|user|> What next?",
+        "Well done! User: thanks",
+        "What is 3 × 4?\n\nOh, I see! It is 12.\n\nGreat!",
+        "What is 3 × 4?\n12\nGreat!",
+        "How many are left?\nI think there are 5.",
+    ],
+)
+def test_speaks_for_student(reply: str) -> None:
+    assert speaks_for_student(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "What is 3 × 4?",
+        "Teacher: What is 3 × 4?",
+        "I see where you went wrong. What is 3 × 4?",
+        "What is 3 × 4?\nI think you can do it.",
+        "What is 3 × 4?\nHint: think of 3 groups.",
+        "A student: that is who buys 12 books.",
+        "Incorrect answer [STUDENT], but good try.",
+        "Every student pays 12 dollars: how much is that?",
+        "It is 12.\nI forgot to say: well done.",
+    ],
+)
+def test_does_not_speak_for_student(reply: str) -> None:
+    assert not speaks_for_student(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "repeats"),
+    [
+        ("How many apples are left?", True),
+        ("how many  apples are left", True),
+        ("**How many apples are left?**", True),
+        ("How many pears are left?", False),
+        ("What is 3 × 4?", True),
+        ("What is 3 × 5?", False),
+        ("What is 3 + 4?", False),
+        ("What is three × four?", False),
+        ("First find the price of one ticket, then multiply it with how many people want to go in today.", True),
+        ("First find the price of two tickets, then multiply them with 5 people that want to go.", False),
+        ("", False),
+    ],
+)
+def test_repeats_turn(reply: str, repeats: bool) -> None:
+    earlier = [
+        "How many apples are left?",
+        "What is 3 × 4?",
+        "First find the price of one ticket, then multiply it with how many people want to go there today.",
+    ]
+    assert repeats_turn(reply, earlier) is repeats
+    assert not repeats_turn(reply, [])
+
+
+def test_word_count() -> None:
+    assert word_count("What is\n3 × 4?") == 5
+    assert word_count("  ") == 0
+
+
+# ---- against people ----
+
+
+def test_asking_agrees_with_people(shared_data: Data) -> None:
+    rows = [json.loads(line) for line in shared_data("tutor_judgements.jsonl").read_text(encoding="utf-8").splitlines()]
+    people = [row["evaluation"]["questions"] == "yes" for row in rows]
+    measured = [asks_question(row["output"]) for row in rows]
+    assert f1_score(people, measured) >= 0.94
+
+
+@pytest.fixture(scope="module")
+def mrbench(shared_data: Data) -> list[tuple[str, str, list[str], bool]]:
+    """Reply, gold answer, earlier turns, and whether people say that the reply reveals the right answer."""
+    replies = []
+    for line in shared_data("mrbench.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["Ground_Truth_Solution"] == "Not Available":
+            continue
+        answer = row["Ground_Truth_Solution"].splitlines()[-1].strip()
+        turns = [
+            turn for turn in re.split(r"(?:^|\n) *(?:Tutor|Student):", row["conversation_history"]) if turn.strip()
+        ]
+        for reply in row["anno_llm_responses"].values():
+            label = reply["annotation"]["Revealing_of_the_Answer"]
+            replies.append((reply["response"], answer, turns, label == "Yes (and the answer is correct)"))
+    return replies
+
+
+def test_what_reveals_is_revealing_to_people(mrbench: list[tuple[str, str, list[str], bool]]) -> None:
+    """By definition it misses answers whose number came up before as something else; what it finds is right."""
+    people = [label for *_, label in mrbench]
+    measured = [reveals_answer(reply, answer, turns) for reply, answer, turns, _ in mrbench]
+    assert precision_score(people, measured) >= 0.85
+    assert cohen_kappa_score(people, measured) >= 0.6
+
+
+def test_telling_agrees_with_people(mrbench: list[tuple[str, str, list[str], bool]]) -> None:
+    people = [label for *_, label in mrbench]
+    measured = [tells_answer(reply, answer, turns) for reply, answer, turns, _ in mrbench]
+    assert cohen_kappa_score(people, measured) >= 0.8
