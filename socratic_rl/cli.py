@@ -2,8 +2,10 @@
 
 import errno
 import functools
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ def run(main: Callable[[], Any], schema: str) -> None:
     """
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    _hush()
     try:
         main()
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -53,6 +56,14 @@ def run(main: Callable[[], Any], schema: str) -> None:
         sweeps.print_closing_table()
         raise
     sweeps.print_closing_table()
+
+
+def _hush() -> None:
+    """Leave out what libraries say about each other and a user can do nothing about."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    # bitsandbytes looks for an optional kernel; TRL and PEFT use a name that transformers has given another one
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)
 
 
 def _exit(message: str, code: int = 2) -> None:

@@ -180,9 +180,10 @@ def evaluate(
 
 
 def _by_kind(pairs: Sequence[PreferencePair]) -> Iterator[tuple[str, list[int]]]:
-    """The rows of all pairs, then of each kind of rejection."""
+    """The rows of all pairs, then of each kind of rejection where there are several."""
     yield "all", list(range(len(pairs)))
-    for kind in sorted({pair.rejection for pair in pairs}):
+    kinds = sorted({pair.rejection for pair in pairs})
+    for kind in kinds if len(kinds) > 1 else ():
         yield kind, [row for row, pair in enumerate(pairs) if pair.rejection == kind]
 
 

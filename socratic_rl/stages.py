@@ -1,45 +1,153 @@
-"""The stages of ``generate.py``: each reads the file before it and leaves its own, and goes on where it was stopped."""
+"""The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from socratic_rl.conversations import Writer
-from socratic_rl.dialogue import Conversation, Problem
-from socratic_rl.generators import Generator
-from socratic_rl.storage import StageFile, read_records, write_jsonl
+from socratic_rl import audit
+from socratic_rl.config import GenerateSettings
+from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Record
+from socratic_rl.errors import UserError
+from socratic_rl.preferences import deduplicate
+from socratic_rl.storage import StageFile, read_records, write_csv, write_jsonl
+
+STAGES = ("problems", "conversations", "pairs")
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass
+class Summary:
+    """What the stages made: rows of the closing table, figures and samples for W&B."""
+
+    rows: dict[str, object] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    samples: list[dict[str, str]] = field(default_factory=list)
+
+
+def run(settings: GenerateSettings, folder: Path) -> Summary:
+    """Run the stages up to ``settings.stop_after`` in a folder.
+
+    Raises:
+        UserError: A file or the generator fails, or no pair comes out.
+    """
+    summary = Summary()
+    problems = make_problems(settings.problems, folder / "problems.jsonl")
+    summary.rows["problems"] = _problems_row(problems, settings.problems.skipped)
+    summary.figures["problems"] = len(problems)
+    if settings.stop_after == "problems":
+        return summary
+    conversations = make_conversations(settings, problems, folder / "conversations.jsonl")
+    summary.rows["conversations"] = _gate_row(conversations)
+    summary.figures["conversations"] = len(conversations)
+    summary.figures["accepted"] = sum(conversation.accepted for conversation in conversations)
+    if settings.stop_after == "conversations":
+        return summary
+    pairs, duplicates = make_pairs(settings, problems, conversations, folder / "pairs.jsonl")
+    if settings.csv:
+        write_csv(folder / "pairs.csv", pairs)
+        summary.rows["csv"] = folder / "pairs.csv"
+    shortcuts = audit.audit(pairs, settings.seed)
+    about = len({pair.problem_id for pair in pairs})
+    summary.rows["pairs"] = f"{len(pairs)} about {about} problems ({duplicates} duplicates left out)"
+    summary.rows["rejected by"] = _counts(pair.rejection for pair in pairs)
+    summary.rows["split"] = _counts(pair.split for pair in pairs)
+    for shortcut in shortcuts:
+        if shortcut.kind == "all":
+            told = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
+            note = f" ({shortcut.note})" if shortcut.note else ""
+            summary.rows[f"{shortcut.rule.replace('_', ' ')} alone"] = told + note
+            summary.figures[f"audit/{shortcut.rule}"] = shortcut.strength
+    for warning in audit.warnings(shortcuts):
+        summary.rows["warning"] = warning
+    summary.figures["pairs"] = len(pairs)
+    summary.samples = [
+        {
+            "student": pair.prompt[-1]["content"],
+            "chosen": pair.chosen[0]["content"],
+            "rejected": pair.rejected[0]["content"],
+            "rejection": pair.rejection,
+        }
+        for pair in pairs[:: max(1, len(pairs) // 20)]
+    ]
+    return summary
 
 
 def make_problems(source: Any, path: Path) -> list[Problem]:
-    """Read the problems of a source into ``problems.jsonl``, or back from it where it is whole."""
+    """The problems of a source, in ``problems.jsonl``."""
     if not path.exists():
-        write_jsonl(
-            path, (problem.to_record() for problem in tqdm(source.read(), "problems", unit=" problems", delay=2))
-        )
+        bar = tqdm(source.read(), "problems", unit=" problems", delay=2)
+        write_jsonl(path, (problem.to_record() for problem in bar))
     return list(read_records(Problem, path))
 
 
-def make_conversations(
-    writer: Writer, generator: Generator | None, problems: Sequence[Problem], path: Path, seed: int
-) -> list[Conversation]:
-    """Write the conversations about all problems into ``conversations.jsonl``."""
+def make_conversations(settings: GenerateSettings, problems: Sequence[Problem], path: Path) -> list[Conversation]:
+    """The conversations about all problems, in ``conversations.jsonl``."""
     file = StageFile(path, key=lambda row: row["id"])
     if not file.finished:
-        ids = list(writer.ids(problems))
-        with tqdm(total=len(ids), initial=len(file.records), desc="conversations", unit=" conv", delay=2) as bar:
-            for conversation in writer.write(problems, generator, seed, done=file):
-                file.append(conversation)
-                bar.update()
+        ids = list(settings.conversations.ids(problems))
+        written = settings.conversations.write(problems, settings.generator, settings.seed, done=file)
+        for conversation in tqdm(
+            written, "conversations", len(ids), initial=len(file.records), unit=" conversations", delay=2
+        ):
+            file.append(conversation)
         file.finish(ids)
     return list(read_records(Conversation, path))
 
 
-def gate_summary(conversations: Sequence[Conversation]) -> str:
+def make_pairs(
+    settings: GenerateSettings, problems: Sequence[Problem], conversations: Sequence[Conversation], path: Path
+) -> tuple[list[PreferencePair], int]:
+    """The pairs of all accepted conversations, in ``pairs.jsonl``, and how many duplicates were left out.
+
+    All pairs are kept in ``all_pairs.jsonl`` until the duplicates are gone, since writing them may take a model's time.
+    """
+    file = StageFile(path.with_name("all_pairs.jsonl"), key=lambda row: (row["conversation_id"], row["turn"]))
+    if not file.finished:
+        places = [(c, turn) for c in conversations for turn in settings.pairs.turns(c)]
+        made = settings.pairs.pairs(
+            conversations,
+            {problem.id: problem for problem in problems},
+            settings.rejection,
+            settings.generator,
+            settings.seed,
+            done=file,
+        )
+        for pair in tqdm(made, "pairs", len(places), initial=len(file.records), unit=" pairs", delay=2):
+            file.append(pair)
+        if not file.records:
+            raise UserError(f"{path}: no usable pair: {_why_none(conversations, places)}")
+        file.finish(list(file.records))
+    pairs = list(read_records(PreferencePair, file.path))
+    kept = list(deduplicate(pairs))
+    write_jsonl(path, (pair.to_record() for pair in kept))
+    return kept, len(pairs) - len(kept)
+
+
+def _why_none(conversations: Sequence[Conversation], places: Sequence[object]) -> str:
+    if not any(conversation.accepted for conversation in conversations):
+        return f"the quality gate accepted none of {len(conversations)} conversations; {_gate_row(conversations)}"
+    if not places:
+        return "no teacher turn may be chosen; see pairs.must_ask and pairs.skip_acts"
+    return f"the rejection had nothing to say at any of {len(places)} turns; try rejection=mixed"
+
+
+def _problems_row(problems: Sequence[Problem], skipped: dict[str, list[str]]) -> str:
+    left_out = ", ".join(f"{reason} {len(places)}" for reason, places in skipped.items())
+    return str(len(problems)) + (f" (left out: {left_out})" if left_out else "")
+
+
+def _gate_row(conversations: Sequence[Conversation]) -> str:
     """How many conversations the quality gate let pass, and why it did not let others."""
     passed = sum(conversation.accepted for conversation in conversations)
     reasons = Counter(reason for conversation in conversations for reason in set(conversation.reasons))
     told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     return f"{passed} of {len(conversations)} accepted" + (f" ({told})" if told else "")
+
+
+def _counts(values: Any) -> str:
+    return ", ".join(f"{value} {count}" for value, count in Counter(values).most_common())

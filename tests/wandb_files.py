@@ -11,9 +11,9 @@ HEADER = 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def read_run(folder: Path) -> list[Record]:
-    """The records of the one offline run below ``<folder>/wandb``."""
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+def read_run(folder: Path, name: str = "offline-run-*") -> list[Record]:
+    """The records of the one offline run of that name below ``<folder>/wandb``."""
+    (file,) = folder.glob(f"wandb/{name}/*.wandb")
     return [Record.FromString(data) for data in _records(file.read_bytes())]
 
 

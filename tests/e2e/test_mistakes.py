@@ -1,0 +1,177 @@
+"""What a user gets wrong ends in one clear line, exit code 1 or 2, no traceback, and nothing lost."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import run
+
+
+def mistake(script: str, *arguments: str) -> list[str]:
+    """The error lines of a command that must end in a mistake."""
+    done = run(script, *arguments, ok=False)
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+def test_help_and_cfg_answer_without_torch(tmp_path: Path):
+    for script, needed in (("generate.py", []), ("train.py", []), ("evaluate.py", ["adapter=x"])):
+        for flags in (["--help"], ["--cfg", "job"]):
+            code = (
+                "import runpy, sys; sys.argv = sys.argv[1:]\n"
+                "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+                "except SystemExit as done: assert not done.code\n"
+                "assert not {'torch', 'transformers', 'llama_cpp', 'datasets'} & set(sys.modules)"
+            )
+            done = run("-c", code, script, *needed, *flags)
+            assert "output_dir" in done.stdout
+
+
+def test_all_mistakes_of_a_command_line_are_told_together():
+    assert mistake(
+        "train.py", "dpo.bta=1", "model=nope", "dpo.beta=-1", "dpo.learning_rate=abc", "dataset.path=no.jsonl"
+    ) == [
+        "dpo.bta: there is no such key (did you mean 'beta'?); any other field of trl.DPOConfig is added by +dpo.bta=1",
+        *[line for line in mistake("train.py", "model=nope")],
+        "dpo.beta: Input should be greater than 0 (got -1)",
+        "dpo.learning_rate: Input should be a valid number, unable to parse string as a number (got 'abc')",
+        "dataset.path: no.jsonl: no such file; python generate.py makes one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train.py", "model=nope"], "model: there is no option 'nope'; the options are "),
+        (["train.py", "seeed=1"], "seeed: there is no such key (did you mean 'seed'?)"),
+        (["generate.py", "stop_after=nothing"], "stop_after: Input should be 'problems', 'conversations' or 'pairs'"),
+        (["generate.py", "problems=mathqa", "problems.path=nowhere.jsonl"], "problems.path: nowhere.jsonl"),
+        (["generate.py", "generator.model_path=nowhere.gguf"], "generator.model_path: nowhere.gguf"),
+        (["generate.py", "generator.temperature=hot"], "generator.temperature: Input should be a valid number"),
+        (["evaluate.py"], "adapter: "),
+        (["evaluate.py", "adapter=nowhere"], "adapter: nowhere: no such folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_the_config_names_its_key(arguments: list[str], told: str, tmp_path: Path):
+    extra = [] if arguments[0] == "evaluate.py" else [f"output_dir={tmp_path / 'out'}"]
+    lines = mistake(*arguments, *extra)
+    assert len(lines) == 1
+    assert lines[0].startswith(told)
+
+
+PROBLEM = {"id": "p", "question": "What is 2 + 2?", "solution": "4", "answer": "4", "source": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.jsonl", b"", "empty.jsonl: the file is empty"),
+        ("torn.jsonl", json.dumps(PROBLEM).encode() + b'\n{"id"', "torn.jsonl:2: not JSON"),
+        ("column.jsonl", b'{"id": "p"}\n', "column.jsonl:1: "),
+        ("latin.csv", "id,question,solution,answer,source\np,café,,1,x\n".encode("latin-1"), "latin.csv:2: not utf-8"),
+        ("answer.jsonl", json.dumps(PROBLEM | {"answer": ""}).encode() + b"\n", "answer.jsonl:1: answer"),
+    ],
+)
+def test_a_mistake_in_a_file_names_file_and_line(name: str, content: bytes, told: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    (line,) = mistake(
+        "generate.py", "problems=jsonl", f"problems.path={tmp_path / name}", f"output_dir={tmp_path / 'out'}"
+    )
+    assert told in line
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "pairs.jsonl: the file is empty"),
+        (b'{"prompt": []}\n', "pairs.jsonl:1: not a PreferencePair: chosen: Field required"),
+        (b"{\n", "pairs.jsonl:1: not JSON"),
+    ],
+)
+def test_pairs_that_cannot_be_trained_on_are_named(content: bytes, told: str, tmp_path: Path):
+    (tmp_path / "pairs.jsonl").write_bytes(content)
+    (line,) = mistake("train.py", f"dataset.path={tmp_path / 'pairs.jsonl'}", f"output_dir={tmp_path / 'out'}")
+    assert told in line
+
+
+def test_a_data_set_without_training_pairs_is_told(data: Path, tmp_path: Path):
+    kept = [line for line in (data / "pairs.jsonl").read_text().splitlines() if json.loads(line)["split"] == "test"]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(kept) + "\n")
+    (line,) = mistake("train.py", f"dataset.path={tmp_path / 'pairs.jsonl'}", f"output_dir={tmp_path / 'out'}")
+    assert "none of its" in line
+
+
+def test_weights_that_are_none_are_told(data: Path, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "bad.gguf").write_bytes(b"GGML, perhaps")
+    pairs = f"dataset.path={data / 'pairs.jsonl'}"
+    for pretrained, told in (("model", "no config.json with *.safetensors"), ("bad.gguf", "not a GGUF file")):
+        (line,) = mistake(
+            "train.py", pairs, f"model.pretrained={tmp_path / pretrained}", f"output_dir={tmp_path / 'out'}"
+        )
+        assert line.startswith("model.pretrained: ")
+        assert told in line
+    (line,) = mistake("generate.py", f"generator.model_path={tmp_path / 'bad.gguf'}", f"output_dir={tmp_path / 'out'}")
+    assert line.startswith("generator.model_path: ")
+
+
+def test_lengths_that_do_not_fit_are_told(tiny: list[str], tmp_path: Path):
+    out = f"output_dir={tmp_path / 'out'}"
+    (line,) = mistake("train.py", *tiny, "dpo.max_length=5000", out)
+    assert line == "dpo.max_length: 5000 tokens are more than the model can read; at most 4096"
+    (line,) = mistake("train.py", *tiny, "dpo.max_length=20", out)
+    assert line.startswith("dpo.max_length: none of ")
+
+
+def test_a_server_that_is_down_is_told(tmp_path: Path):
+    (line,) = mistake(
+        "generate.py",
+        "conversations=roleplay",
+        "generator=openai",
+        "generator.base_url=http://127.0.0.1:9/v1",
+        "generator.max_retries=0",
+        "problems.limit=1",
+        f"output_dir={tmp_path / 'out'}",
+    )
+    assert line.startswith("generator.base_url: ")
+
+
+def test_another_config_is_not_mixed_into_a_folder(data: Path):
+    before = {path.name: path.read_bytes() for path in data.glob("*.jsonl")}
+    (line,) = mistake("generate.py", f"output_dir={data}", "seed=1", "rejection=direct_answer", "problems.limit=24")
+    assert "was begun with another config" in line
+    assert "seed: 0 → 1" in line
+    assert {path.name: path.read_bytes() for path in data.glob("*.jsonl")} == before
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (line,) = mistake("generate.py", f"output_dir={tmp_path / 'file' / 'out'}")
+    assert "give another" in line
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a few records only."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=160k", "tmpfs", folder], check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_what_was_finished_is_kept(full_disk: Path):
+    arguments = ["generate.py", "rejection=direct_answer", "wandb=disabled", f"output_dir={full_disk / 'out'}"]
+    (line,) = mistake(*arguments)
+    assert "no room left on the disk" in line
+    subprocess.run(["mount", "-o", "remount,size=20m", full_disk], check=True)
+    run(*arguments)
+    assert (full_disk / "out" / "pairs.jsonl").exists()

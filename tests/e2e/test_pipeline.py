@@ -1,0 +1,141 @@
+"""What each command leaves, and what the next one makes of it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.e2e.conftest import run
+from tests.wandb_files import read_run
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_generate_leaves_traceable_files(data: Path):
+    problems = {row["id"]: row for row in rows(data / "problems.jsonl")}
+    conversations = {row["id"]: row for row in rows(data / "conversations.jsonl")}
+    pairs = rows(data / "pairs.jsonl")
+    assert len(problems) == 24
+    assert {"id", "question", "solution", "steps", "answer", "topic", "source"} <= set(next(iter(problems.values())))
+    assert {"id", "problem_id", "turns", "accepted", "reasons", "provenance"} <= set(next(iter(conversations.values())))
+    assert pairs
+    for pair in pairs:
+        assert {"prompt", "chosen", "rejected", "conversation_id", "problem_id", "turn", "rejection", "split"} <= set(
+            pair
+        )
+        assert conversations[pair["conversation_id"]]["problem_id"] == pair["problem_id"]
+        assert pair["prompt"][0] == {"role": "user", "content": problems[pair["problem_id"]]["question"]}
+        assert pair["prompt"][-1]["role"] == "user"
+        assert pair["chosen"][0]["content"] != pair["rejected"][0]["content"]
+        assert pair["rejection"] == "direct_answer"
+    sides = {}
+    for pair in pairs:
+        sides.setdefault(pair["problem_id"], set()).add(pair["split"])
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_generate_writes_the_three_column_csv(data: Path):
+    with (data / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    pairs = rows(data / "pairs.jsonl")
+    assert [row["Good answer"] for row in found] == [f"Teacher: {pair['chosen'][0]['content']}\n" for pair in pairs]
+    assert found[0]["Prompt"].startswith("Student: ")
+
+
+def test_the_same_command_again_changes_nothing(data: Path):
+    before = {path.name: path.read_bytes() for path in data.glob("*.jsonl")}
+    done = run(
+        "generate.py",
+        f"output_dir={data}",
+        "rejection=direct_answer",
+        "problems.limit=24",
+        "pairs.splits=2",
+        "csv=true",
+    )
+    assert {path.name: path.read_bytes() for path in data.glob("*.jsonl")} == before
+    assert "pairs" in done.stdout
+
+
+def test_train_leaves_an_adapter_that_learned_something(trained: Path):
+    weights = load_file(trained / "adapter" / "adapter_model.safetensors")
+    assert any(weights[name].abs().max() > 0 for name in weights if "lora_B" in name)
+    made_from = json.loads((trained / "adapter" / "socratic_rl.json").read_text())
+    assert made_from["model"]["name"] == "tiny-llama"
+    assert made_from["held_out"]["eval_n"] > 0
+    losses = [row["loss"] for row in rows(trained / "training_log.jsonl") if "loss" in row]
+    assert len(losses) == 4
+    assert not list(trained.rglob("*.bin")), "a pickle lies in the folder"
+
+
+def test_evaluate_leaves_figures_replies_and_a_page(evaluated: Path, data: Path):
+    metrics = json.loads((evaluated / "evaluation.json").read_text())["metrics"]
+    assert {"name", "kind", "base", "tutor", "difference", "low", "high", "n"} <= set(metrics[0])
+    figures = {(row["name"], row["kind"]): row for row in metrics}
+    test = [row for row in rows(data / "pairs.jsonl") if row["split"] == "test"]
+    assert figures["preference_accuracy", "all"]["n"] == len(test)
+    for name in ("asks_question", "reveals_answer", "speaks_for_student", "repeats_turn"):
+        row = figures[name, "all"]
+        assert row["n"] == len(test)
+        assert row["difference"] == pytest.approx(row["tutor"] - row["base"])
+    replies = rows(evaluated / "replies.jsonl")
+    assert {(row["conversation_id"], row["turn"]) for row in replies} == {
+        (p["conversation_id"], p["turn"]) for p in test
+    }
+    assert all({"base", "tutor", "base_marks", "tutor_marks", "prompt"} <= set(row) for row in replies)
+    assert "<svg" in (evaluated / "report.html").read_text(encoding="utf-8")
+
+
+def test_each_command_is_a_run_and_the_artifacts_link_them(evaluated: Path, data: Path):
+    generated = read_run(data)
+    runs = {}
+    for file in evaluated.glob("wandb/offline-run-*"):
+        found = read_run(evaluated, file.name)
+        runs[next(r.run.job_type for r in found if r.HasField("run"))] = found
+    assert set(runs) == {"train", "evaluate"}
+    (dataset,) = artifacts(generated)
+    (adapter,) = artifacts(runs["train"])
+    (evaluation,) = artifacts(runs["evaluate"])
+    assert json.loads(adapter.metadata)["inputs"] == [dataset.name]
+    assert json.loads(evaluation.metadata)["inputs"] == [dataset.name, adapter.name]
+
+
+def artifacts(records: list) -> list:
+    found = [r.request.log_artifact.artifact for r in records if r.request.HasField("log_artifact")]
+    found += [r.artifact for r in records if r.HasField("artifact")]
+    return [artifact for artifact in found if artifact.type in {"dataset", "model", "evaluation"}]
+
+
+def test_a_multirun_goes_on_past_a_failed_job_and_closes_with_a_table(tiny: list[str], tmp_path: Path):
+    done = run("train.py", "-m", *tiny, f"output_dir={tmp_path / 'sweep'}", "dpo.beta=0.1,-1,0.3", ok=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    jobs = [json.loads((tmp_path / "sweep" / str(n) / "result.json").read_text()) for n in range(3)]
+    assert [job["status"] for job in jobs] == ["finished", "failed", "finished"]
+    assert "dpo.beta: Input should be greater than 0 (got -1)" in jobs[1]["error"]
+    assert all(isinstance(jobs[n]["score"], float) for n in (0, 2))
+    table = done.stdout[done.stdout.index("3 jobs, best first") :]
+    assert table.index("dpo.beta=0.1") < table.index("dpo.beta=-1")
+    assert table.index("dpo.beta=0.3") < table.index("dpo.beta=-1")
+    groups = set()
+    for number in (0, 2):
+        assert (tmp_path / "sweep" / str(number) / "adapter" / "adapter_model.safetensors").exists()
+        (record,) = [r.run for r in read_run(tmp_path / "sweep" / str(number)) if r.HasField("run")]
+        groups.add(record.run_group)
+    assert groups == {"sweep"}
+
+
+def test_training_goes_on_from_a_checkpoint(trained: Path, tiny: list[str], tmp_path: Path):
+    import shutil
+
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    shutil.copytree(trained / "checkpoints" / "checkpoint-2", folder / "checkpoints" / "checkpoint-2")
+    run("train.py", *tiny, f"output_dir={folder}", "checkpoint=latest")
+    whole, resumed = (json.loads((f / "adapter" / "socratic_rl.json").read_text()) for f in (trained, folder))
+    assert resumed["held_out"] == pytest.approx(whole["held_out"], abs=1e-5)
+    last = [[row["loss"] for row in rows(f / "training_log.jsonl") if "loss" in row][-1] for f in (trained, folder)]
+    assert last[0] == pytest.approx(last[1], abs=1e-6)
