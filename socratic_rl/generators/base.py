@@ -1,0 +1,79 @@
+"""What all generators share: a request, its reply, and how text is drawn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from socratic_rl.config import Component
+from socratic_rl.dialogue import Message
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write next: the answer to chat messages, or the continuation of a plain text."""
+
+    seed: int
+    """Everything drawn for the reply comes from it; from 0 to 2³¹ - 1."""
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+    stop: tuple[str, ...] = ()
+    """The reply ends before the first of these strings."""
+    max_tokens: int | None = None
+    """The most tokens of the reply; None leaves it to the generator."""
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.text):
+            raise ValueError("a request has either messages or a text")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a generator wrote."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    """``length`` where it was cut off at its limit."""
+
+
+class Generator(Protocol):
+    """Writes replies; its weights are loaded once, when they are first needed."""
+
+    @property
+    def width(self) -> int:
+        """How many requests it works on at once."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What its text depends on, for the record: kind, model, hash of the weights, sampling."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, as they finish."""
+        ...
+
+
+class Sampling(Component):
+    """How text is drawn."""
+
+    temperature: float = Field(ge=0)
+    """0 always takes the likeliest token."""
+    top_p: float = Field(gt=0, le=1)
+    """Draws among the likeliest tokens whose probabilities add up to this."""
+    max_tokens: int = Field(ge=1)
+    """The most tokens of one reply."""
+
+    def sampling(self) -> dict[str, Any]:
+        """These settings, for the record."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The system message at the head of the user's first one, for templates that know no system role."""
+    first, *rest = messages
+    if first["role"] != "system":
+        return list(messages)
+    if not rest:
+        return [{"role": "user", "content": first["content"]}]
+    return [{"role": rest[0]["role"], "content": f"{first['content']}\n\n{rest[0]['content']}"}, *rest[1:]]

@@ -1,0 +1,117 @@
+"""A server that speaks OpenAI's protocol: vLLM, llama.cpp's own, or any other."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, HttpUrl
+
+from socratic_rl.errors import UserError
+from socratic_rl.generators.base import Reply, Request, Sampling
+
+if TYPE_CHECKING:
+    import openai
+
+
+class OpenAI(Sampling):
+    """A server that speaks OpenAI's protocol. Whether a seed gives the same text again is up to the server."""
+
+    base_url: HttpUrl
+    """The server's address, mostly with ``/v1`` at its end."""
+    model: str
+    """What the server calls the model."""
+    api_key_env: str | None
+    """The environment variable that holds the key; None where the server wants none."""
+    width: int = Field(ge=1)
+    """Requests that the server has at once."""
+    timeout: float = Field(gt=0)
+    """Seconds to wait for one reply."""
+    max_retries: int = Field(ge=0)
+    """How often a failed request is tried again, each time after a longer pause."""
+
+    def mistakes(self) -> list[str]:
+        """A key that is not in the environment."""
+        if self.api_key_env is None or os.environ.get(self.api_key_env):
+            return []
+        return [f"api_key_env: the environment variable {self.api_key_env} is not set; export it with the server's key"]
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, model and sampling."""
+        return {"kind": "openai", "model": self.model, **self.sampling()}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, as they finish.
+
+        Raises:
+            UserError: The server is down, too slow, refuses a request or answers rubbish.
+        """
+        workers = ThreadPoolExecutor(self.width)
+        try:
+            running = {workers.submit(self._ask, request): index for index, request in enumerate(requests)}
+            for finished in as_completed(running):
+                yield running[finished], finished.result()
+        finally:
+            workers.shutdown(wait=False, cancel_futures=True)
+
+    @cached_property
+    def _client(self) -> "openai.OpenAI":
+        import openai
+
+        for mistake in self.mistakes():
+            raise UserError(f"generator.{mistake}")
+        return openai.OpenAI(
+            base_url=str(self.base_url),
+            api_key=os.environ[self.api_key_env] if self.api_key_env else "none",
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+        )
+
+    def _ask(self, request: Request) -> Reply:
+        import openai
+
+        settings: dict[str, Any] = {
+            "model": self.model,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": request.max_tokens or self.max_tokens,
+            "seed": request.seed,
+            "stop": list(request.stop) or openai.omit,
+        }
+        try:
+            answer: Any
+            if request.messages:
+                messages: Any = list(request.messages)
+                answer = self._client.chat.completions.create(messages=messages, **settings)
+            else:
+                answer = self._client.completions.create(prompt=request.text, **settings)
+        except openai.APITimeoutError as error:
+            raise self._failed(f"no reply within {self.timeout:g} s; raise timeout or lower width") from error
+        except openai.APIConnectionError as error:
+            raise self._failed(f"cannot be reached ({error.__cause__ or error}); is the server running?") from error
+        except openai.APIStatusError as error:
+            raise self._failed(f"answered {error.status_code}: {_line(error.message)}") from error
+        except (openai.OpenAIError, json.JSONDecodeError) as error:
+            raise self._failed(f"answered what is not OpenAI's protocol: {_line(str(error))}") from error
+        return self._read(answer, chat=bool(request.messages))
+
+    def _read(self, answer: Any, *, chat: bool) -> Reply:
+        """The reply in an answer, which a server may send in any shape."""
+        choices = getattr(answer, "choices", None)
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        text = getattr(getattr(choice, "message", None), "content", None) if chat else getattr(choice, "text", None)
+        if not isinstance(text, str):
+            told = answer if isinstance(answer, str) else repr(answer)
+            raise self._failed(f"answered what is not OpenAI's protocol: {_line(told)}")
+        return Reply(text.strip(), "length" if getattr(choice, "finish_reason", None) == "length" else "stop")
+
+    def _failed(self, what: str) -> UserError:
+        return UserError(f"generator.base_url: {self.base_url}: {what}")
+
+
+def _line(text: str) -> str:
+    """Some text as one line that is not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}…"

@@ -1,0 +1,250 @@
+"""A model by transformers, in batches; also how evaluation draws replies."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from tqdm import tqdm
+
+from socratic_rl.config import ModelSettings
+from socratic_rl.dialogue import Message
+from socratic_rl.errors import UserError
+from socratic_rl.generators.base import Reply, Request, Sampling, without_system
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Transformers(Sampling):
+    """A model by transformers, in batches of prompts of like length.
+
+    Each row draws from its own seed, so what stands beside it changes a reply only where rounding tips two tokens that
+    are all but equally likely; the same batch gives the same text.
+    """
+
+    model: str
+    """A hub id, a folder, a .gguf file, or ``embedded``."""
+    revision: str | None
+    """The branch, tag or commit of a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    """``auto`` is bfloat16 where a GPU has it, else float32."""
+    width: int = Field(ge=1)
+    """Prompts in a batch."""
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, model, its commit or the SHA-256 of its weights, precision and sampling."""
+        name = Path(self.model).name if Path(self.model).exists() else self.model
+        return {"kind": "transformers", "model": name, **self._version, "dtype": self.dtype, **self.sampling()}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, batch by batch.
+
+        Raises:
+            UserError: The model cannot be loaded, or a prompt is too long for it.
+        """
+        from socratic_rl.models import context_length
+
+        model, tokenizer = self._loaded
+        prompts = [_prompt_tokens(tokenizer, request) for request in requests]
+        room = context_length(model)
+        for prompt in prompts:
+            if len(prompt) >= room:
+                raise UserError(f"generator.model: a prompt of {len(prompt)} tokens does not fit into its {room}")
+
+        def kind(index: int) -> tuple[tuple[str, ...], int]:
+            return requests[index].stop, requests[index].max_tokens or self.max_tokens
+
+        order = sorted(range(len(requests)), key=lambda index: (kind(index), len(prompts[index])))
+        for (stop, max_tokens), alike in groupby(order, key=kind):
+            rows = list(alike)
+            for start in range(0, len(rows), self.width):
+                batch = rows[start : start + self.width]
+                replies = _draw(
+                    model,
+                    tokenizer,
+                    [prompts[index] for index in batch],
+                    max_new_tokens=max_tokens,
+                    temperature=self.temperature,
+                    top_p=self.top_p,
+                    seeds=[requests[index].seed for index in batch],
+                    stop=stop,
+                )
+                yield from zip(batch, replies, strict=True)
+
+    @property
+    def _settings(self) -> ModelSettings:
+        return ModelSettings(
+            name=self.model,
+            pretrained=self.model,
+            revision=self.revision,
+            dtype=self.dtype,
+            attn_implementation="sdpa",
+        )
+
+    @cached_property
+    def _loaded(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+        from socratic_rl import models
+
+        try:
+            return models.load_base(self._settings).eval(), models.load_tokenizer(self._settings)
+        except UserError as error:
+            raise UserError(str(error).replace("model.pretrained", "generator.model", 1)) from error
+
+    @cached_property
+    def _version(self) -> dict[str, str]:
+        import hashlib
+
+        model, _ = self._loaded
+        if commit := getattr(model.config, "_commit_hash", None):
+            return {"commit": commit}
+        digest = hashlib.sha256()
+        for path in sorted(Path(model.config.name_or_path).glob("*.safetensors")):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return {"sha256": digest.hexdigest()}
+
+
+def decode(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seeds: Sequence[int],
+    batch_size: int,
+    label: str,
+) -> list[Reply]:
+    """Replies to chat prompts, drawn in batches of like length.
+
+    Args:
+        model: Any causal language model; it is not changed.
+        tokenizer: Its tokenizer, with a chat template.
+        prompts: Chat messages that end in a user's.
+        max_new_tokens: The most tokens of a reply.
+        temperature: 0 always takes the likeliest token.
+        top_p: Draws among the likeliest tokens whose probabilities add up to this.
+        seeds: One a prompt; two models with the same seeds draw with the same luck.
+        batch_size: Prompts in a batch.
+        label: What the progress bar is called.
+
+    Returns:
+        A reply for each prompt, in their order.
+    """
+    rows = [_chat_tokens(tokenizer, prompt) for prompt in prompts]
+    # the longest first, so that memory runs out at once or not at all
+    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
+    replies: dict[int, Reply] = {}
+    with tqdm(total=len(rows), desc=label, unit=" replies", delay=2) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            drawn = _draw(
+                model,
+                tokenizer,
+                [rows[row] for row in batch],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seeds=[seeds[row] for row in batch],
+            )
+            replies.update(zip(batch, drawn, strict=True))
+            bar.update(len(batch))
+    return [replies[row] for row in range(len(rows))]
+
+
+def _prompt_tokens(tokenizer: "PreTrainedTokenizerBase", request: Request) -> list[int]:
+    if request.messages:
+        return _chat_tokens(tokenizer, request.messages)
+    return list(tokenizer(request.text)["input_ids"])
+
+
+def _chat_tokens(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        if messages[0]["role"] == "system":
+            return _chat_tokens(tokenizer, without_system(messages))
+        raise UserError(f"{tokenizer.name_or_path}: its chat template fails: {error}") from error
+    # the template writes the special tokens itself
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _draw(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seeds: Sequence[int],
+    stop: Sequence[str] = (),
+) -> list[Reply]:
+    """One batch, padded on the left."""
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    own = model.generation_config
+    known = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    ends = sorted({token for token in (*known, tokenizer.eos_token_id) if token is not None})
+    padded = tokenizer.pad({"input_ids": list(rows)}, padding_side="left", return_tensors="pt").to(model.device)
+    # set aside, since a model may come with sampling settings of its own, which fill those that are not given
+    model.generation_config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+        stop_strings=list(stop) or None,
+    )
+    sampler = [_Sampler(seeds, temperature, top_p)] if temperature > 0 else []
+    try:
+        with torch.inference_mode():
+            tokens = model.generate(**padded, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler))
+    finally:
+        model.generation_config = own
+    written = tokens[:, padded["input_ids"].shape[1] :].tolist()
+    return [_reply(tokenizer, row, ends, stop) for row in written]
+
+
+def _reply(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], ends: Sequence[int], stop: Sequence[str]) -> Reply:
+    length = next((place for place, token in enumerate(tokens) if token in ends), None)
+    text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
+    cut = min((place for string in stop if (place := text.find(string)) >= 0), default=None)
+    return Reply(text[:cut].strip(), "length" if length is None and cut is None else "stop")
+
+
+class _Sampler:
+    """Draws each row's token from the row's own seed, by leaving only that one possible.
+
+    Tokens are ordered from the likeliest on, and the first is taken at which the probability summed up passes a number
+    drawn evenly between 0 and the sum that ``top_p`` keeps.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
+        import torch
+
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+        self.top_p = top_p
+
+    def __call__(self, _: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        probabilities = torch.softmax(scores.float() / self.temperature, dim=-1)
+        # ordering all of a large vocabulary is slow, and the first thousand nearly always hold top_p
+        for count in (min(1024, scores.shape[-1]), scores.shape[-1]):
+            likeliest, order = probabilities.topk(count, dim=-1)
+            summed = likeliest.cumsum(dim=-1)
+            if bool((summed[:, -1] >= self.top_p).all()):
+                break
+        last = (summed < self.top_p).sum(dim=-1, keepdim=True).clamp(max=summed.shape[-1] - 1)
+        luck = torch.stack([torch.rand(1, generator=generator) for generator in self.generators]).to(scores.device)
+        place = torch.searchsorted(summed, luck * summed.gather(-1, last), right=True).minimum(last)
+        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
