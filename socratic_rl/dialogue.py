@@ -140,7 +140,7 @@ def from_messages(messages: Iterable[Message]) -> list[Turn]:
 LABEL = re.compile(r"^[ \t]*\**(student|teacher|tutor|user|assistant)\**[ \t]*:\**[ \t]*", re.IGNORECASE | re.MULTILINE)
 """A speaker's label at the start of a line, with or without bold marks."""
 
-_SPEAKERS: dict[str, Speaker] = {
+SPEAKERS: dict[str, Speaker] = {
     "student": "student",
     "user": "student",
     "teacher": "teacher",
@@ -160,7 +160,7 @@ def parse_transcript(text: str) -> list[Turn]:
     """
     pieces = LABEL.split(text)
     return [
-        Turn(speaker=_SPEAKERS[label.lower()], text=said)
+        Turn(speaker=SPEAKERS[label.lower()], text=said)
         for label, said in zip(pieces[1::2], pieces[2::2], strict=True)
         if said.strip()
     ]

@@ -1,0 +1,62 @@
+"""Conversations that the problems bring: by their steps' questions, or as human dialogues."""
+
+from collections.abc import Container, Iterator, Sequence
+
+from socratic_rl.config import Component
+from socratic_rl.conversations.base import conversation
+from socratic_rl.dialogue import Conversation, Problem, Turn, merge_turns, text_id
+from socratic_rl.generators import Generator
+from socratic_rl.quality import gate
+
+
+class Annotated(Component):
+    """No model at all: from the steps' questions and replies, or from the human dialogues that a problem brings."""
+
+    def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
+        """Every conversation that it would write, in order; a problem without annotations has none."""
+        return (f"{problem.id}/{number}" for problem in problems for number in range(len(annotated(problem))))
+
+    def write(
+        self,
+        problems: Sequence[Problem],
+        generator: Generator | None,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        done: Container[str],
+    ) -> Iterator[Conversation]:
+        """The conversations in order, without those in ``done``."""
+        for problem in problems:
+            for number, (origin, turns) in enumerate(annotated(problem)):
+                if (key := f"{problem.id}/{number}") not in done:
+                    provenance = {"writer": "annotated", "from": origin}
+                    yield conversation(key, problem, turns, gate(turns, problem), provenance)
+
+
+def annotated(problem: Problem) -> list[tuple[str, list[Turn]]]:
+    """The conversations that a problem brings, each with what it comes from."""
+    found = [("dialogue", _from_dialogue(problem, dialogue)) for dialogue in problem.dialogues or ()]
+    return [("steps", _from_steps(problem)), *found] if any(step.question for step in problem.steps) else found
+
+
+def _from_steps(problem: Problem) -> list[Turn]:
+    """The teacher asks each step's question, the student replies.
+
+    A step without a question, or with the same as the step before it, goes with its neighbour.
+    """
+    turns = [Turn(speaker="student", text=problem.question)]
+    early: list[Turn] = []
+    asked = ""
+    for step in problem.steps:
+        said = Turn(speaker="student", text=step.reply or step.work)
+        if step.question and text_id(step.question) != asked:
+            turns += [Turn(speaker="teacher", text=step.question), *early, said]
+            early, asked = [], text_id(step.question)
+        else:
+            (turns if asked else early).append(said)
+    return merge_turns(turns)
+
+
+def _from_dialogue(problem: Problem, dialogue: Sequence[Turn]) -> list[Turn]:
+    """The dialogue after a statement of the problem, unless it begins with one."""
+    begun = bool(dialogue) and dialogue[0].speaker == "student"
+    stated = begun and text_id(dialogue[0].text) == text_id(problem.question)
+    return merge_turns([Turn(speaker="student", text=problem.question), *dialogue[int(stated) :]])

@@ -1,0 +1,234 @@
+"""Conversations that a generator writes: by role-play, or as one script."""
+
+import hashlib
+import random
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Generator as Coroutine
+from functools import cached_property, partial
+from itertools import islice
+
+from pydantic import Field
+
+from socratic_rl import answers
+from socratic_rl.config import Component
+from socratic_rl.conversations.base import conversation
+from socratic_rl.conversations.prompting import (
+    as_heard,
+    fill,
+    prompt_mistakes,
+    read_prompt,
+    split_prompt,
+    without_label,
+)
+from socratic_rl.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, text_id
+from socratic_rl.errors import UserError
+from socratic_rl.generators import Generator, Reply, Request
+from socratic_rl.quality import CUT_OFF, EMPTY, Flaw, gate
+
+Talk = Coroutine[Request, Reply, Conversation]
+"""A conversation in the making: it asks for one reply after another and ends in the conversation."""
+
+
+class Generated(Component):
+    """What both ways of writing by a generator share."""
+
+    max_turns: int = Field(ge=2)
+    """The most turns of a conversation, the statement of the problem included."""
+    per_problem: int = Field(ge=1)
+    """Conversations about each problem."""
+
+    def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
+        """Every conversation that it would write, in order."""
+        return (f"{problem.id}/{number}" for problem in problems for number in range(self.per_problem))
+
+    def _ends(self, turns: Sequence[Turn], problem: Problem) -> bool:
+        """Whether the conversation ends with the last of these turns."""
+        reached = len(turns) > 1 and turns[-1].speaker == "student" and bool(problem.answer)
+        return len(turns) >= self.max_turns or (reached and answers.states(turns[-1].text, problem.answer))
+
+    def _hold(
+        self,
+        talk: Callable[[Problem, str, Generator, int], Talk],
+        problems: Sequence[Problem],
+        generator: Generator | None,
+        seed: int,
+        done: Container[str],
+    ) -> Iterator[Conversation]:
+        if generator is None:
+            raise UserError("generator: none is set, and these conversations need one; e.g. generator=llama_cpp")
+        talks = (
+            (key, partial(talk, problem, key, generator, seed)) for problem in problems for key in self.ids([problem])
+        )
+        return _in_rounds(talks, generator, done)
+
+
+def _in_rounds(
+    talks: Iterable[tuple[str, Callable[[], Talk]]], generator: Generator, done: Container[str]
+) -> Iterator[Conversation]:
+    """Hold conversations, ``generator.width`` at once, turn by turn.
+
+    They go in groups that do not depend on what is done, since what stands beside a prompt in a batch can change its
+    reply by rounding: a run that was killed and goes on gives the same text as one that was not.
+    """
+    rest = iter(talks)
+    while group := list(islice(rest, generator.width)):
+        if all(key in done for key, _ in group):
+            continue
+        waiting = []
+        for key, start in group:
+            talk = start()
+            waiting.append((key, talk, next(talk)))
+        while waiting:
+            going_on = {}
+            for index, reply in generator.generate([request for _, _, request in waiting]):
+                key, talk, _ = waiting[index]
+                try:
+                    going_on[index] = (key, talk, talk.send(reply))
+                except StopIteration as end:
+                    if key not in done:
+                        yield end.value
+            waiting = [going_on[index] for index in sorted(going_on)]
+
+
+class RolePlay(Generated):
+    """Teacher and student speak in turn, each from its own prompt.
+
+    The teacher knows the worked solution and may not state it; the student has a persona and sees only the problem. A
+    conversation that has a flaw is not carried on.
+    """
+
+    teacher_prompt: str | None
+    """A text file with ``{solution}`` in it, maybe ``{problem}`` and ``{answer}`` too; None is the shipped one."""
+    student_prompt: str | None
+    """A text file with ``{problem}`` in it, maybe ``{persona}`` too; None is the shipped one."""
+
+    def mistakes(self) -> list[str]:
+        """Prompt files that are missing or lack a placeholder."""
+        return [
+            *prompt_mistakes("teacher_prompt", self.teacher_prompt, "{solution}"),
+            *prompt_mistakes("student_prompt", self.student_prompt, "{problem}"),
+        ]
+
+    def write(
+        self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
+    ) -> Iterator[Conversation]:
+        """The conversations as they finish, without those in ``done``.
+
+        Raises:
+            UserError: There is no generator, or it fails.
+        """
+        return self._hold(self._talk, problems, generator, seed, done)
+
+    @cached_property
+    def _prompts(self) -> dict[Speaker, str]:
+        return {
+            "teacher": read_prompt(self.teacher_prompt, "teacher.txt"),
+            "student": read_prompt(self.student_prompt, "student.txt"),
+        }
+
+    @cached_property
+    def _parts(self) -> dict[Speaker, tuple[str, list[Turn]]]:
+        return {speaker: split_prompt(prompt) for speaker, prompt in self._prompts.items()}
+
+    @cached_property
+    def _personas(self) -> list[str]:
+        return [line for line in read_prompt(None, "personas.txt").splitlines() if line]
+
+    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk:
+        persona = random.Random(_seed(seed, key, "persona")).choice(self._personas)
+        turns = [Turn(speaker="student", text=problem.question)]
+        flaws: list[Flaw] = []
+        while not flaws and not self._ends(turns, problem):
+            speaker: Speaker = "student" if turns[-1].speaker == "teacher" else "teacher"
+            instructions, examples = self._parts[speaker]
+            heard = as_heard(speaker, fill(instructions, problem, persona), examples, turns)
+            reply = yield Request(messages=heard, seed=_seed(seed, key, len(turns)))
+            text = without_label(reply.text, speaker)
+            if not text:
+                flaws.append(Flaw(EMPTY, len(turns)))
+                break
+            turns.append(Turn(speaker=speaker, text=text))
+            if reply.finish == "length":
+                flaws.append(Flaw(CUT_OFF, len(turns) - 1))
+            flaws += gate(turns, problem)
+        return conversation(
+            key,
+            problem,
+            turns,
+            flaws,
+            {
+                "writer": "roleplay",
+                "generator": generator.identity(),
+                "prompt": _sha256(*self._prompts.values(), *self._personas),
+                "seed": seed,
+                "persona": persona,
+            },
+        )
+
+
+class Script(Generated):
+    """One completion writes the whole dialogue, as the continuation of a few examples."""
+
+    prompt: str | None
+    """A text file with ``{problem}`` in it that ends in ``Teacher:``; None is the shipped one."""
+    max_tokens: int = Field(ge=1)
+    """The most tokens of a whole dialogue."""
+
+    def mistakes(self) -> list[str]:
+        """A prompt file that is missing, lacks a placeholder or does not end where the teacher speaks."""
+        found = prompt_mistakes("prompt", self.prompt, "{problem}")
+        if not found and not read_prompt(self.prompt, "script.txt").endswith("Teacher:"):
+            found.append(f"prompt: {self.prompt}: must end in 'Teacher:', where the dialogue is carried on")
+        return found
+
+    def write(
+        self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
+    ) -> Iterator[Conversation]:
+        """The conversations as they finish, without those in ``done``.
+
+        Raises:
+            UserError: There is no generator, or it fails.
+        """
+        return self._hold(self._talk, problems, generator, seed, done)
+
+    @cached_property
+    def _prompt(self) -> str:
+        return read_prompt(self.prompt, "script.txt")
+
+    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk:
+        reply = yield Request(
+            text=fill(self._prompt, problem),
+            seed=_seed(seed, key, "script"),
+            # where the next example would begin
+            stop=("\nProblem:",),
+            max_tokens=self.max_tokens,
+        )
+        written = [Turn(speaker="student", text=problem.question), *parse_transcript(f"Teacher: {reply.text}")]
+        end = next((n for n in range(1, len(written)) if self._ends(written[:n], problem)), len(written))
+        turns = written[:end]
+        flaws = gate(turns, problem)
+        if len(turns) == 1:
+            flaws.append(Flaw(EMPTY, 1))
+        if reply.finish == "length" and end == len(written):
+            flaws.append(Flaw(CUT_OFF, len(turns) - 1))
+        return conversation(
+            key,
+            problem,
+            turns,
+            flaws,
+            {
+                "writer": "script",
+                "generator": generator.identity(),
+                "prompt": _sha256(self._prompt),
+                "seed": seed,
+            },
+        )
+
+
+def _seed(*parts: object) -> int:
+    """A seed that depends on nothing but these, from 0 to 2³¹ - 1."""
+    return int(text_id(*map(str, parts)), 16) % 2**31
+
+
+def _sha256(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -1,0 +1,62 @@
+"""Prompt texts: from a file to what one side of a dialogue hears."""
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from socratic_rl.dialogue import LABEL, SPEAKERS, Message, Problem, Speaker, Turn, merge_turns, parse_transcript
+
+
+def read_prompt(path: str | None, shipped: str) -> str:
+    """The text of a prompt file, or of the one that comes with the project."""
+    file = Path(path).expanduser() if path else resources.files("socratic_rl") / "prompts" / shipped
+    return file.read_text(encoding="utf-8").strip()
+
+
+def prompt_mistakes(key: str, path: str | None, placeholder: str) -> list[str]:
+    """A prompt file of the user's that is missing or lacks a placeholder, under the key that names it."""
+    if path is None:
+        return []
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        return [f"{key}: {path}: {(error.strerror or str(error)).lower()}"]
+    except UnicodeDecodeError:
+        return [f"{key}: {path}: not UTF-8"]
+    return [] if placeholder in text else [f"{key}: {path}: has no {placeholder} in it"]
+
+
+def fill(prompt: str, problem: Problem, persona: str = "") -> str:
+    """The prompt with its placeholders filled, all at once so that no filling is filled again."""
+    values = {
+        "problem": problem.question,
+        "solution": problem.solution or "\n".join(step.work for step in problem.steps),
+        "answer": problem.answer,
+        "persona": persona,
+    }
+    return re.sub(r"\{(problem|solution|answer|persona)\}", lambda match: values[match[1]], prompt)
+
+
+def split_prompt(prompt: str) -> tuple[str, list[Turn]]:
+    """A prompt's instructions, and the example dialogue that begins with the first speaker's label in it."""
+    label = LABEL.search(prompt)
+    return (prompt[: label.start()].strip(), parse_transcript(prompt[label.start() :])) if label else (prompt, [])
+
+
+def as_heard(speaker: Speaker, system: str, examples: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Message, ...]:
+    """The dialogue as chat messages for one side, whose own turns are the assistant's, after the examples.
+
+    The student does not hear its own statement of the problem, which its system message has, since chat templates want
+    the user to begin.
+    """
+    heard = merge_turns([*examples, *(turns if speaker == "teacher" else turns[1:])])
+    said = ({"role": "assistant" if turn.speaker == speaker else "user", "content": turn.text} for turn in heard)
+    return ({"role": "system", "content": system}, *said)
+
+
+def without_label(text: str, speaker: Speaker) -> str:
+    """The text without its speaker's own name, with which a chat model may begin its turn."""
+    label = LABEL.match(text)
+    own = label and SPEAKERS[label[1].lower()] == speaker
+    return (text[label.end() :] if label and own else text).strip()

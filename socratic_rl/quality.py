@@ -1,0 +1,76 @@
+"""The quality gate: what keeps a conversation from being trained on."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from socratic_rl import metrics
+from socratic_rl.dialogue import Problem, Turn, parse_transcript
+
+ALTERNATION_LOST = "alternation lost"
+SPEAKS_FOR_OTHER = "speaks for the other"
+ANSWER_FIRST = "teacher states the answer first"
+REPEATED = "turn repeated"
+EMPTY = "empty turn"
+CUT_OFF = "cut-off turn"
+
+
+class Flaw(NamedTuple):
+    """Why a conversation is not trained on."""
+
+    reason: str
+    """The kind; the same words for all flaws of a kind."""
+    turn: int
+    """The number of the turn, from 0."""
+
+
+def gate(turns: Sequence[Turn], problem: Problem) -> list[Flaw]:
+    """What is wrong with a conversation, by turn.
+
+    Whether a turn came out empty or was cut off is known only to who wrote it.
+
+    Args:
+        turns: The conversation; its first turn states the problem.
+        problem: Without a gold answer, that the teacher states it first cannot be told.
+    """
+    return [
+        Flaw(reason, number)
+        for number, turn in enumerate(turns)
+        for reason, found in (
+            (ALTERNATION_LOST, turn.speaker == (turns[number - 1].speaker if number else "teacher")),
+            (SPEAKS_FOR_OTHER, _speaks_for_other(turn)),
+            (REPEATED, _repeats(turn, turns[:number])),
+            (ANSWER_FIRST, _answers_first(turn, turns[:number], problem)),
+        )
+        if found
+    ]
+
+
+def _speaks_for_other(turn: Turn) -> bool:
+    if any(said.speaker != turn.speaker for said in parse_transcript(turn.text)):
+        return True
+    if turn.speaker == "teacher":
+        return metrics.speaks_for_student(turn.text)
+    return re.search(r"\b(?:teacher|tutor)\W{0,2}:", turn.text, re.IGNORECASE) is not None
+
+
+def _repeats(turn: Turn, before: Sequence[Turn]) -> bool:
+    """Whether it is an earlier turn of the same speaker again.
+
+    Of a short turn every word must come again, since one other word makes it another question ("… on Monday?", "… on
+    Tuesday?"), and so it must of a student's, who may correct one number. A student may also say "yes" or "12" twice.
+    """
+    own = [earlier.text for earlier in before if earlier.speaker == turn.speaker]
+    length = metrics.word_count(turn.text)
+    if turn.speaker == "teacher" and length >= 20:
+        return metrics.repeats_turn(turn.text, own)
+    return (turn.speaker == "teacher" or length >= 5) and _words(turn.text) in map(_words, own)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+|[-+*/=×÷%]", text.casefold())
+
+
+def _answers_first(turn: Turn, before: Sequence[Turn], problem: Problem) -> bool:
+    known = [problem.question, *(earlier.text for earlier in before)]
+    return turn.speaker == "teacher" and bool(metrics.reveals_answer(turn.text, problem.answer, known))
