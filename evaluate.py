@@ -33,6 +33,7 @@ def main(cfg: DictConfig) -> float | None:
     place = cli.job_place(cfg)
     folder = place["folder"]
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
+        record.write_json(folder / "evaluate_config.json", record.resolved(cfg))
         fitted = fit_pairs(pairs, tutor.tokenizer, tutor.max_length)
         found = evaluation.evaluate(
             tutor.base,

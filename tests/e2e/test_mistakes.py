@@ -10,6 +10,9 @@ import pytest
 
 from tests.e2e.conftest import run
 
+FILE = "dataset.path=pyproject.toml"
+"""A file that exists: what is in it is not read before the config is right."""
+
 
 def mistake(script: str, *arguments: str) -> list[str]:
     """The error lines of a command that must end in a mistake."""
@@ -37,7 +40,7 @@ def test_all_mistakes_of_a_command_line_are_told_together():
         "train.py", "dpo.bta=1", "model=nope", "dpo.beta=-1", "dpo.learning_rate=abc", "dataset.path=no.jsonl"
     ) == [
         "dpo.bta: there is no such key (did you mean 'beta'?); any other field of trl.DPOConfig is added by +dpo.bta=1",
-        *[line for line in mistake("train.py", "model=nope")],
+        *mistake("train.py", "model=nope", FILE),
         "dpo.beta: Input should be greater than 0 (got -1)",
         "dpo.learning_rate: Input should be a valid number, unable to parse string as a number (got 'abc')",
         "dataset.path: no.jsonl: no such file; python generate.py makes one",
@@ -47,13 +50,13 @@ def test_all_mistakes_of_a_command_line_are_told_together():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["train.py", "model=nope"], "model: there is no option 'nope'; the options are "),
-        (["train.py", "seeed=1"], "seeed: there is no such key (did you mean 'seed'?)"),
+        (["train.py", "model=nope", FILE], "model: there is no option 'nope'; the options are "),
+        (["train.py", "seeed=1", FILE], "seeed: there is no such key (did you mean 'seed'?)"),
         (["generate.py", "stop_after=nothing"], "stop_after: Input should be 'problems', 'conversations' or 'pairs'"),
         (["generate.py", "problems=mathqa", "problems.path=nowhere.jsonl"], "problems.path: nowhere.jsonl"),
         (["generate.py", "generator.model_path=nowhere.gguf"], "generator.model_path: nowhere.gguf"),
         (["generate.py", "generator.temperature=hot"], "generator.temperature: Input should be a valid number"),
-        (["evaluate.py"], "adapter: "),
+        (["evaluate.py"], "adapter: is needed and not set"),
         (["evaluate.py", "adapter=nowhere"], "adapter: nowhere: no such folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -135,6 +138,7 @@ def test_a_server_that_is_down_is_told(tmp_path: Path):
         "conversations=roleplay",
         "generator=openai",
         "generator.base_url=http://127.0.0.1:9/v1",
+        "generator.model=any",
         "generator.max_retries=0",
         "problems.limit=1",
         f"output_dir={tmp_path / 'out'}",
