@@ -17,10 +17,6 @@ class Auto(Component):
     generated: RolePlay | Script
     """Writes the rest."""
 
-    def mistakes(self) -> list[str]:
-        """Those of its parts."""
-        return [f"generated.{mistake}" for mistake in self.generated.mistakes()]
-
     def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
         """Every conversation that it would write, in order."""
         for problem in problems:

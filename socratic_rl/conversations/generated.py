@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from collections.abc import Generator as Coroutine
 from functools import cached_property, partial
 from itertools import islice
+from typing import Annotated
 
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from socratic_rl.conversations.base import conversation
 from socratic_rl.conversations.prompting import (
     as_heard,
     fill,
-    prompt_mistakes,
+    holds,
     read_prompt,
     split_prompt,
     without_label,
@@ -97,17 +98,10 @@ class RolePlay(Generated):
     conversation that has a flaw is not carried on.
     """
 
-    teacher_prompt: str | None
+    teacher_prompt: Annotated[str | None, holds("{solution}")]
     """A text file with ``{solution}`` in it, maybe ``{problem}`` and ``{answer}`` too; None is the shipped one."""
-    student_prompt: str | None
+    student_prompt: Annotated[str | None, holds("{problem}")]
     """A text file with ``{problem}`` in it, maybe ``{persona}`` too; None is the shipped one."""
-
-    def mistakes(self) -> list[str]:
-        """Prompt files that are missing or lack a placeholder."""
-        return [
-            *prompt_mistakes("teacher_prompt", self.teacher_prompt, "{solution}"),
-            *prompt_mistakes("student_prompt", self.student_prompt, "{problem}"),
-        ]
 
     def write(
         self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
@@ -169,17 +163,10 @@ class RolePlay(Generated):
 class Script(Generated):
     """One completion writes the whole dialogue, as the continuation of a few examples."""
 
-    prompt: str | None
+    prompt: Annotated[str | None, holds("{problem}", ending="Teacher:")]
     """A text file with ``{problem}`` in it that ends in ``Teacher:``; None is the shipped one."""
     max_tokens: int = Field(ge=1)
     """The most tokens of a whole dialogue."""
-
-    def mistakes(self) -> list[str]:
-        """A prompt file that is missing, lacks a placeholder or does not end where the teacher speaks."""
-        found = prompt_mistakes("prompt", self.prompt, "{problem}")
-        if not found and not read_prompt(self.prompt, "script.txt").endswith("Teacher:"):
-            found.append(f"prompt: {self.prompt}: must end in 'Teacher:', where the dialogue is carried on")
-        return found
 
     def write(
         self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]

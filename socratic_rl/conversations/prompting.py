@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from pydantic import AfterValidator
+
 from socratic_rl.dialogue import LABEL, SPEAKERS, Message, Problem, Speaker, Turn, merge_turns, parse_transcript
 
 
@@ -14,17 +16,25 @@ def read_prompt(path: str | None, shipped: str) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
-def prompt_mistakes(key: str, path: str | None, placeholder: str) -> list[str]:
-    """A prompt file of the user's that is missing or lacks a placeholder, under the key that names it."""
-    if path is None:
-        return []
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except OSError as error:
-        return [f"{key}: {path}: {(error.strerror or str(error)).lower()}"]
-    except UnicodeDecodeError:
-        return [f"{key}: {path}: not UTF-8"]
-    return [] if placeholder in text else [f"{key}: {path}: has no {placeholder} in it"]
+def holds(placeholder: str, ending: str = "") -> AfterValidator:
+    """Refuses the path of a prompt file that is missing, lacks a placeholder or does not end as it must."""
+
+    def check(path: str | None) -> str | None:
+        if path is None:
+            return None
+        try:
+            text = read_prompt(path, "")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8") from error
+        except OSError as error:
+            raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        if placeholder not in text:
+            raise ValueError(f"{path}: has no {placeholder} in it")
+        if not text.endswith(ending):
+            raise ValueError(f"{path}: must end in {ending!r}")
+        return path
+
+    return AfterValidator(check)
 
 
 def fill(prompt: str, problem: Problem, persona: str = "") -> str:

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from socratic_rl import embedded
 from socratic_rl.dialogue import Message
@@ -57,18 +57,20 @@ class LlamaCpp(Sampling):
     @property
     def path(self) -> Path:
         """The GGUF file."""
-        return embedded.gguf_path() if self.model_path is None else Path(self.model_path).expanduser()
+        return _path(self.model_path)
 
-    def mistakes(self) -> list[str]:
-        """A file that is missing or is no GGUF file."""
+    @field_validator("model_path")
+    @classmethod
+    def _is_gguf(cls, given: str | None) -> str | None:
+        path = _path(given)
         try:
-            with self.path.open("rb") as file:
+            with path.open("rb") as file:
                 magic = file.read(4)
-        except UserError as error:
-            return [f"model_path: {error}"]
         except OSError as error:
-            return [f"model_path: {self.path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed"]
-        return [] if magic == b"GGUF" else [f"model_path: {self.path}: not a GGUF file (it begins with {magic!r})"]
+            raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed") from error
+        if magic != b"GGUF":
+            raise ValueError(f"{path}: not a GGUF file (it begins with {magic!r})")
+        return given
 
     def identity(self) -> dict[str, Any]:
         """Kind, file name, SHA-256 of the file and sampling."""
@@ -111,8 +113,6 @@ class LlamaCpp(Sampling):
         import llama_cpp
         from joblib import cpu_count
 
-        for mistake in self.mistakes():
-            raise UserError(f"generator.{mistake}")
         threads = self.n_threads or cpu_count(only_physical_cores=True)
         errors, _ = _quiet_log()
         errors.clear()
@@ -166,6 +166,10 @@ class LlamaCpp(Sampling):
             if messages[0]["role"] == "system":
                 return self._render(without_system(messages))
             raise UserError(f"generator.model_path: {self.path}: its chat template fails: {error}") from error
+
+
+def _path(given: str | None) -> Path:
+    return embedded.gguf_path() if given is None else Path(given).expanduser()
 
 
 @cache

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, HttpUrl
+from pydantic import Field, HttpUrl, field_validator
 
 from socratic_rl.errors import UserError
 from socratic_rl.generators.base import Reply, Request, Sampling
@@ -32,11 +32,12 @@ class OpenAI(Sampling):
     max_retries: int = Field(ge=0)
     """How often a failed request is tried again, each time after a longer pause."""
 
-    def mistakes(self) -> list[str]:
-        """A key that is not in the environment."""
-        if self.api_key_env is None or os.environ.get(self.api_key_env):
-            return []
-        return [f"api_key_env: the environment variable {self.api_key_env} is not set; export it with the server's key"]
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_set(cls, name: str | None) -> str | None:
+        if name is not None and not os.environ.get(name):
+            raise ValueError(f"the environment variable {name} is not set; export it with the server's key")
+        return name
 
     def identity(self) -> dict[str, Any]:
         """Kind, model and sampling."""
@@ -60,8 +61,6 @@ class OpenAI(Sampling):
     def _client(self) -> "openai.OpenAI":
         import openai
 
-        for mistake in self.mistakes():
-            raise UserError(f"generator.{mistake}")
         return openai.OpenAI(
             base_url=str(self.base_url),
             api_key=os.environ[self.api_key_env] if self.api_key_env else "none",

@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from socratic_rl import problems
 from socratic_rl.conversations import Annotated, Auto, RolePlay, Script
 from socratic_rl.dialogue import Conversation, Problem, Step, Turn
-from socratic_rl.errors import UserError
+from socratic_rl.errors import UserError, reasons
 from socratic_rl.generators import LlamaCpp, Reply, Request, Transformers
 from socratic_rl.quality import Flaw, gate
 
@@ -272,16 +274,27 @@ def test_prompt_files_are_checked_before_anything_runs(tmp_path: Path) -> None:
     bare.write_text("Teach.")
     latin.write_bytes("Löse {problem}".encode("latin-1"))
     open_end.write_text("{problem}\nStudent:")
-    assert roleplay(teacher_prompt=str(bare), student_prompt=str(tmp_path / "no.txt")).mistakes() == [
-        f"teacher_prompt: {bare}: has no {{solution}} in it",
-        f"student_prompt: {tmp_path / 'no.txt'}: no such file or directory",
-    ]
-    assert script(prompt=str(latin)).mistakes() == [f"prompt: {latin}: not UTF-8"]
-    [mistake] = script(prompt=str(open_end)).mistakes()
-    assert mistake.startswith(f"prompt: {open_end}: must end in 'Teacher:'")
-    assert script().mistakes() == roleplay().mistakes() == []
-    auto = Auto(annotated=Annotated(), generated=roleplay(teacher_prompt=str(bare)))
-    assert auto.mistakes() == [f"generated.teacher_prompt: {bare}: has no {{solution}} in it"]
+    for make, told in (
+        (
+            lambda: roleplay(teacher_prompt=str(bare), student_prompt=str(tmp_path / "no.txt"), max_turns=0),
+            {
+                "max_turns": "Input should be greater than or equal to 2 (got 0)",
+                "teacher_prompt": f"{bare}: has no {{solution}} in it",
+                "student_prompt": f"{tmp_path / 'no.txt'}: no such file or directory",
+            },
+        ),
+        (lambda: script(prompt=str(latin)), {"prompt": f"{latin}: not UTF-8"}),
+        (lambda: script(prompt=str(open_end)), {"prompt": f"{open_end}: must end in 'Teacher:'"}),
+    ):
+        with pytest.raises(ValidationError) as error:
+            make()
+        assert reasons(error.value) == told
+
+
+def test_the_shipped_prompts_pass_the_check_on_users_own() -> None:
+    shipped = resources.files("socratic_rl") / "prompts"
+    roleplay(teacher_prompt=str(shipped / "teacher.txt"), student_prompt=str(shipped / "student.txt"))
+    script(prompt=str(shipped / "script.txt"))
 
 
 # --- annotated ---
