@@ -1,10 +1,11 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from socratic_rl.errors import UserError, reasons
 
@@ -41,6 +42,16 @@ class ModelSettings(Component):
     revision: str | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     attn_implementation: str
+    quantization: dict[str, Any] | None = None
+    """The node of transformers' settings; None for weights that are not quantised."""
+
+    @field_validator("quantization")
+    @classmethod
+    def _has_its_extra(cls, node: dict[str, Any] | None) -> dict[str, Any] | None:
+        packages = ("gptqmodel", "optimum")
+        if node and node.get("_target_") == "transformers.GPTQConfig" and not all(map(find_spec, packages)):
+            raise ValueError("a GPTQ checkpoint needs an extra that is not installed: pip install -e '.[gptq]'")
+        return node
 
 
 class SamplingSettings(Component):
@@ -132,6 +143,14 @@ class TrainSettings(Settings):
     lora: LoraSettings | None
     samples: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
+
+    @field_validator("lora")
+    @classmethod
+    def _trains_what_can_be(cls, lora: LoraSettings | None, info: ValidationInfo) -> LoraSettings | None:
+        model = info.data.get("model")
+        if lora is None and model and model.quantization:
+            raise ValueError(f"{model.name} is quantised, so only an adapter can be trained: lora=default")
+        return lora
 
 
 class EvaluateSettings(Settings):

@@ -1,12 +1,16 @@
 """Base weights (hub, folder, GGUF or the embedded model), tokenizers and adapters."""
 
+import dataclasses
 import hashlib
+import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import embedded
@@ -14,8 +18,14 @@ from socratic_rl.config import ModelSettings
 from socratic_rl.errors import UserError
 from socratic_rl.storage import whole_file
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
 EMBEDDED = "embedded"
 """The value of ``model.pretrained`` that stands for the model that comes with the installation."""
+
+CHAT_TEMPLATE = Path(__file__).parent / "prompts" / "chat_template.jinja"
+"""For a base model whose tokenizer has none."""
 
 
 def weights_folder(settings: ModelSettings) -> str:
@@ -47,14 +57,16 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_from(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id or a folder.
+    """The tokenizer of a hub id or a folder, with our chat template where it has none of its own.
 
     Raises:
-        UserError: There is none, or it has no chat template.
+        UserError: There is none, or it has no token that could end a turn.
     """
     tokenizer = _pretrained(AutoTokenizer, source, revision=revision)
     if tokenizer.chat_template is None:
-        raise UserError(f"model.pretrained: {source}: its tokenizer has no chat template")
+        if tokenizer.eos_token is None:
+            raise UserError(f"model.pretrained: {source}: its tokenizer has neither a chat template nor an end token")
+        tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
     if tokenizer.pad_token is None:
         # padding is masked from the loss by length, not by token, so the end token can stand in
         tokenizer.pad_token = tokenizer.eos_token
@@ -65,17 +77,57 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     """A base model as a policy, in its training precision, on the GPU where there is one.
 
     Raises:
-        UserError: The weights cannot be found or read.
+        UserError: The weights cannot be found or read, or not be quantised as ``model.quantization`` says.
     """
-    source = weights_folder(settings)
-    return _pretrained(
+    quantization = quantization_config(settings)
+    model = _pretrained(
         AutoModelForCausalLM,
-        source,
+        weights_folder(settings),
         revision=settings.revision,
         dtype=_dtype(settings.dtype),
         attn_implementation=settings.attn_implementation,
         use_safetensors=True,
-    ).to(device())
+        quantization_config=quantization,
+        # quantised weights are placed as they are read
+        device_map=device().type if quantization else None,
+    )
+    if quantization is None:
+        return model.to(device())
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # once bitsandbytes has packed a 4-bit layer for this kernel of some CPUs, no gradient passes through it
+            module.support_avx512bf16_for_cpu = False
+    # LLM.int8() says at every product of every layer that it rounds to 16 bits
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return model
+
+
+def quantization_config(settings: ModelSettings) -> Any:
+    """What transformers quantises weights by as it reads them; None where it does not.
+
+    Raises:
+        UserError: transformers refuses a value; names it in its words.
+    """
+    node = settings.quantization
+    if node is None:
+        return None
+    name = "bnb_4bit_compute_dtype"
+    filled = {name: str(_dtype(settings.dtype)).removeprefix("torch.")} if name in node and node[name] is None else {}
+    try:
+        return instantiate(node, **filled)
+    except InstantiationException as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"model.quantization: {told}") from error
+
+
+def with_targets(lora: "LoraConfig", model: PreTrainedModel) -> "LoraConfig":
+    """An adapter's settings for a model; PEFT's ``all-linear`` does not find the layers of a GPTQ checkpoint."""
+    if lora.target_modules != "all-linear" or getattr(model, "quantization_method", None) != "gptq":
+        return lora
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, BaseQuantLinear)}
+    return dataclasses.replace(lora, target_modules=sorted(names))
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -121,9 +173,14 @@ def _dtype(name: str) -> torch.dtype:
 def _pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **arguments)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         told = " ".join(str(error).split())
-        raise UserError(f"model.pretrained: {source}: cannot be loaded: {told[:300]}") from error
+        if not isinstance(error, OSError) or Path(source).is_dir():
+            raise UserError(f"model.pretrained: {source}: cannot be loaded: {told[:300]}") from error
+        raise UserError(
+            f"model.pretrained: {source}: cannot be had from the hub ({told.split('. ')[0].rstrip('.')}); "
+            "a model whose licence must be accepted needs HF_TOKEN in the environment; a folder will do as well"
+        ) from error
 
 
 def _from_gguf(path: Path) -> Path:

@@ -26,7 +26,7 @@ def track(
         name: What tells this run from the others of its group.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with wandb.init(
+    run = wandb.init(
         mode=settings.mode,
         project=settings.project,
         entity=settings.entity,
@@ -38,8 +38,14 @@ def track(
         dir=str(folder),
         # the job's own table says where things lie; wandb's copy of the console would double every progress bar
         settings=wandb.Settings(silent=True, console="off"),
-    ) as run:
+    )
+    # as a context manager a run prints the traceback of what leaves it, also of a mistake that is told in one line
+    try:
         yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
 
 
 def artifact_name(name: str, files: Sequence[Path]) -> str:

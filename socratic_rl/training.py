@@ -74,8 +74,13 @@ def train(
         train_dataset=_dataset(pairs, tokenizer),
         eval_dataset=_dataset(held_out, tokenizer) if held_out and args.eval_strategy != "no" else None,
         processing_class=tokenizer,
-        peft_config=lora,
+        peft_config=lora and models.with_targets(lora, model),
     )
+    if getattr(model, "is_quantized", False) and not args.bf16:
+        # TRL makes the adapter of a quantised base bfloat16, which costs precision and, on a CPU, much time
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     result = trainer.train(resume_from_checkpoint=find_checkpoint(checkpoint, Path(args.output_dir)))
     final_loss = next(row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row)
     if not math.isfinite(final_loss):

@@ -1,9 +1,14 @@
 """What several tests stand on."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,40 +32,70 @@ CHAT_TEMPLATE = (
 )
 
 
-@pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a Llama of two layers and random weights, a tokenizer of bytes and a chat template."""
-    import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+TinyModel = Callable[..., Path]
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Writes a model of two layers and random weights into a folder, with a tokenizer of bytes.
+
+    ``architecture`` is llama (grouped-query attention), mistral (a window of 16 tokens) or gpt2 (Conv1D in place of
+    linear layers); ``chat_template=False`` leaves the template out, as base models do.
+    """
+
+    @functools.cache
+    def write(architecture: str, chat_template: bool = True) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        folder = tmp_path_factory.mktemp("models") / f"tiny-{architecture}"
+        tokenizer = _byte_tokenizer()
+        tokenizer.chat_template = CHAT_TEMPLATE if chat_template else None
+        tokenizer.save_pretrained(folder)
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 4096,
+        }
+        if architecture != "gpt2":
+            sizes |= {"intermediate_size": 64, "num_key_value_heads": 2}
+        if architecture == "mistral":
+            sizes |= {"sliding_window": 16, "head_dim": 16}
+        config = AutoConfig.for_model(
+            architecture,
+            vocab_size=len(tokenizer),
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **sizes,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+def _byte_tokenizer() -> "PreTrainedTokenizerFast":
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token=AddedToken("<|im_end|>", special=True),
         pad_token=AddedToken("<|pad|>", special=True),
         additional_special_tokens=[AddedToken("<|im_start|>", special=True)],
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_model: TinyModel) -> Path:
+    """A folder with a tiny Llama and a chat template."""
+    return tiny_model("llama")

@@ -1,6 +1,7 @@
 """Every YAML under conf/ composes, and says what its keys are for."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ def groups(primary: str) -> list[str]:
     return [
         str(next(iter(entry))).removeprefix("override ").lstrip("/") for entry in defaults if not isinstance(entry, str)
     ]
+
+
+def made_for(experiment: str, primary: str) -> bool:
+    """Whether an experiment's launch command names this entry point."""
+    return f"{primary}.py" in (CONF / "experiment" / f"{experiment}.yaml").read_text().split("\n\n")[0]
 
 
 def options() -> list[tuple[str, str]]:
@@ -47,16 +53,20 @@ def test_an_option_composes(primary: str, override: str):
     OmegaConf.to_container(cfg, resolve=True)
 
 
-def made_for(experiment: str, primary: str) -> bool:
-    """Whether an experiment's launch command names this entry point."""
-    return f"{primary}.py" in (CONF / "experiment" / f"{experiment}.yaml").read_text().split("\n\n")[0]
-
-
 def test_no_option_is_out_of_reach():
-    reached = {override for _, override in options()}
+    reached = {override for _, override in options()} | set(chosen_by_options())
     for file in FILES:
         if file.parent != Path() and file.parts[0] != "hydra":
-            assert f"{file.parent}={file.stem}" in reached, f"no primary config has the group of conf/{file}"
+            assert f"{file.parent}={file.stem}" in reached, f"no other config has the group of conf/{file}"
+
+
+def chosen_by_options() -> Iterator[str]:
+    """What an option takes from another group: `/quantization@quantization: nf4` in a model's defaults list."""
+    for file in FILES:
+        for entry in OmegaConf.load(CONF / file).get("defaults", []) if file.parent != Path() else []:
+            if not isinstance(entry, str):
+                ((group, option),) = entry.items()
+                yield f"{group.lstrip('/').partition('@')[0]}={option}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
