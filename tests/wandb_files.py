@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32768
@@ -13,6 +14,8 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 def read_run(folder: Path, name: str = "offline-run-*") -> list[Record]:
     """The records of the one offline run of that name below ``<folder>/wandb``."""
+    # wandb's own process may still be writing after a run is finished
+    wandb.teardown()
     (file,) = folder.glob(f"wandb/{name}/*.wandb")
     return [Record.FromString(data) for data in _records(file.read_bytes())]
 
