@@ -1,0 +1,124 @@
+import random
+from collections.abc import Callable
+
+import pytest
+
+from socratic_rl import audit
+from socratic_rl.audit import Shortcut, warnings
+from socratic_rl.dialogue import PreferencePair, Turn
+
+WORDS = ["how", "what", "so", "now", "if", "and"]
+
+
+def pairs(
+    n: int,
+    rejected: Callable[[random.Random, str], str],
+    kind: str = "other",
+    problems: int = 40,
+    seed: int = 0,
+) -> list[PreferencePair]:
+    rng = random.Random(seed)
+    made = []
+    for number in range(n):
+        chosen = text(rng)
+        made.append(
+            PreferencePair.of(
+                [Turn(speaker="student", text="Help.")],
+                chosen,
+                rejected(rng, chosen),
+                conversation_id=f"{number}",
+                problem_id=f"{number % problems}",
+                turn=0,
+                rejection=kind,
+                split="train",
+            )
+        )
+    return made
+
+
+def text(rng: random.Random, words: list[str] = WORDS, shortest: int = 3, longest: int = 30) -> str:
+    return f"{rng.choice(words).capitalize()}, " + " ".join(["word"] * rng.randint(shortest, longest))
+
+
+def found(rows: list[PreferencePair]) -> dict[tuple[str, str], Shortcut]:
+    return {(shortcut.rule, shortcut.kind): shortcut for shortcut in audit.audit(rows)}
+
+
+def test_what_is_drawn_alike_has_no_shortcut():
+    shortcuts = audit.audit(pairs(600, lambda rng, _: text(rng)))
+    assert [(s.rule, s.kind, s.n) for s in shortcuts] == [("length", "all", 600), ("first_word", "all", 600)]
+    for shortcut in shortcuts:
+        assert shortcut.auc == pytest.approx(0.5, abs=0.06)
+        assert shortcut.within_pairs == pytest.approx(0.5, abs=0.06)
+    assert list(warnings(shortcuts)) == []
+
+
+def test_longer_rejected_turns_are_found():
+    shortcuts = found(pairs(200, lambda rng, _: text(rng, shortest=31, longest=60)))
+    assert shortcuts["length", "all"].auc == 0
+    assert shortcuts["first_word", "all"].auc == pytest.approx(0.5, abs=0.12)
+    (line,) = warnings(list(shortcuts.values()))
+    assert line.startswith("the length alone tells chosen from rejected (AUC 1.00)")
+    assert line.endswith("try rejection=mixed")
+
+
+def test_a_word_more_in_every_pair_is_found_where_lengths_overlap():
+    length = found(pairs(300, lambda _, chosen: chosen + " word"))["length", "all"]
+    assert length.auc == pytest.approx(0.5, abs=0.06)
+    assert length.within_pairs == 0
+    assert length.strength == 1
+
+
+def test_a_constant_is_found_by_its_first_word_and_by_kind():
+    rows = pairs(150, lambda rng, _: text(rng), "other") + pairs(60, lambda *_: "Sorry, " + "word " * 15, "constant")
+    shortcuts = found(rows)
+    assert shortcuts["first_word", "constant"].auc == pytest.approx(1, abs=0.001)
+    assert shortcuts["first_word", "constant"].n == 60
+    assert shortcuts["first_word", "all"].auc < audit.WARN_AT
+    (line,) = warnings(list(shortcuts.values()))
+    assert line.startswith("the first word alone tells chosen from rejected in constant (1.00);")
+    assert line.endswith("try a lower rejection.weights.constant")
+
+
+def test_a_first_word_that_each_problem_has_of_its_own_is_no_rule():
+    """What is only learned by heart does not count: the rule is judged on other problems."""
+
+    def own(rng: random.Random, chosen: str) -> str:
+        return f"W{rng.randrange(10**9)} {chosen}"
+
+    rows = [
+        pair.model_copy(update={"chosen": [{"role": "assistant", "content": f"V{pair.problem_id} word"}]})
+        for pair in pairs(200, own, problems=37)
+    ]
+    assert found(rows)["first_word", "all"].auc < 0.6
+
+
+def test_too_few_problems_give_no_figure():
+    shortcut = found(pairs(60, lambda rng, _: text(rng), problems=4))["first_word", "all"]
+    assert shortcut.auc is shortcut.within_pairs is None
+    assert shortcut.note == "4 problems are too few; at least 5 are needed"
+    assert shortcut.strength == 0.5
+
+
+def test_kinds_with_few_pairs_are_not_looked_at_alone():
+    rows = pairs(60, lambda rng, _: text(rng), "many") + pairs(49, lambda rng, _: text(rng), "few")
+    assert {kind for _, kind in found(rows)} == {"all", "many"}
+
+
+def test_of_many_pairs_some_are_drawn_and_it_says_so(monkeypatch):
+    monkeypatch.setattr(audit, "MOST", 100)
+    rows = pairs(300, lambda rng, _: text(rng))
+    first, second = audit.audit(rows, seed=3), audit.audit(rows, seed=3)
+    assert first == second
+    assert {(s.n, s.note) for s in first} == {(100, "100 of 300 pairs, drawn with seed 3")}
+
+
+def test_no_pairs_have_no_shortcuts():
+    assert audit.audit([]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "word"), [("**How** many?", "how"), ("“So,” she said", "so"), ("… What's up?", "what's"), ("3 × 4?", "3")]
+)
+def test_first_word(said: str, word: str):
+    assert audit.first_word(said) == [word]
