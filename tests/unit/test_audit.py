@@ -1,12 +1,18 @@
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from socratic_rl import audit
 from socratic_rl.audit import Shortcut, warnings
+from socratic_rl.conversations import Annotated
 from socratic_rl.dialogue import PreferencePair, Turn
+from socratic_rl.problems import GSM8KSocratic, MathDial, Source, Starter
 
+CONF = Path(__file__).parents[2] / "conf"
 WORDS = ["how", "what", "so", "now", "if", "and"]
 
 
@@ -122,3 +128,29 @@ def test_no_pairs_have_no_shortcuts():
 )
 def test_first_word(said: str, word: str):
     assert audit.first_word(said) == [word]
+
+
+def default_pairs(source: Source) -> list[PreferencePair]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("generate")
+    problems = list(source.read())
+    conversations = list(Annotated().write(problems, None, 0, ()))
+    by_id = {problem.id: problem for problem in problems}
+    return list(instantiate(cfg.pairs).pairs(conversations, by_id, instantiate(cfg.rejection), None, 0))
+
+
+def assert_no_shortcut(rows: list[PreferencePair]) -> None:
+    shortcuts = audit.audit(rows)
+    assert {s.rule for s in shortcuts if s.auc is not None} == {"length", "first_word"}
+    assert list(warnings(shortcuts)) == []
+
+
+def test_the_default_rejections_leave_no_shortcut():
+    rows = default_pairs(Starter(name="starter"))
+    assert {pair.rejection for pair in rows} == {"direct_answer", "premature", "irrelevant", "repeated"}
+    assert_no_shortcut(rows)
+
+
+@pytest.mark.parametrize(("kind", "file"), [(GSM8KSocratic, "gsm8k_socratic.jsonl"), (MathDial, "mathdial.jsonl")])
+def test_nor_do_they_on_real_rows(kind: type[Source], file: str, shared_data: Callable[[str], Path]):
+    assert_no_shortcut(default_pairs(kind(name=file, path=str(shared_data(file)))))
