@@ -62,6 +62,10 @@ class Pairing(Component):
         ]
         return fit if self.splits is None else _evenly(fit, self.splits)
 
+    def split_of(self, problem_id: str) -> Split:
+        """The side of a problem."""
+        return split_of(problem_id, self.validation, self.test)
+
     def pairs(
         self,
         conversations: Sequence[Conversation],
@@ -89,12 +93,14 @@ class Pairing(Component):
             UserError: A conversation's problem is missing, or the rejection's generator is missing or fails.
         """
         chosen = [(conversation, turn) for conversation in conversations for turn in self.turns(conversation)]
-        pool = Pool(chosen)
+        # a turn about a held-out problem must not be trained on, not even as a rejected one
+        sides = {conversation.id: self.split_of(conversation.problem_id) for conversation, _ in chosen}
+        pools = {side: Pool(place for place in chosen if sides[place[0].id] == side) for side in set(sides.values())}
         # pairs come in order, so that what lies before the last one has had its turn, with or without a pair
         first = max((n + 1 for n, place in enumerate(chosen) if _key(*place) in done), default=0)
         size = 4 * (generator.width if generator else 1)
         for start in range(first - first % size, len(chosen), size):
-            cases = [_case(problems, *place, pool, seed) for place in chosen[start : start + size]]
+            cases = [_case(problems, *place, pools[sides[place[0].id]], seed) for place in chosen[start : start + size]]
             for number, (case, rejected) in enumerate(
                 zip(cases, rejection.reject(cases, generator), strict=True), start
             ):
@@ -109,7 +115,7 @@ class Pairing(Component):
                     problem_id=case.problem.id,
                     turn=turn,
                     rejection=rejected.kind,
-                    split=split_of(case.problem.id, self.validation, self.test),
+                    split=sides[conversation_id],
                 )
 
 

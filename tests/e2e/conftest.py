@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"output_dir={folder}",
         "rejection=direct_answer",
         "problems.limit=24",
-        "pairs.splits=2",
+        "splits=2",
         "csv=true",
     )
     return folder

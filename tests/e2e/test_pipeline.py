@@ -53,7 +53,7 @@ def test_the_same_command_again_changes_nothing(data: Path):
         f"output_dir={data}",
         "rejection=direct_answer",
         "problems.limit=24",
-        "pairs.splits=2",
+        "splits=2",
         "csv=true",
     )
     assert {path.name: path.read_bytes() for path in data.glob("*.jsonl")} == before
