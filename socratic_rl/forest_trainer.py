@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer
 from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.forest import ForestCollator, grow, token_count
-from socratic_rl.tokens import token_ids
+from socratic_rl.tokens import pair_tokens
 
 WORTHWHILE = 1.25
 """How many times fewer tokens ``auto`` asks for: below that, wider attention eats up the saving."""
@@ -78,7 +78,7 @@ def reading_forests(*models: PreTrainedModel | None) -> Iterator[None]:
 
 
 def _hook(model: PreTrainedModel) -> list[RemovableHandle]:
-    language_model = _language_model(model)
+    language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     batch: dict[str, torch.Tensor] = {}
 
     def swap(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -114,10 +114,6 @@ def _hook(model: PreTrainedModel) -> list[RemovableHandle]:
         language_model.base_model.register_forward_hook(gather),
         model.register_forward_hook(spread),
     ]
-
-
-def _language_model(model: PreTrainedModel) -> PreTrainedModel:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def attention_masks(config: PreTrainedConfig, depths: torch.Tensor, ends: torch.Tensor, dtype: torch.dtype) -> Any:
@@ -163,7 +159,7 @@ def _mask(attention: str, depths: torch.Tensor, ends: torch.Tensor, dtype: torch
     return mask
 
 
-def wins(
+def use_forest(
     wanted: Literal["auto", True, False],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -181,7 +177,7 @@ def wins(
     """
     if not wanted:
         return False
-    reason = obstacle(model, args)
+    reason = training_obstacle(model, args)
     if reason is None:
         saved = saving(pairs, tokenizer, args)
         if wanted is True or saved.factor >= WORTHWHILE:
@@ -216,9 +212,10 @@ def saving(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, 
     """Count the tokens of the first batches of the first epoch."""
     size = args.train_batch_size
     order = list(ConversationSampler([pair.conversation_id for pair in pairs], size, args.seed))
+    tokens = [pair_tokens(pairs[index], tokenizer) for index in order[: COUNTED_BATCHES * size]]
     rows = [
-        [token_ids(tokenizer, [*pair.prompt, *side])[: args.max_length] for side in (pair.chosen, pair.rejected)]
-        for pair in (pairs[index] for index in order[: COUNTED_BATCHES * size])
+        [(pair["prompt_ids"] + pair[side])[: args.max_length] for side in ("chosen_ids", "rejected_ids")]
+        for pair in tokens
     ]
     batches = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
     lengths = sorted(max(map(len, pair)) for pair in rows)
@@ -229,8 +226,8 @@ def saving(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, 
     )
 
 
-def obstacle(model: PreTrainedModel, args: DPOConfig) -> str | None:
-    """Why this model cannot be trained on forests, or None where it can."""
+def obstacle(model: PreTrainedModel) -> str | None:
+    """Why this model cannot read forests, or None where it can."""
     config = model.config.get_text_config()
     attention = config._attn_implementation
     unknown = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
@@ -238,13 +235,19 @@ def obstacle(model: PreTrainedModel, args: DPOConfig) -> str | None:
         return f"{attention} takes no mask of ours; model.attn_implementation=sdpa does"
     if model._is_stateful or not model._supports_attention_backend or unknown:
         return f"{config.model_type} does not read its context by causal attention alone"
+    if not reads_forests(model):
+        return f"{config.model_type} does not give a forest the log-probabilities of its rows"
+    return None
+
+
+def training_obstacle(model: PreTrainedModel, args: DPOConfig) -> str | None:
+    """Why this model cannot be trained on forests just as on padded rows, or None where it can."""
+    config = model.config.get_text_config()
     if getattr(config, "router_aux_loss_coef", 0) and hasattr(config, "output_router_logits"):
         return f"{config.model_type} balances its experts over all tokens of padded rows"
     if not args.disable_dropout:
         return "dropout would be drawn once for all rows that share a token; dpo.disable_dropout=true allows it"
-    if not reads_forests(model):
-        return f"{config.model_type} does not give a forest the log-probabilities of its rows"
-    return None
+    return obstacle(model)
 
 
 @torch.no_grad()

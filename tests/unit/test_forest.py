@@ -23,7 +23,7 @@ from socratic_rl import forest_trainer, training
 from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.forest import MIN_SHARED, ForestCollator, Tree, grow, lay, token_count
-from socratic_rl.forest_trainer import attention_masks, obstacle, reads_forests, saving, wins
+from socratic_rl.forest_trainer import attention_masks, reads_forests, saving, training_obstacle, use_forest
 from socratic_rl.models import tokenizer_from
 
 STEM = list(range(100, 100 + MIN_SHARED))
@@ -231,12 +231,12 @@ def small(kind: type, **changes: Any) -> PreTrainedModel:
 def test_a_model_that_cannot_read_a_forest_is_told_so(
     tmp_path: Path, kind: type, changes: dict[str, Any], reason: str | None
 ):
-    found = obstacle(small(kind, **changes), arguments(tmp_path))
+    found = training_obstacle(small(kind, **changes), arguments(tmp_path))
     assert found is None if reason is None else reason in str(found)
 
 
 def test_dropout_is_an_obstacle(tmp_path: Path):
-    assert "dropout" in str(obstacle(small(LlamaConfig), arguments(tmp_path, disable_dropout=False)))
+    assert "dropout" in str(training_obstacle(small(LlamaConfig), arguments(tmp_path, disable_dropout=False)))
 
 
 @pytest.mark.parametrize("name", ["ends", "depths"])
@@ -287,7 +287,7 @@ def test_auto_weighs_the_saving_and_true_does_not(tiny_llama: Path, tmp_path: Pa
     ]
 
     def found(wanted: Any, given: list[PreferencePair], **changes: Any) -> tuple[bool, str]:
-        return wins(wanted, model, tokenizer, given, arguments(tmp_path, **changes)), capsys.readouterr().out
+        return use_forest(wanted, model, tokenizer, given, arguments(tmp_path, **changes)), capsys.readouterr().out
 
     assert found("auto", dialogues)[0]
     on, told = found("auto", strangers)

@@ -247,6 +247,22 @@ def test_flex_attention_gives_the_same_log_probabilities(trainers: Trainers):
     assert (found - expected).abs().max() < 1e-4
 
 
+def test_the_hooks_stand_only_while_trl_calls_the_model(trainers: Trainers):
+    trainer = trainers()["forest"]
+    step(trainer, cases()["dialogues"], ["sigmoid"])
+    with pytest.raises(ValueError, match="Unknown loss type"):
+        step(trainer, cases()["dialogues"], ["none such"])
+    modules = (trainer.model, trainer.model.get_base_model().base_model)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+
+
+def test_logits_are_not_to_be_had(trainers: Trainers):
+    trainer = trainers()["forest"]
+    batch = trainer.data_collator(cases()["dialogues"])
+    with pytest.warns(FutureWarning), pytest.raises(ValueError, match="not logits"):
+        trainer.compute_loss(trainer.model, batch, return_outputs=True)
+
+
 def rows() -> list[dict[str, Any]]:
     """Every teacher turn of three dialogues, as chat messages."""
     made = []

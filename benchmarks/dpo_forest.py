@@ -1,0 +1,336 @@
+"""DPO on prefix forests against TRL's padded rows: pairs per second and peak memory on the same pairs, side by side.
+
+Both sides are TRL's trainer with LoRA on the same weights, timed from the batch to the optimisation step, policy and
+reference passes included. The padded side has rows of like length together, no gradient checkpointing, and the batch
+size that is fastest here; gradients are then accumulated, so that both sides take the same steps. Its tokens divided by
+the forest's are the limit of what sharing prefixes can give.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import platform
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+from socratic_rl.dialogue import PreferencePair, Turn, merge_turns, parse_transcript
+
+ROOT = Path(__file__).parents[1]
+SEED_ROWS = ROOT.parent / "shared" / "data" / "seed_dataset.csv"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one process trains: a side of the comparison."""
+
+    pairs: list[PreferencePair]
+    model: str
+    forest: bool
+    batch: int
+    """Pairs a batch; batches are accumulated until a step has all pairs."""
+    beforehand: bool
+    """Whether the reference's pass is made before training and not timed."""
+
+
+class Step(NamedTuple):
+    """What one optimisation step took."""
+
+    seconds: float
+    kernel: float
+    """The share of the processor time that the kernel took, nearly all of it to hand out fresh memory."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the results, and what explains it."""
+
+    name: str
+    ours: float
+    theirs: float
+    unit: str
+    ratio: float
+    limit: float
+    """Tokens of the padded side over tokens of the forest."""
+    pairs: int
+    repeats: int
+    tokens: dict[str, int]
+    batch: dict[str, int]
+    gigabytes: dict[str, float]
+    kernel: dict[str, float]
+
+
+def conversations(path: Path) -> list[list[list[Turn]]]:
+    """The seed's conversations, each the dialogues of its rows: a row ends with the teacher turn it was cut at."""
+    found: list[list[list[Turn]]] = []
+    last = ""
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            prompt = row["Prompt"].rstrip()
+            if not last or not prompt.startswith(last):
+                found.append([])
+            dialogue = merge_turns(parse_transcript(f"{prompt}\n{row['Good answer']}"))
+            if len(dialogue) > 1 and dialogue[0].speaker == "student" and dialogue[-1].speaker == "teacher":
+                found[-1].append(dialogue)
+            last = prompt
+    return [rows for rows in found if rows]
+
+
+def starter_conversations() -> list[list[list[Turn]]]:
+    """The starter problems, taught step by step; three rows each: cut at the first, the middle and the last step."""
+    from socratic_rl.problems import Starter
+
+    found = []
+    for problem in Starter(name="starter").read():
+        turns = [Turn(speaker="student", text=problem.question)]
+        cuts = []
+        for step in problem.steps:
+            turns.append(Turn(speaker="teacher", text=step.question or step.work))
+            cuts.append(list(turns))
+            turns.append(Turn(speaker="student", text=step.reply or step.work))
+        found.append([cuts[0], cuts[len(cuts) // 2], cuts[-1]])
+    return found
+
+
+def every_turn(rows: Sequence[list[Turn]]) -> list[list[Turn]]:
+    """A conversation cut at every teacher turn."""
+    longest = max(rows, key=len)
+    return [longest[: end + 1] for end, turn in enumerate(longest) if turn.speaker == "teacher" and end]
+
+
+def its_rows(rows: Sequence[list[Turn]]) -> list[list[Turn]]:
+    """A conversation cut where its rows are, equal ones once."""
+    return [row for number, row in enumerate(rows) if row not in rows[:number]]
+
+
+def make_pairs(
+    found: Sequence[list[list[Turn]]], cut: Callable[[list[list[Turn]]], list[list[Turn]]], count: int
+) -> list[PreferencePair]:
+    """About ``count`` pairs of whole conversations, from short to long at equal steps; rejected is another's turn."""
+    draw = random.Random(0)
+    cuts = sorted(map(cut, found), key=lambda rows: (len(rows), len(str(rows))))
+    teacher_turns = [rows[-1][-1].text for rows in cuts]
+    wanted = min(len(cuts), math.ceil(count / mean(map(len, cuts))))
+    return [
+        PreferencePair.of(
+            row[:-1],
+            row[-1].text,
+            draw.choice(teacher_turns),
+            conversation_id=str(number),
+            problem_id=str(number),
+            turn=turn,
+            rejection="irrelevant",
+            split="train",
+        )
+        for number in range(wanted)
+        for turn, row in enumerate(cuts[(2 * number + 1) * len(cuts) // (2 * wanted)])
+    ]
+
+
+def make_trainer(side: Side) -> Any:
+    """TRL's trainer over one step's pairs."""
+    from datasets import disable_progress_bars
+    from peft import LoraConfig
+    from transformers import PrinterCallback, set_seed
+    from transformers.utils import logging
+    from trl import DPOConfig, DPOTrainer
+
+    from socratic_rl import models, training
+    from socratic_rl.config import ModelSettings
+    from socratic_rl.forest_trainer import ForestTrainer
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    disable_progress_bars()
+    settings = ModelSettings(
+        name="model", pretrained=side.model, revision=None, dtype="auto", attn_implementation="sdpa"
+    )
+    set_seed(0)
+    args = DPOConfig(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=side.batch,
+        gradient_accumulation_steps=math.ceil(len(side.pairs) / side.batch),
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,
+        num_train_epochs=1,
+        max_length=None,
+        precompute_ref_log_probs=side.beforehand,
+        gradient_checkpointing=False,
+        bf16=models.has_bf16(),
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    tokenizer = models.load_tokenizer(settings)
+    trainer = (ForestTrainer if side.forest else DPOTrainer)(
+        model=models.load_base(settings),
+        args=args,
+        train_dataset=training._dataset(side.pairs, tokenizer),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+class Worker:
+    """A side in a process of its own, so that its memory is its own."""
+
+    _trainer: Any
+
+    def __init__(self, side: Side):
+        """Starts the process and reads the weights."""
+        self.side = side
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), Worker._prepare, (side,))
+
+    def step(self) -> Step:
+        """Time one step."""
+        return self._pool.submit(Worker._step).result()
+
+    def finish(self) -> tuple[int, float]:
+        """The tokens that a pass reads, filling included, and the most memory that was held, in gigabytes."""
+        found = self._pool.submit(Worker._finish).result()
+        self._pool.shutdown()
+        return found
+
+    @classmethod
+    def _prepare(cls, side: Side) -> None:
+        cls._trainer = make_trainer(side)
+        # what reading the weights took does not count
+        Path("/proc/self/clear_refs").write_text("5")
+
+    @classmethod
+    def _step(cls) -> Step:
+        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        cls._trainer.train()
+        after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - start
+        kernel = after.ru_stime - before.ru_stime
+        return Step(seconds, kernel / (kernel + after.ru_utime - before.ru_utime))
+
+    @classmethod
+    def _finish(cls) -> tuple[int, float]:
+        import torch
+
+        batches = cls._trainer.get_train_dataloader()
+        tokens = sum(batch.get("forest_ids", batch["input_ids"]).numel() for batch in batches)
+        if torch.cuda.is_available():
+            return tokens, torch.cuda.max_memory_allocated() / 1e9
+        peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+        return tokens, int(peak) * 1024 / 1e9
+
+
+def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Result:
+    """Both sides on the same pairs, taking turns; the padded side with the batch size that was fastest."""
+    workers = {"forest": Worker(Side(pairs, options.model, forest=True, batch=len(pairs), beforehand=beforehand))}
+    workers["forest"].step()
+    trials = []
+    for batch in options.padded_batches:
+        worker = Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
+        trials.append((worker.step().seconds, batch, worker))
+    *slower, (_, _, workers["padded"]) = sorted(trials, reverse=True)
+    for _, _, worker in slower:
+        worker.finish()
+    steps: dict[str, list[Step]] = {side: [] for side in workers}
+    for _ in range(options.repeats):
+        for side, worker in workers.items():
+            steps[side].append(worker.step())
+    speed = {side: len(pairs) / median(step.seconds for step in steps[side]) for side in workers}
+    ends = {side: worker.finish() for side, worker in workers.items()}
+    tokens = {side: found for side, (found, _) in ends.items()}
+    return Result(
+        name=name,
+        ours=speed["forest"],
+        theirs=speed["padded"],
+        unit="pairs/s",
+        ratio=speed["forest"] / speed["padded"],
+        limit=tokens["padded"] / tokens["forest"],
+        pairs=len(pairs),
+        repeats=options.repeats,
+        tokens=tokens,
+        batch={side: worker.side.batch for side, worker in workers.items()},
+        gigabytes={side: peak for side, (_, peak) in ends.items()},
+        kernel={side: median(step.kernel for step in steps[side]) for side in workers},
+    )
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, bfloat16"
+    names = {
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    }
+    return f"{', '.join(names) or platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, float32"
+
+
+def report(result: Result) -> str:
+    """A result in words."""
+    lines = [
+        f"{result.name}: {result.pairs} pairs a step, median of {result.repeats} steps",
+        f"{'':8} {'pairs/s':>8} {'tokens':>8} {'peak GB':>8} {'kernel':>7} {'batch':>6}",
+    ]
+    for side, speed in {"forest": result.ours, "padded": result.theirs}.items():
+        lines.append(
+            f"{side:8} {speed:8.3f} {result.tokens[side]:8,} {result.gigabytes[side]:8.2f}"
+            f" {result.kernel[side]:7.0%} {result.batch[side]:6}"
+        )
+    return "\n".join([*lines, f"{'ratio':8} {result.ratio:8.2f} {result.limit:8.2f}", ""])
+
+
+def main() -> None:
+    """Measure, print and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=SEED_ROWS if SEED_ROWS.exists() else None,
+        help="a CSV of Prompt and Good answer, several rows a conversation; without one, the starter problems",
+    )
+    parser.add_argument("--model", default="embedded", help="a hub id, a folder, a .gguf file or `embedded`")
+    parser.add_argument("--pairs", type=int, default=8, help="about how many pairs a step; whole conversations")
+    parser.add_argument(
+        "--padded-batches",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4],
+        help="batch sizes that the padded side may choose from by trying each",
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="timed steps of each side, taking turns")
+    parser.add_argument(
+        "--reference",
+        choices=("step", "beforehand", "both"),
+        default="step",
+        help="the reference's pass in every step, or before training and not timed",
+    )
+    parser.add_argument("--json", type=Path, help="where the results go as a list of records")
+    options = parser.parse_args()
+
+    found = conversations(options.data) if options.data else starter_conversations()
+    print(f"{machine()}; {options.data or 'starter problems'}", flush=True)
+    results = []
+    for beforehand in {"step": [False], "beforehand": [True], "both": [False, True]}[options.reference]:
+        for name, cut in {"dpo_every_turn": every_turn, "dpo_three_rows": its_rows}.items():
+            full_name = f"{name}_reference_beforehand" if beforehand else name
+            results.append(compare(full_name, make_pairs(found, cut, options.pairs), options, beforehand))
+            print(report(results[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
