@@ -41,7 +41,9 @@ def main(cfg: DictConfig) -> float | None:
         model = models.load_base(settings.model)
         length = training.check_length(args.max_length, models.context_length(model))
         fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))
-        outcome = training.train(model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, settings.checkpoint)
+        outcome = training.train(
+            model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, settings.checkpoint, settings.forest
+        )
         adapter = folder / "adapter"
         made_from = {
             "model": settings.model.model_dump(),
@@ -71,7 +73,7 @@ def main(cfg: DictConfig) -> float | None:
             "prompts shortened": fitted.shortened + fitted_held_out.shortened,
             "steps": f"{outcome.steps} in {outcome.seconds:.0f} s",
             "final loss": f"{outcome.final_loss:.4f}",
-            **{name.removeprefix("eval_"): f"{value:.3f}" for name, value in outcome.held_out.items()},
+            **{f"held-out {name.removeprefix('eval_')}": f"{value:.4g}" for name, value in outcome.held_out.items()},
             "adapter": adapter,
             "next": f"python evaluate.py adapter={adapter}",
         },

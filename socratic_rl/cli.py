@@ -4,6 +4,7 @@ import errno
 import functools
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     def job(cfg: DictConfig) -> Any:
         try:
             return main(cfg)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, OmegaConfBaseException) as error:
             if in_multirun():
                 raise
             _exit(explain(error))
@@ -79,6 +80,8 @@ def explain(error: BaseException, schema: str = "") -> str:
         from socratic_rl.mistakes import explain_composition
 
         return explain_composition(error, schema)
+    if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+        return f"{missing[1]}: is needed and not set"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         match error.errno:
@@ -89,7 +92,7 @@ def explain(error: BaseException, schema: str = "") -> str:
             case errno.ENOTDIR | errno.EEXIST:
                 return f"{where}is in the way of a folder; give another one with output_dir=…"
         return f"{where}{error.strerror or error}"
-    return str(error)
+    return str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else str(error)
 
 
 def in_multirun() -> bool:

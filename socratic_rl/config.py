@@ -1,5 +1,6 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
@@ -106,13 +107,6 @@ class LoraSettings(BaseModel):
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0
 
 
-class SplitSettings(Component):
-    """The shares of problems that are held back."""
-
-    validation: Annotated[float, Field(ge=0, lt=1)]
-    test: Annotated[float, Field(ge=0, lt=1)]
-
-
 class Settings(Component):
     """What every entry point has."""
 
@@ -124,6 +118,7 @@ class Settings(Component):
 class GenerateSettings(Settings):
     """``conf/generate.yaml``."""
 
+    splits: Annotated[int, Field(ge=1)] | None
     stop_after: Literal["problems", "conversations", "pairs"]
     problems: Any
     conversations: Any
@@ -141,6 +136,7 @@ class TrainSettings(Settings):
     dataset: Any
     dpo: DpoSettings
     lora: LoraSettings | None
+    forest: Literal["auto", True, False]
     samples: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
 
@@ -198,6 +194,8 @@ def _make(node: Any, key: str, mistakes: dict[str, str]) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    if OmegaConf.missing_keys(node):
+        return None
     try:
         component = instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -205,7 +203,8 @@ def _make(node: Any, key: str, mistakes: dict[str, str]) -> Any:
         if invalid is None:
             mistakes[key] = str(error.__cause__ or error).splitlines()[0]
         else:
-            where = getattr(error, "full_key", None) or key
+            # Hydra names the node, which may be one inside, at the end of its message
+            where = (re.findall(r"full_key: (\S+)$", str(error)) or [key])[0]
             found = {f"{where}.{inner}".rstrip("."): what for inner, what in reasons(invalid).items()}
             mistakes.update({k: what for k, what in found.items() if mistakes.get(k) is None})
         return None

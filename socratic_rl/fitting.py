@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from socratic_rl.dialogue import Message, PreferencePair
 from socratic_rl.errors import UserError
-from socratic_rl.scoring import token_ids
+from socratic_rl.tokens import token_ids
 
 
 @dataclass(frozen=True)

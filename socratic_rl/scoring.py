@@ -1,6 +1,7 @@
 """Log-probabilities of chosen and rejected turns under a model, and what DPO reads from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,16 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import add_fused_lm_head
 
-from socratic_rl.dialogue import Message, PreferencePair
+from socratic_rl.dialogue import PreferencePair
+from socratic_rl.forest import ForestCollator
+from socratic_rl.forest_trainer import reading_forests, reads_forests
+from socratic_rl.tokens import pair_tokens
+
+FOREST_ATTENTION = ("sdpa", "eager", "flex_attention")
+"""Attention that takes a forest's mask."""
 
 Floats = NDArray[np.float64]
 
@@ -46,14 +55,6 @@ def _wins(left: Floats, right: Floats) -> Floats:
     return np.where(left == right, 0.5, left > right)
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: bool = False) -> list[int]:
-    """Messages as token ids by the chat template; a prompt ends where the teacher's turn would begin."""
-    encoded = tokenizer.apply_chat_template(
-        list(messages), tokenize=True, add_generation_prompt=prompt, return_dict=True
-    )
-    return list(encoded["input_ids"])
-
-
 @torch.no_grad()
 def score_pairs(
     model: PreTrainedModel,
@@ -64,47 +65,45 @@ def score_pairs(
 ) -> PairScores:
     """Log-probabilities of every pair's chosen and rejected turn after its prompt.
 
+    Batches are read as prefix forests where the model can take them, else as padded rows of like length.
+
     Args:
         model: The policy or the reference.
         tokenizer: With a chat template.
         pairs: n pairs.
-        batch_size: Rows at once; a pair has two.
+        batch_size: Pairs at once.
         label: What the progress bar says.
     """
-    rows: list[tuple[list[int], int]] = []
-    for pair in pairs:
-        prompt = token_ids(tokenizer, pair.prompt, prompt=True)
-        for completion in (pair.chosen, pair.rejected):
-            ids = token_ids(tokenizer, [*pair.prompt, *completion])
-            start = next((i for i, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt))
-            rows.append((ids, start))
-    sums = np.zeros(len(rows))
-    # rows of like length together, the longest first, so that little is padding and memory is asked for once
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row][0]))
+    rows = [pair_tokens(pair, tokenizer) for pair in pairs]
+    forest = model.config._attn_implementation in FOREST_ATTENTION and reads_forests(model)
+    collate = (ForestCollator if forest else DataCollatorForPreference)(pad_token_id=tokenizer.pad_token_id)
+    # a conversation's pairs are neighbours in their file, which is what a forest wants
+    order = (
+        list(range(len(rows))) if forest else sorted(range(len(rows)), key=lambda row: -len(rows[row]["prompt_ids"]))
+    )
+    chosen, rejected = np.zeros(len(rows)), np.zeros(len(rows))
     model.eval()
-    with tqdm(total=len(pairs), desc=label, unit="pair", delay=2) as bar:
+    with _fused_head(model), reading_forests(model), tqdm(total=len(rows), desc=label, unit="pair", delay=2) as bar:
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            sums[batch] = _completion_log_probs(model, [rows[row] for row in batch])
-            bar.update(len(batch) / 2)
-    lengths = np.array([len(ids) - start for ids, start in rows], dtype=np.float64)
-    return PairScores(sums[0::2], sums[1::2], lengths[0::2], lengths[1::2])
+            inputs = {k: v.to(model.device) for k, v in collate([rows[row] for row in batch]).items()}
+            read = inputs.pop("completion_mask")
+            labels = inputs["input_ids"].masked_fill(read == 0, -100)
+            found = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+            sums = (found.double() * read[:, 1:]).sum(1).cpu().numpy()
+            chosen[batch], rejected[batch] = np.split(sums, 2)
+            bar.update(len(batch))
+    lengths = {side: np.array([len(row[f"{side}_ids"]) for row in rows], float) for side in ("chosen", "rejected")}
+    return PairScores(chosen, rejected, lengths["chosen"], lengths["rejected"])
 
 
-def _completion_log_probs(model: PreTrainedModel, rows: Sequence[tuple[list[int], int]]) -> Floats:
-    width = max(len(ids) for ids, _ in rows)
-    keep = min(start for _, start in rows) - 1
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    read = torch.zeros(len(rows), width, dtype=torch.bool)
-    for row, (tokens, start) in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = 1
-        read[row, start : len(tokens)] = True
-    ids, mask, read = (tensor.to(model.device) for tensor in (ids, mask, read))
-    places = torch.arange(keep, width - 1, device=model.device)
-    logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=places, use_cache=False).logits
-    read = read[:, keep + 1 :]
-    flat = torch.nn.functional.cross_entropy(logits[read].float(), ids[:, keep + 1 :][read], reduction="none")
-    sums = torch.zeros(read.shape, device=flat.device, dtype=flat.dtype).masked_scatter(read, -flat).sum(1)
-    return sums.double().cpu().numpy()
+@contextmanager
+def _fused_head(model: PreTrainedModel) -> Iterator[None]:
+    """While it lasts, the model gives log-probabilities of labelled tokens, never logits of every token."""
+    language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    forward = language_model.forward
+    add_fused_lm_head(language_model)
+    try:
+        yield
+    finally:
+        language_model.forward = forward

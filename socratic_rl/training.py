@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -21,9 +21,11 @@ from trl import DPOConfig, DPOTrainer
 from socratic_rl import models
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.errors import UserError
+from socratic_rl.forest_trainer import ForestTrainer, use_forest
 from socratic_rl.record import write_json
-from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs, token_ids
+from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.storage import whole_file
+from socratic_rl.tokens import token_ids
 from socratic_rl.tutors import MADE_FROM
 
 
@@ -50,6 +52,7 @@ def train(
     args: DPOConfig,
     lora: LoraConfig | None,
     checkpoint: str | None,
+    forest: Literal["auto", True, False] = "auto",
 ) -> Outcome:
     """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
 
@@ -61,6 +64,7 @@ def train(
         args: TRL's own.
         lora: The adapter; None trains all weights.
         checkpoint: ``latest``, a checkpoint's folder, or None to start anew.
+        forest: Whether batches are read as prefix forests; ``auto`` does so where it saves enough tokens.
 
     Raises:
         UserError: There is no pair, no such checkpoint, or the loss is not a number.
@@ -68,7 +72,8 @@ def train(
     batch = args.per_device_eval_batch_size
     # before training the policy is the reference, whatever is trained
     reference = score_pairs(model, tokenizer, held_out, batch, "held-out pairs before training") if held_out else None
-    trainer = DPOTrainer(
+    trainer_class = ForestTrainer if use_forest(forest, model, tokenizer, pairs, args) else DPOTrainer
+    trainer = trainer_class(
         model=model,
         args=args,
         train_dataset=_dataset(pairs, tokenizer),
@@ -117,13 +122,14 @@ def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
 
 
 def _dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Just the columns that TRL reads, and the prompt's length in tokens, by which pairs are grouped."""
+    """The columns that TRL reads, and what pairs are grouped by: the conversation, the prompt's length in tokens."""
     return Dataset.from_list(
         [
             {
                 "prompt": pair.prompt,
                 "chosen": pair.chosen,
                 "rejected": pair.rejected,
+                "conversation_id": pair.conversation_id,
                 "length": len(token_ids(tokenizer, pair.prompt)),
             }
             for pair in pairs
@@ -139,7 +145,7 @@ def held_out_figures(policy: PairScores, reference: PairScores, beta: float) -> 
         "eval_preference_accuracy": float(policy.preferred().mean()),
         "eval_logps/chosen": float(policy.chosen.mean()),
         "eval_logps/rejected": float(policy.rejected.mean()),
-        "eval_pairs": float(len(policy.chosen)),
+        "eval_n": len(policy.chosen),
     }
 
 
@@ -151,7 +157,13 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     """
     bf16 = models.has_bf16() if node.bf16 is None else node.bf16
     try:
-        return instantiate(node, output_dir=str(folder), bf16=bf16, report_to=["wandb"] if tracked else [])
+        return instantiate(
+            node,
+            output_dir=str(folder),
+            bf16=bf16,
+            report_to=["wandb"] if tracked else [],
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
     except InstantiationException as error:
         told = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"dpo: {told.removeprefix('DPOConfig.__init__() ')}") from error

@@ -6,7 +6,7 @@ from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.errors import UserError
 from socratic_rl.fitting import fit_pairs
 from socratic_rl.models import tokenizer_from
-from socratic_rl.scoring import token_ids
+from socratic_rl.tokens import token_ids
 
 
 def pair(exchanges: int, words: int = 5) -> PreferencePair:

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM
 
 from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.models import tokenizer_from
-from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs, token_ids
+from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
+from socratic_rl.tokens import token_ids
 
 
 def pairs() -> list[PreferencePair]:

@@ -65,7 +65,7 @@ def test_training_changes_what_it_should_and_learns_the_preference(
         assert not any(torch.equal(after[name], value) for name, value in before.items() if "proj" in name)
     assert outcome.held_out["eval_rewards/accuracies"] == 1.0
     assert outcome.held_out["eval_rewards/margins"] > 0.1
-    assert outcome.held_out["eval_pairs"] == 3
+    assert outcome.held_out["eval_n"] == 3
     losses = [row["loss"] for row in outcome.log if "loss" in row]
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)
     assert losses[-1] < losses[0]
