@@ -119,7 +119,7 @@ def make_pairs(
     """About ``count`` pairs of whole conversations, from short to long at equal steps; rejected is another's turn."""
     draw = random.Random(0)
     cuts = sorted(map(cut, found), key=lambda rows: (len(rows), len(str(rows))))
-    teacher_turns = [rows[-1][-1].text for rows in cuts]
+    teacher_turns = [row[-1].text for rows in cuts for row in rows]
     wanted = min(len(cuts), math.ceil(count / mean(map(len, cuts))))
     return [
         PreferencePair.of(
@@ -139,6 +139,7 @@ def make_pairs(
 
 def make_trainer(side: Side) -> Any:
     """TRL's trainer over one step's pairs."""
+    import torch
     from datasets import disable_progress_bars
     from peft import LoraConfig
     from transformers import PrinterCallback, set_seed
@@ -171,6 +172,7 @@ def make_trainer(side: Side) -> Any:
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
     )
     tokenizer = models.load_tokenizer(settings)
     trainer = (ForestTrainer if side.forest else DPOTrainer)(
@@ -234,13 +236,15 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
     """Both sides on the same pairs, taking turns; the padded side with the batch size that was fastest."""
     workers = {"forest": Worker(Side(pairs, options.model, forest=True, batch=len(pairs), beforehand=beforehand))}
     workers["forest"].step()
-    trials = []
+    fastest = math.inf
     for batch in options.padded_batches:
-        worker = Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
-        trials.append((worker.step().seconds, batch, worker))
-    *slower, (_, _, workers["padded"]) = sorted(trials, reverse=True)
-    for _, _, worker in slower:
-        worker.finish()
+        trial = Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
+        seconds = trial.step().seconds
+        slower = trial if seconds > fastest else workers.get("padded")
+        if seconds < fastest:
+            fastest, workers["padded"] = seconds, trial
+        if slower:
+            slower.finish()
     steps: dict[str, list[Step]] = {side: [] for side in workers}
     for _ in range(options.repeats):
         for side, worker in workers.items():

@@ -7,7 +7,6 @@ and gradients are those of the padded rows. Wang and Hegde 2024 ("Accelerating D
 Prefix Sharing") share the prompt of one pair; this shares across all rows of a batch.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,10 +15,7 @@ from trl.data_utils import common_prefix_length
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 MIN_SHARED = 32
-"""Rows that share fewer tokens, such as a template's head, grow trees of their own: a wide row costs attention."""
-
-ATTENTION_WIDTH = 4096
-"""About how wide a row is when attention over it costs as much as all matrix products with weights."""
+"""Rows that share fewer tokens, such as a template's head, grow trees of their own: large trees cost attention."""
 
 
 class Tree(NamedTuple):
@@ -56,55 +52,25 @@ def grow(rows: Sequence[list[int]]) -> list[Tree]:
     return trees
 
 
-def lay(trees: Sequence[Tree]) -> list[list[Tree]]:
-    """Trees side by side in the rows of one tensor, as wide as costs least; first fit, the largest first."""
-    sizes = sorted((len(tree.ids) for tree in trees), reverse=True)
-    widths = {max(sizes[0], math.ceil(sum(sizes) / count)) for count in range(1, len(sizes) + 1)}
-
-    def fill(width: int) -> list[list[Tree]]:
-        rows: list[list[Tree]] = []
-        for tree in sorted(trees, key=lambda tree: -len(tree.ids)):
-            row = next((row for row in rows if _width([row]) + len(tree.ids) <= width), None)
-            if row is None:
-                rows.append(row := [])
-            row.append(tree)
-        return rows
-
-    def cost(rows: list[list[Tree]]) -> float:
-        return len(rows) * _width(rows) * (1 + _width(rows) / ATTENTION_WIDTH)
-
-    return min(map(fill, sorted(widths)), key=cost)
-
-
-def _width(layout: Sequence[Sequence[Tree]]) -> int:
-    return max(sum(len(tree.ids) for tree in row) for row in layout)
-
-
-def token_count(rows: Sequence[list[int]]) -> int:
-    """How many tokens a model reads where these rows are laid out as a forest, filling included."""
-    layout = lay(grow(rows))
-    return len(layout) * _width(layout)
-
-
 class ForestCollator(DataCollatorForPreference):  # type: ignore[misc]
-    """TRL's collator, its batch then laid out as a forest.
+    """TRL's collator, its rows then grown into a forest.
 
     Of ``input_ids`` and ``completion_mask`` each row keeps what the loss reads: its completion and the token before.
-    ``attention_mask`` stays, since TRL counts tokens by it. New are, for R rows of M nodes, n scored nodes, and N token
-    rows of W kept tokens:
+    ``attention_mask`` stays, since TRL counts tokens by it. New are, for M nodes of which n are scored, and N rows of W
+    kept tokens:
 
-    - ``forest_ids``, ``forest_depths``, ``forest_ends``: (R, M)
-    - ``forest_parents``: (1, n), where the states lie, in R·M, from which the scored nodes are predicted
+    - ``forest_ids``, ``forest_depths``, ``forest_ends``: (1, M), the trees one after the other
+    - ``forest_parents``: (1, n), the nodes from whose states the scored ones are predicted
     - ``forest_targets``: (1, n), the tokens of the scored nodes
     - ``forest_scores``: (N, W - 1), which of the n scores each kept token has; 0 where it has none
     """
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Collate ``examples`` as TRL does and lay them out."""
+        """Collate ``examples`` as TRL does and grow the forest."""
         batch: dict[str, Any] = super().torch_call(examples)
         lengths = batch["attention_mask"].sum(1)
         rows = [ids[:length] for ids, length in zip(batch["input_ids"].tolist(), lengths.tolist(), strict=True)]
-        forest, places = self._lay_out(rows)
+        forest, places = self._plant(rows)
 
         first = (batch["completion_mask"].argmax(1) - 1).clamp_min(0)
         columns = first[:, None] + torch.arange(int((lengths - first).max()))
@@ -124,27 +90,25 @@ class ForestCollator(DataCollatorForPreference):  # type: ignore[misc]
             **batch,
             **forest,
             "forest_parents": parents[None],
-            "forest_targets": forest["forest_ids"].flatten()[targets][None],
+            "forest_targets": forest["forest_ids"][:, targets],
             "forest_scores": scores,
         }
 
-    def _lay_out(self, rows: Sequence[list[int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The forest's tensors, and for each token of each row where in them it lies."""
-        layout = lay(grow(rows))
-        multiple = self.pad_to_multiple_of or 1
-        width = math.ceil(_width(layout) / multiple) * multiple
-        ids, depths = (torch.zeros(len(layout), width, dtype=torch.long) for _ in range(2))
-        # what fills a row up attends to itself alone
-        ends = torch.arange(1, width + 1).repeat(len(layout), 1)
+    def _plant(self, rows: Sequence[list[int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The forest's tensors, and for each token of each row which node it is."""
+        trees = grow(rows)
+        if filling := -sum(len(tree.ids) for tree in trees) % (self.pad_to_multiple_of or 1):
+            trees.append(Tree([0] * filling, list(range(filling)), [filling] * filling, {}))
+        ids: list[int] = []
+        depths: list[int] = []
+        ends: list[int] = []
         places = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        for line, trees in enumerate(layout):
-            start = 0
-            for tree in trees:
-                span = slice(start, start + len(tree.ids))
-                ids[line, span] = torch.tensor(tree.ids)
-                depths[line, span] = torch.tensor(tree.depths)
-                ends[line, span] = torch.tensor(tree.ends) + start
-                for row, path in tree.paths.items():
-                    places[row, : len(path)] = torch.tensor(path) + line * width + start
-                start = span.stop
-        return {"forest_ids": ids, "forest_depths": depths, "forest_ends": ends}, places
+        for tree in trees:
+            start = len(ids)
+            ids += tree.ids
+            depths += tree.depths
+            ends += [start + end for end in tree.ends]
+            for row, path in tree.paths.items():
+                places[row, : len(path)] = torch.tensor(path) + start
+        tensors = {"forest_ids": ids, "forest_depths": depths, "forest_ends": ends}
+        return {name: torch.tensor([values]) for name, values in tensors.items()}, places

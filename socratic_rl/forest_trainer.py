@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair
-from socratic_rl.forest import ForestCollator, grow, token_count
+from socratic_rl.forest import ForestCollator, grow
+from socratic_rl.forest_attention import attention_masks, query_spans
 from socratic_rl.tokens import pair_tokens
 
 WORTHWHILE = 1.25
@@ -93,13 +94,14 @@ def _hook(model: PreTrainedModel) -> list[RemovableHandle]:
             kwargs["input_ids"] = batch["forest_ids"]
             kwargs["position_ids"] = depths
             kwargs["attention_mask"] = attention_masks(language_model.config, depths, ends, language_model.dtype)
+            kwargs["query_spans"] = query_spans(depths)
             kwargs["shift_labels"] = batch["forest_targets"]
         return args, kwargs
 
     def gather(_: nn.Module, __: Any, output: Any) -> None:
         """Only the states from which a scored token is predicted go on to the head."""
         if batch:
-            output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[batch["forest_parents"]]
+            output.last_hidden_state = output.last_hidden_state[0, batch["forest_parents"]]
 
     def spread(_: nn.Module, __: Any, output: Any) -> None:
         """Each row's scores in its place."""
@@ -114,49 +116,6 @@ def _hook(model: PreTrainedModel) -> list[RemovableHandle]:
         language_model.base_model.register_forward_hook(gather),
         model.register_forward_hook(spread),
     ]
-
-
-def attention_masks(config: PreTrainedConfig, depths: torch.Tensor, ends: torch.Tensor, dtype: torch.dtype) -> Any:
-    """The mask by which every node attends to itself and the nodes above it, as a model's attention takes it.
-
-    Args:
-        config: The model's.
-        depths: How many nodes stand above each, (R, M); a sliding window counts by them.
-        ends: The first node after each one's subtree, (R, M).
-        dtype: In which ``eager`` attention adds the mask to its scores.
-
-    Returns:
-        For one kind of layer: a bool (R, 1, M, M) under ``sdpa``, a ``dtype`` one under ``eager``, a ``BlockMask``
-        under ``flex_attention``; where full and sliding layers alternate, a dict of both.
-    """
-    config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    window = getattr(config, "sliding_window", None)
-    if kinds == {"full_attention", "sliding_attention"}:
-        return {
-            "full_attention": _mask(config._attn_implementation, depths, ends, dtype, None),
-            "sliding_attention": _mask(config._attn_implementation, depths, ends, dtype, window),
-        }
-    return _mask(config._attn_implementation, depths, ends, dtype, None if kinds == {"full_attention"} else window)
-
-
-def _mask(attention: str, depths: torch.Tensor, ends: torch.Tensor, dtype: torch.dtype, window: int | None) -> Any:
-    rows, width = ends.shape
-
-    def attends(row: Any, _: Any, query: Any, key: Any) -> Any:
-        above = (key <= query) & (query < ends[row, key])
-        return above if window is None else above & (depths[row, query] - depths[row, key] < window)
-
-    if attention == "flex_attention":
-        from torch.nn.attention.flex_attention import create_block_mask
-
-        return create_block_mask(attends, rows, None, width, width, device=ends.device)
-    place = torch.arange(width, device=ends.device)
-    row = torch.arange(rows, device=ends.device)[:, None, None, None]
-    mask = attends(row, None, place[:, None], place)
-    if attention == "eager":
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-    return mask
 
 
 def use_forest(
@@ -222,7 +181,7 @@ def saving(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, 
     return Saving(
         pairs=len(rows),
         padded=sum(2 * len(batch) * lengths[batch[-1]] for batch in batches),
-        forest=sum(token_count([row for index in batch for row in rows[index]]) for batch in batches),
+        forest=sum(len(tree.ids) for batch in batches for tree in grow([row for n in batch for row in rows[n]])),
     )
 
 

@@ -16,14 +16,17 @@ from transformers import (
     MixtralConfig,
     PreTrainedModel,
 )
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import add_fused_lm_head
 
-from socratic_rl import forest_trainer, training
+from socratic_rl import forest_attention, forest_trainer, training
 from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair, Turn
-from socratic_rl.forest import MIN_SHARED, ForestCollator, Tree, grow, lay, token_count
-from socratic_rl.forest_trainer import attention_masks, reads_forests, saving, training_obstacle, use_forest
+from socratic_rl.forest import MIN_SHARED, ForestCollator, grow
+from socratic_rl.forest_attention import attention_masks, query_spans
+from socratic_rl.forest_trainer import reading_forests, reads_forests, saving, training_obstacle, use_forest
 from socratic_rl.models import tokenizer_from
 
 STEM = list(range(100, 100 + MIN_SHARED))
@@ -67,22 +70,6 @@ def test_rows_that_share_little_grow_trees_of_their_own():
     assert len(grow([[1, 2], [1, 2]])) == 1
 
 
-def tree_of(size: int) -> Tree:
-    return Tree([0] * size, list(range(size)), [size] * size, {})
-
-
-@pytest.mark.parametrize("sizes", [[7], [300, 290, 310], [1000, 30, 20, 500, 480], [20] * 30])
-def test_trees_are_laid_out_whole_and_with_little_filling(sizes: list[int]):
-    layout = lay([tree_of(size) for size in sizes])
-    assert sorted(len(tree.ids) for row in layout for tree in row) == sorted(sizes)
-    widths = [sum(len(tree.ids) for tree in row) for row in layout]
-    assert len(layout) * max(widths) < 1.3 * sum(sizes)
-
-
-def test_wide_attention_is_avoided():
-    assert len(lay([tree_of(1000)] * 8)) == 8
-
-
 def example(prompt: list[int], chosen: list[int], rejected: list[int]) -> dict[str, Any]:
     return {
         "prompt_ids": prompt,
@@ -124,8 +111,13 @@ def test_a_score_reads_the_state_of_the_token_before_and_is_shared_by_equal_pref
 
 
 def test_the_width_follows_pad_to_multiple_of():
+    plain = ForestCollator(pad_token_id=0)(EXAMPLES)
     batch = ForestCollator(pad_token_id=0, pad_to_multiple_of=16)(EXAMPLES)
-    assert batch["forest_ids"].shape[1] % 16 == 0
+    width = plain["forest_ids"].shape[1]
+    assert batch["forest_ids"].shape[1] % 16 == 0 < width % 16
+    assert torch.equal(batch["forest_ids"][:, :width], plain["forest_ids"])
+    filling = (width, width, width // 16 * 16 + 16)
+    assert query_spans(batch["forest_depths"]) == [*query_spans(plain["forest_depths"]), filling]
 
 
 def forest(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,9 +143,40 @@ def test_eager_attention_adds_its_mask_and_flex_attention_has_the_same():
         for attention in ("sdpa", "eager", "flex_attention")
     }
     assert torch.equal(masks["eager"] == 0, masks["sdpa"])
-    rows, width = ends.shape
-    flex = create_mask(masks["flex_attention"].mask_mod, rows, None, width, width, device="cpu")
+    width = ends.shape[1]
+    flex = create_mask(masks["flex_attention"].mask_mod, 1, None, width, width, device="cpu")
     assert torch.equal(flex, masks["sdpa"])
+
+
+def test_nodes_attend_within_their_own_tree(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forest_attention, "SPAN", 16)
+    depths, ends = forest(3)
+    (mask,) = attention_masks(LlamaConfig(attn_implementation="sdpa"), depths, ends, torch.float32)[0]
+    spans = query_spans(depths)
+    assert len(spans) > 1
+    for root, first, end in spans:
+        mask[first:end, root:end] = False
+    assert not mask.any()
+
+
+def test_attention_goes_span_by_span(monkeypatch: pytest.MonkeyPatch):
+    shapes = []
+
+    def record(module: Any, query: torch.Tensor, key: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        shapes.append((query.shape[2], key.shape[2]))
+        return sdpa_attention_forward(module, query, key, *rest, **named)
+
+    monkeypatch.setattr(forest_attention, "SPAN", 16)
+    monkeypatch.setattr(forest_attention, "sdpa_attention_forward", record)
+    model = small(LlamaConfig, num_hidden_layers=1)
+    add_fused_lm_head(model)
+    batch = ForestCollator(pad_token_id=0)(EXAMPLES)
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
+    with torch.no_grad(), reading_forests(model):
+        inputs = {key: value for key, value in batch.items() if not key.startswith("ref_")}
+        model(**inputs, labels=labels, fused_lm_head=True)
+    # two trees: of 3 + 1 nodes, and of 32 that both dialogues begin with, 3 + 1 + 2, and 4, one of them in both sides
+    assert shapes == [(4, 4), (16, 16), (16, 32), (10, 42)]
 
 
 def conversations(seed: int) -> list[str]:
@@ -214,7 +237,7 @@ def arguments(folder: Path, **changes: Any) -> DPOConfig:
 
 def small(kind: type, **changes: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(kind(**SMALL, **changes))
+    return AutoModelForCausalLM.from_config(kind(**SMALL | changes))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +291,7 @@ def test_the_saving_counts_both_layouts(tiny_llama: Path, tmp_path: Path):
     ]
     assert sum(lengths) < counted.padded < 16 * 2 * max(lengths)
     assert counted.factor > 4
-    assert counted.forest >= token_count([[1] * max(lengths)])
+    assert counted.forest >= max(lengths)
 
 
 def test_auto_weighs_the_saving_and_true_does_not(tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -20,6 +20,7 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer
 
+from socratic_rl import forest_attention
 from socratic_rl.forest_trainer import ForestTrainer, reading_forests
 from socratic_rl.models import tokenizer_from
 
@@ -89,6 +90,12 @@ def cases() -> dict[str, list[Tokens]]:
         "one word": [with_sides(pair, [5], [6]) for pair in dialogue],
         "no prompt": [{"prompt_ids": [], "chosen_ids": [1, 2, 3], "rejected_ids": [1, 5]}, *dialogue],
     }
+
+
+@pytest.fixture(autouse=True)
+def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that small trees take several."""
+    monkeypatch.setattr(forest_attention, "SPAN", 16)
 
 
 @pytest.fixture(scope="module")
