@@ -45,7 +45,7 @@ def run(main: Callable[[], Any], schema: str) -> None:
     """
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    _hush()
+    _prepare()
     try:
         main()
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -59,9 +59,11 @@ def run(main: Callable[[], Any], schema: str) -> None:
     sweeps.print_closing_table()
 
 
-def _hush() -> None:
-    """Leave out what libraries say about each other and a user can do nothing about."""
+def _prepare() -> None:
+    """Set what must be set before libraries load: what they need not say, and how their threads wait."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    # threads that spin while they wait take the core from those that work, as soon as anything else runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # bitsandbytes looks for an optional kernel; TRL and PEFT use a name that transformers has given another one
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)

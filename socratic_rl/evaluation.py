@@ -153,14 +153,14 @@ def evaluate(
         return {"name": name, "kind": kind, **found, "problems": found.pop("groups")}
 
     rows: list[dict[str, Any]] = []
-    preferred = {name: score.preferred().tolist() for name, score in scores.items()}
-    implicit = rewarded(scores["tutor"], scores["base"]).tolist()
+    likelier = {name: score.likelier().tolist() for name, score in scores.items()}
+    preferred = {name: rewarded(score, scores["base"]).tolist() for name, score in scores.items()}
     margins = reward_margins(scores["tutor"], scores["base"]).tolist()
     for kind, chosen in _by_kind(pairs):
         groups = [pairs[row].problem_id for row in chosen]
-        pick = {name: [values[row] for row in chosen] for name, values in preferred.items()}
-        rows.append(compare("preference_accuracy", kind, pick["base"], pick["tutor"], groups))
-        rows.append(compare("reward_accuracy", kind, None, [implicit[row] for row in chosen], groups))
+        for name, values in (("preference_accuracy", preferred), ("ranking_accuracy", likelier)):
+            base_values, tutor_values = ([values[side][row] for row in chosen] for side in ("base", "tutor"))
+            rows.append(compare(name, kind, base_values, tutor_values, groups))
         rows.append(compare("log_ratio_margin", kind, None, [margins[row] for row in chosen], groups))
     groups = [turn.problem_id for turn in turns]
     for measure in REPLY_MEASURES:

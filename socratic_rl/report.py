@@ -72,14 +72,15 @@ MEASURES = {
     "preference_accuracy": Measure(
         "Prefers the chosen reply",
         "prefers the chosen reply in {} of the held-out pairs",
-        "Share of held-out pairs whose chosen reply the model finds likelier, per token, than the rejected one.",
+        "Share of held-out pairs whose chosen reply gained more likelihood over the base than the rejected one did. "
+        "The base has no preference over itself, which counts as a half.",
         1,
         rows="pairs from",
     ),
-    "reward_accuracy": Measure(
-        "Rewards the chosen reply",
-        "rewards the chosen reply more in {} of the held-out pairs",
-        "Share of held-out pairs whose chosen reply gained more likelihood over the base than the rejected one did.",
+    "ranking_accuracy": Measure(
+        "Finds the chosen reply likelier",
+        "finds the chosen reply likelier in {} of the held-out pairs",
+        "Share of held-out pairs whose chosen reply the model finds likelier, per token, than the rejected one.",
         1,
         rows="pairs from",
     ),

@@ -14,11 +14,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.forest import ForestCollator
-from socratic_rl.forest_trainer import reading_forests, reads_forests
+from socratic_rl.forest_trainer import obstacle, reading_forests
 from socratic_rl.tokens import pair_tokens
-
-FOREST_ATTENTION = ("sdpa", "eager", "flex_attention")
-"""Attention that takes a forest's mask."""
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +29,7 @@ class PairScores:
     chosen_tokens: Floats
     rejected_tokens: Floats
 
-    def preferred(self) -> Floats:
+    def likelier(self) -> Floats:
         """1 where the chosen turn is the likelier one per token, 0 where the rejected is, 0.5 for a tie.
 
         The mean is the ranking accuracy (Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
@@ -47,7 +44,10 @@ def reward_margins(policy: PairScores, reference: PairScores) -> Floats:
 
 
 def rewarded(policy: PairScores, reference: PairScores) -> Floats:
-    """1 where the implicit reward prefers the chosen turn, 0 where it does not, 0.5 for a tie."""
+    """1 where DPO's implicit reward prefers the chosen turn, 0 where the rejected one, 0.5 for a tie.
+
+    The mean is what TRL logs as ``rewards/accuracies``. A reference has no preference over itself: 0.5 throughout.
+    """
     return _wins(reward_margins(policy, reference), np.zeros_like(policy.chosen))
 
 
@@ -75,7 +75,7 @@ def score_pairs(
         label: What the progress bar says.
     """
     rows = [pair_tokens(pair, tokenizer) for pair in pairs]
-    forest = model.config._attn_implementation in FOREST_ATTENTION and reads_forests(model)
+    forest = obstacle(model) is None
     collate = (ForestCollator if forest else DataCollatorForPreference)(pad_token_id=tokenizer.pad_token_id)
     # a conversation's pairs are neighbours in their file, which is what a forest wants
     order = (

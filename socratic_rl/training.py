@@ -142,7 +142,7 @@ def held_out_figures(policy: PairScores, reference: PairScores, beta: float) -> 
     return {
         "eval_rewards/accuracies": float(rewarded(policy, reference).mean()),
         "eval_rewards/margins": float(beta * reward_margins(policy, reference).mean()),
-        "eval_preference_accuracy": float(policy.preferred().mean()),
+        "eval_ranking_accuracy": float(policy.likelier().mean()),
         "eval_logps/chosen": float(policy.chosen.mean()),
         "eval_logps/rejected": float(policy.rejected.mean()),
         "eval_n": len(policy.chosen),

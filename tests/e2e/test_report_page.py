@@ -104,7 +104,7 @@ def sample(problems: int = 24, turns: int = 4, seed: int = 7) -> Report:
         base, tutor = map(list, zip(*rows, strict=True))
         metrics.append(metric("preference_accuracy", kind, base, tutor, groups * (len(rows) // len(groups))))
         if kind == "premature":
-            metrics.append(metric("reward_accuracy", "all", None, tutor, groups))
+            metrics.append(metric("ranking_accuracy", "all", None, tutor, groups))
             metrics.append(metric("log_ratio_margin", "all", None, [rng.gauss(9, 6) for _ in tutor], groups))
     curves: list[dict[str, Any]] = []
     for step in range(1, 61):

@@ -140,7 +140,7 @@ def test_intervals_from_few_problems_come_with_a_warning() -> None:
 
 def test_a_measure_without_a_base_claims_no_difference() -> None:
     none = dict.fromkeys(("base", "difference", "low", "high", "base_low", "base_high"))
-    found = text(metrics=[metric("reward_accuracy", **none)])
+    found = text(metrics=[metric("ranking_accuracy", **none)])
     assert "No measure compares the tutor with its base." in found
     assert "– 94% [88%, 98%] – 96 24 –" in found
 

@@ -38,7 +38,7 @@ def test_log_probabilities_equal_those_of_each_row_alone(tiny_llama: Path, batch
 def test_a_preference_is_told_per_token_and_a_tie_counts_half(tiny_llama: Path):
     even = np.array([2.0, 2.0, 4.0])
     scores = PairScores(np.array([-4.0, -4.0, -4.0]), np.array([-5.0, -3.0, -2.0]), even, np.array([2.0, 2.0, 2.0]))
-    assert scores.preferred().tolist() == [1.0, 0.0, 0.5]
+    assert scores.likelier().tolist() == [1.0, 0.0, 0.5]
 
 
 def test_the_implicit_reward_is_what_the_policy_gained_over_the_reference():
