@@ -301,3 +301,16 @@ def test_many_rows_with_the_same_numbers(copies: int):
     ]
     same = [row.model_copy(update={"conversation_id": f"{n}"}) for n in range(copies) for row in rows]
     assert list(deduplicate(same)) == same[: len(rows)]
+
+
+def test_a_rejected_turn_is_never_from_the_other_side_of_the_split(starter):
+    problems, conversations = starter
+    sides = {
+        turn.text: split_of(said.problem_id, 0.1, 0.2)
+        for said in conversations
+        for turn in said.turns
+        if turn.speaker == "teacher"
+    }
+    made = list(pairing().pairs(conversations, problems, Irrelevant(), None, 0))
+    assert {pair.split for pair in made} >= {"train", "test"}
+    assert all(sides[pair.rejected[0]["content"]] == pair.split for pair in made)
