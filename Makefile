@@ -19,8 +19,9 @@ demo: setup
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter
 
+# two processes of one thread each: several threads in each would wait for each other
 test: setup chromium
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
