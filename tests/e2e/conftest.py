@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,29 @@ ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start an entry point without waiting for its end."""
+    command = [sys.executable, script, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not true within {seconds} s"
+        time.sleep(0.01)
+
+
 def run(script: str, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     """Run an entry point from the repository's root, without a network; ``ok`` says that it must end well."""
     done = subprocess.run(
         [sys.executable, script, *arguments],
         cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=600,

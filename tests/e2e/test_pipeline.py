@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.e2e.conftest import run
+from tests.e2e.conftest import run, start, wait_for
 from tests.wandb_files import read_run
 
 
@@ -139,3 +139,30 @@ def test_training_goes_on_from_a_checkpoint(trained: Path, tiny: list[str], tmp_
     assert resumed["held_out"] == pytest.approx(whole["held_out"], abs=1e-5)
     last = [[row["loss"] for row in rows(f / "training_log.jsonl") if "loss" in row][-1] for f in (trained, folder)]
     assert last[0] == pytest.approx(last[1], abs=1e-6)
+
+
+def test_a_killed_generation_goes_on_and_ends_with_the_same_files(tiny_llama: Path, tmp_path: Path):
+    arguments = [
+        "generate.py",
+        "conversations=roleplay",
+        "generator=transformers",
+        f"generator.model={tiny_llama}",
+        "generator.max_tokens=16",
+        "generator.width=1",
+        "problems.limit=6",
+        "stop_after=conversations",
+        "wandb=disabled",
+    ]
+    run(*arguments, f"output_dir={tmp_path / 'whole'}")
+    killed = tmp_path / "killed"
+    process = start(*arguments, f"output_dir={killed}")
+    partial = killed / "conversations.jsonl.partial"
+    try:
+        wait_for(lambda: partial.exists() and partial.read_bytes().count(b"\n") >= 2)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (killed / "conversations.jsonl").exists(), "it ended before it was killed"
+    run(*arguments, f"output_dir={killed}")
+    for name in ("problems.jsonl", "conversations.jsonl"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
