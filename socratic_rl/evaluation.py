@@ -150,7 +150,8 @@ def evaluate(
 
     def compare(name: str, kind: str, base: Values | None, tutor: Values, groups: Sequence[str]) -> dict[str, Any]:
         found = asdict(paired_bootstrap(base, tutor, groups, resamples=resamples, seed=seed))
-        return {"name": name, "kind": kind, **found, "problems": found.pop("groups")}
+        problems = found.pop("groups")
+        return {"name": name, "kind": kind, **found, "problems": problems}
 
     rows: list[dict[str, Any]] = []
     likelier = {name: score.likelier().tolist() for name, score in scores.items()}
