@@ -1,5 +1,7 @@
 """TRL's ``DPOTrainer`` on batches laid out as forests, where the model can take them and they save enough."""
 
+import copy
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -23,8 +25,8 @@ WORTHWHILE = 1.25
 TOLERANCE = 0.06
 """How far a model's log-probabilities of a forest may be from those of its rows, relative to how they vary."""
 
-COUNTED_BATCHES = 64
-"""From how many batches of the first epoch the saving is estimated."""
+COUNTED_PAIRS = 512
+"""From how many pairs, of the first batches, tokens are counted."""
 
 
 class ForestTrainer(DPOTrainer):  # type: ignore[misc]
@@ -118,71 +120,86 @@ def _hook(model: PreTrainedModel) -> list[RemovableHandle]:
     ]
 
 
-def use_forest(
+def forest_arguments(
     wanted: Literal["auto", True, False],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     args: DPOConfig,
-) -> bool:
-    """Whether to train with ``ForestTrainer``; prints why, and how many tokens a forest saves.
+) -> DPOConfig | None:
+    """What to give to a ``ForestTrainer``, or None to train on padded rows; prints which, and the tokens of both.
+
+    A step keeps its pairs. As a forest's pairs take fewer tokens, its batches are filled with as many as fit into the
+    tokens of the largest padded batch, and fewer batches are accumulated.
 
     Args:
         wanted: ``auto`` wants a forest where it saves enough, True wherever the model can take it, False never.
         model: The base.
         tokenizer: With a chat template.
         pairs: What to train on.
-        args: TRL's own.
+        args: For padded rows.
     """
     if not wanted:
-        return False
+        return None
     reason = training_obstacle(model, args)
     if reason is None:
-        saved = saving(pairs, tokenizer, args)
-        if wanted is True or saved.factor >= WORTHWHILE:
-            print(f"forest: {saved}")
-            return True
-        reason = f"it would save too little: {saved}"
+        counted = count_tokens(pairs, tokenizer, args)
+        if wanted is True or counted.padded >= WORTHWHILE * counted.forest:
+            print(f"forest: {counted}")
+            filled = copy.copy(args)
+            filled.per_device_train_batch_size = counted.batch
+            filled.gradient_accumulation_steps = counted.accumulation
+            return filled
+        reason = f"it would save too little: {counted}"
     print(f"forest: off, training on padded rows: {reason}")
-    return False
+    return None
 
 
-class Saving(NamedTuple):
-    """Tokens that a model reads for the same pairs of an epoch."""
+class Tokens(NamedTuple):
+    """How many tokens a model reads for the same pairs."""
 
     pairs: int
     padded: int
     """As padded rows, rows of like length together."""
     forest: int
-
-    @property
-    def factor(self) -> float:
-        """How many times fewer tokens a forest has."""
-        return self.padded / self.forest
+    batch: int
+    """Pairs in a batch of the forest."""
+    accumulation: int
+    """Batches of the forest in a step."""
 
     def __str__(self) -> str:
         return (
             f"the first {self.pairs} pairs take {self.padded:,} tokens as padded rows and {self.forest:,} as a forest,"
-            f" {self.factor:.1f} times fewer"
+            f" {self.padded / self.forest:.1f} times fewer; batches of {self.batch} pairs, {self.accumulation} a step"
         )
 
 
-def saving(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, args: DPOConfig) -> Saving:
-    """Count the tokens of the first batches of the first epoch."""
-    size = args.train_batch_size
-    order = list(ConversationSampler([pair.conversation_id for pair in pairs], size, args.seed))
-    tokens = [pair_tokens(pairs[index], tokenizer) for index in order[: COUNTED_BATCHES * size]]
-    rows = [
-        [(pair["prompt_ids"] + pair[side])[: args.max_length] for side in ("chosen_ids", "rejected_ids")]
-        for pair in tokens
-    ]
-    batches = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
-    lengths = sorted(max(map(len, pair)) for pair in rows)
-    return Saving(
-        pairs=len(rows),
-        padded=sum(2 * len(batch) * lengths[batch[-1]] for batch in batches),
-        forest=sum(len(tree.ids) for batch in batches for tree in grow([row for n in batch for row in rows[n]])),
-    )
+def count_tokens(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, args: DPOConfig) -> Tokens:
+    """Count the tokens of the first pairs, and fill the forest's batches up to those of the largest padded one."""
+    conversations = [pair.conversation_id for pair in pairs]
+    size, step = args.per_device_train_batch_size, args.per_device_train_batch_size * args.gradient_accumulation_steps
+
+    @functools.cache
+    def rows(index: int) -> list[list[int]]:
+        tokens = pair_tokens(pairs[index], tokenizer)
+        return [(tokens["prompt_ids"] + tokens[side])[: args.max_length] for side in ("chosen_ids", "rejected_ids")]
+
+    def batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
+        return [order[first : first + size] for first in range(0, len(order), size)]
+
+    # the largest batches first; those of the padded rows' size always fit
+    for accumulation in range(1, args.gradient_accumulation_steps + 1):
+        if step % accumulation:
+            continue
+        filled = step // accumulation
+        order = list(ConversationSampler(conversations, filled, args.seed))[:COUNTED_PAIRS]
+        grown = [grow([row for index in batch for row in rows(index)]) for batch in batches(order, filled)]
+        forest = [sum(len(tree.ids) for tree in trees) for trees in grown]
+        lengths = sorted(max(map(len, rows(index))) for index in order)
+        padded = [2 * len(batch) * batch[-1] for batch in batches(lengths, size)]
+        if max(forest) <= 2 * size * lengths[-1]:
+            break
+    return Tokens(len(order), sum(padded), sum(forest), filled, accumulation)
 
 
 def obstacle(model: PreTrainedModel) -> str | None:

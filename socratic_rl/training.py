@@ -21,7 +21,7 @@ from trl import DPOConfig, DPOTrainer
 from socratic_rl import models
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.errors import UserError
-from socratic_rl.forest_trainer import ForestTrainer, use_forest
+from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
 from socratic_rl.record import write_json
 from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.storage import whole_file
@@ -72,10 +72,10 @@ def train(
     batch = args.per_device_eval_batch_size
     # before training the policy is the reference, whatever is trained
     reference = score_pairs(model, tokenizer, held_out, batch, "held-out pairs before training") if held_out else None
-    trainer_class = ForestTrainer if use_forest(forest, model, tokenizer, pairs, args) else DPOTrainer
-    trainer = trainer_class(
+    forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
+    trainer = (ForestTrainer if forest_args else DPOTrainer)(
         model=model,
-        args=args,
+        args=forest_args or args,
         train_dataset=_dataset(pairs, tokenizer),
         eval_dataset=_dataset(held_out, tokenizer) if held_out and args.eval_strategy != "no" else None,
         processing_class=tokenizer,

@@ -26,7 +26,7 @@ from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.forest import MIN_SHARED, ForestCollator, grow
 from socratic_rl.forest_attention import attention_masks, query_spans
-from socratic_rl.forest_trainer import reading_forests, reads_forests, saving, training_obstacle, use_forest
+from socratic_rl.forest_trainer import count_tokens, forest_arguments, reading_forests, reads_forests, training_obstacle
 from socratic_rl.models import tokenizer_from
 
 STEM = list(range(100, 100 + MIN_SHARED))
@@ -280,18 +280,36 @@ def test_a_model_whose_tokens_attend_elsewhere_or_stand_elsewhere_is_found_out(
     assert not reads_forests(model)
 
 
-def test_the_saving_counts_both_layouts(tiny_llama: Path, tmp_path: Path):
+def test_tokens_are_counted_both_ways(tiny_llama: Path, tmp_path: Path):
     tokenizer = tokenizer_from(str(tiny_llama))
-    counted = saving(pairs(turns=4), tokenizer, arguments(tmp_path))
-    assert counted.pairs == 16
+    counted = count_tokens(pairs(turns=4), tokenizer, arguments(tmp_path))
+    assert (counted.pairs, counted.batch, counted.accumulation) == (16, 8, 1)
     lengths = [
         len(tokenizer.apply_chat_template([*pair.prompt, *side], tokenize=True)["input_ids"])
         for pair in pairs(turns=4)
         for side in (pair.chosen, pair.rejected)
     ]
     assert sum(lengths) < counted.padded < 16 * 2 * max(lengths)
-    assert counted.factor > 4
-    assert counted.forest >= max(lengths)
+    assert max(lengths) < counted.forest < counted.padded / 4
+
+
+@pytest.mark.parametrize(
+    ("turns", "batch", "accumulation", "filled"),
+    [
+        # a dialogue has fewer tokens than its last pair, padded, and so a batch of one takes it whole
+        (6, 1, 6, (6, 1)),
+        (6, 1, 12, (6, 2)),
+        (6, 4, 3, (12, 1)),
+        # nothing is shared but the prompt of a pair
+        (1, 2, 4, (2, 4)),
+    ],
+)
+def test_batches_are_filled_to_the_tokens_of_padded_ones_and_a_step_keeps_its_pairs(
+    tiny_llama: Path, tmp_path: Path, turns: int, batch: int, accumulation: int, filled: tuple[int, int]
+):
+    args = arguments(tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)
+    counted = count_tokens(pairs(turns, count=24 // turns), tokenizer_from(str(tiny_llama)), args)
+    assert (counted.batch, counted.accumulation) == filled
 
 
 def test_auto_weighs_the_saving_and_true_does_not(tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -309,22 +327,28 @@ def test_auto_weighs_the_saving_and_true_does_not(tiny_llama: Path, tmp_path: Pa
         for number, pair in enumerate(dialogues)
     ]
 
-    def found(wanted: Any, given: list[PreferencePair], **changes: Any) -> tuple[bool, str]:
-        return use_forest(wanted, model, tokenizer, given, arguments(tmp_path, **changes)), capsys.readouterr().out
+    def found(wanted: Any, given: list[PreferencePair], **changes: Any) -> tuple[DPOConfig | None, str]:
+        args = arguments(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2, **changes)
+        filled = forest_arguments(wanted, model, tokenizer, given, args)
+        assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (2, 2)
+        return filled, capsys.readouterr().out
 
-    assert found("auto", dialogues)[0]
-    on, told = found("auto", strangers)
-    assert not on
+    filled, told = found("auto", dialogues)
+    assert filled
+    assert (filled.per_device_train_batch_size, filled.gradient_accumulation_steps) == (4, 1)
+    assert told.startswith("forest: the first 12 pairs take ")
+    filled, told = found("auto", strangers)
+    assert not filled
     assert told.startswith("forest: off, training on padded rows: it would save too little: the first 12 pairs take")
     assert found(True, strangers)[0]
-    on, told = found(True, dialogues, disable_dropout=False)
-    assert not on
+    filled, told = found(True, dialogues, disable_dropout=False)
+    assert not filled
     assert "dropout" in told
-    assert found(False, dialogues) == (False, "")
+    assert found(False, dialogues) == (None, "")
 
 
 def run(model: Path, folder: Path, checkpoint: str | None = None) -> training.Outcome:
-    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 1e-2}
+    settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "learning_rate": 1e-2}
     steps = {"num_train_epochs": 2, "save_steps": 1, "logging_steps": 1, "remove_unused_columns": False}
     return training.train(
         AutoModelForCausalLM.from_pretrained(model),
@@ -341,7 +365,7 @@ def run(model: Path, folder: Path, checkpoint: str | None = None) -> training.Ou
 def test_a_run_on_forests_learns_and_goes_on_from_any_checkpoint(tiny_llama: Path, tmp_path: Path):
     whole = run(tiny_llama, tmp_path / "whole")
     losses = [row["loss"] for row in whole.log if "loss" in row]
-    # 18 pairs are five batches and so three steps an epoch
+    # 18 pairs are three steps of eight an epoch
     assert len(losses) == 6
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)
     assert losses[-1] < losses[0]
