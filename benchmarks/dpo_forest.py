@@ -2,8 +2,9 @@
 
 Both sides are TRL's trainer with LoRA on the same weights, timed from the batch to the optimisation step, policy and
 reference passes included. The padded side has rows of like length together, no gradient checkpointing, and the batch
-size that is fastest here; gradients are then accumulated, so that both sides take the same steps. Its tokens divided by
-the forest's are the limit of what sharing prefixes can give.
+size that is fastest here; the forest's batches are filled to the tokens of its largest one, as in training. Batches are
+accumulated, so that both sides take the same steps. Padded tokens divided by the forest's are the limit of what sharing
+prefixes can give.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
@@ -38,7 +39,7 @@ class Side:
     model: str
     forest: bool
     batch: int
-    """Pairs a batch; batches are accumulated until a step has all pairs."""
+    """Pairs in a padded batch, by which the forest's are filled; batches are accumulated until a step has all pairs."""
     beforehand: bool
     """Whether the reference's pass is made before training and not timed."""
 
@@ -49,6 +50,17 @@ class Step(NamedTuple):
     seconds: float
     kernel: float
     """The share of the processor time that the kernel took, nearly all of it to hand out fresh memory."""
+
+
+class End(NamedTuple):
+    """What is known of a side when all its steps are done."""
+
+    tokens: int
+    """What a pass over the pairs reads, filling included."""
+    batch: int
+    """Pairs in a batch."""
+    gigabytes: float
+    """The most memory that was held, weights included."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +128,12 @@ def its_rows(rows: Sequence[list[Turn]]) -> list[list[Turn]]:
 def make_pairs(
     found: Sequence[list[list[Turn]]], cut: Callable[[list[list[Turn]]], list[list[Turn]]], count: int
 ) -> list[PreferencePair]:
-    """About ``count`` pairs of whole conversations, from short to long at equal steps; rejected is another's turn."""
+    """Pairs of conversations from short to long at equal steps; rejected is a teacher turn of any."""
     draw = random.Random(0)
     cuts = sorted(map(cut, found), key=lambda rows: (len(rows), len(str(rows))))
     teacher_turns = [row[-1].text for rows in cuts for row in rows]
     wanted = min(len(cuts), math.ceil(count / mean(map(len, cuts))))
-    return [
+    pairs = [
         PreferencePair.of(
             row[:-1],
             row[-1].text,
@@ -135,6 +147,7 @@ def make_pairs(
         for number in range(wanted)
         for turn, row in enumerate(cuts[(2 * number + 1) * len(cuts) // (2 * wanted)])
     ]
+    return pairs[:count]
 
 
 def make_trainer(side: Side) -> Any:
@@ -148,7 +161,7 @@ def make_trainer(side: Side) -> Any:
 
     from socratic_rl import models, training
     from socratic_rl.config import ModelSettings
-    from socratic_rl.forest_trainer import ForestTrainer
+    from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -174,9 +187,11 @@ def make_trainer(side: Side) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    tokenizer = models.load_tokenizer(settings)
+    tokenizer, model = models.load_tokenizer(settings), models.load_base(settings)
+    if side.forest:
+        args = forest_arguments(True, model, tokenizer, side.pairs, args)
     trainer = (ForestTrainer if side.forest else DPOTrainer)(
-        model=models.load_base(settings),
+        model=model,
         args=args,
         train_dataset=training._dataset(side.pairs, tokenizer),
         processing_class=tokenizer,
@@ -200,11 +215,11 @@ class Worker:
         """Time one step."""
         return self._pool.submit(Worker._step).result()
 
-    def finish(self) -> tuple[int, float]:
-        """The tokens that a pass reads, filling included, and the most memory that was held, in gigabytes."""
-        found = self._pool.submit(Worker._finish).result()
+    def finish(self) -> End:
+        """What is known when all steps are done."""
+        end = self._pool.submit(Worker._finish).result()
         self._pool.shutdown()
-        return found
+        return end
 
     @classmethod
     def _prepare(cls, side: Side) -> None:
@@ -221,21 +236,21 @@ class Worker:
         return Step(seconds, kernel / (kernel + after.ru_utime - before.ru_utime))
 
     @classmethod
-    def _finish(cls) -> tuple[int, float]:
+    def _finish(cls) -> End:
         import torch
 
         batches = cls._trainer.get_train_dataloader()
         tokens = sum(batch.get("forest_ids", batch["input_ids"]).numel() for batch in batches)
         if torch.cuda.is_available():
-            return tokens, torch.cuda.max_memory_allocated() / 1e9
-        peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-        return tokens, int(peak) * 1024 / 1e9
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+        return End(tokens, cls._trainer.args.per_device_train_batch_size, peak / 1e9)
 
 
 def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Result:
     """Both sides on the same pairs, taking turns; the padded side with the batch size that was fastest."""
-    workers = {"forest": Worker(Side(pairs, options.model, forest=True, batch=len(pairs), beforehand=beforehand))}
-    workers["forest"].step()
+    workers: dict[str, Worker] = {}
     fastest = math.inf
     for batch in options.padded_batches:
         trial = Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
@@ -245,25 +260,26 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
             fastest, workers["padded"] = seconds, trial
         if slower:
             slower.finish()
+    workers["forest"] = Worker(replace(workers["padded"].side, forest=True))
+    workers["forest"].step()
     steps: dict[str, list[Step]] = {side: [] for side in workers}
     for _ in range(options.repeats):
         for side, worker in workers.items():
             steps[side].append(worker.step())
     speed = {side: len(pairs) / median(step.seconds for step in steps[side]) for side in workers}
     ends = {side: worker.finish() for side, worker in workers.items()}
-    tokens = {side: found for side, (found, _) in ends.items()}
     return Result(
         name=name,
         ours=speed["forest"],
         theirs=speed["padded"],
         unit="pairs/s",
         ratio=speed["forest"] / speed["padded"],
-        limit=tokens["padded"] / tokens["forest"],
+        limit=ends["padded"].tokens / ends["forest"].tokens,
         pairs=len(pairs),
         repeats=options.repeats,
-        tokens=tokens,
-        batch={side: worker.side.batch for side, worker in workers.items()},
-        gigabytes={side: peak for side, (_, peak) in ends.items()},
+        tokens={side: end.tokens for side, end in ends.items()},
+        batch={side: end.batch for side, end in ends.items()},
+        gigabytes={side: end.gigabytes for side, end in ends.items()},
         kernel={side: median(step.kernel for step in steps[side]) for side in workers},
     )
 
@@ -306,7 +322,7 @@ def main() -> None:
         help="a CSV of Prompt and Good answer, several rows a conversation; without one, the starter problems",
     )
     parser.add_argument("--model", default="embedded", help="a hub id, a folder, a .gguf file or `embedded`")
-    parser.add_argument("--pairs", type=int, default=8, help="about how many pairs a step; whole conversations")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs in a step")
     parser.add_argument(
         "--padded-batches",
         type=int,
