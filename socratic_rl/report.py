@@ -1,24 +1,17 @@
 """The page people look at: base against tutor, in numbers with intervals, in pictures and in dialogues."""
 
-import io
-import math
-import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
-
 from socratic_rl.dialogue import from_messages, text_id
+from socratic_rl.page import BASE, BETTER, INK, TUTOR, UNCLEAR, WORSE, Plot, Row, draw, fill, number, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Row = Mapping[str, Any]
 
 NO_BREAK = "\u00a0"
 
@@ -158,22 +151,13 @@ CURVES = (
 )
 """Titles, keys and meanings of the training curves; ``eval_`` stands before the key of what held-out pairs gave."""
 
-COLOURS = {
-    f"#0000{number:02x}": f"var(--{name})"
-    for number, name in enumerate(("ink", "muted", "line", "base", "tutor", "better", "worse", "unclear"), 1)
-}
-"""Stand-ins that matplotlib draws with; the page's style gives each its colour in light and in dark."""
-INK, MUTED, LINE, BASE, TUTOR, BETTER, WORSE, UNCLEAR = COLOURS
-
 
 def render(report: Report) -> str:
     """The report as one HTML page that needs nothing from outside; all text in it is escaped."""
     lines = [_line(row) for row in _ordered(report.metrics)]
     compared = [line for line in lines if line["kind"] == "all" and line["difference"]]
-    template = jinja2.Environment(
-        loader=jinja2.PackageLoader("socratic_rl"), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html.j2")
-    return template.render(
+    return fill(
+        "report.html.j2",
         title=report.title,
         facts=report.facts,
         lead=_lead(compared),
@@ -207,13 +191,6 @@ def _ordered(metrics: Iterable[Row]) -> list[Row]:
     return sorted(metrics, key=lambda row: (order.get(row["name"], len(order)), row["kind"] != "all"))
 
 
-def _number(value: Any) -> float | None:
-    """The value as a finite number; ``None`` where it is not one."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
-
-
 def _figure(value: float | None, share: bool) -> str:
     """A mean, rounded so that neither "0%" nor "100%" is said of what only comes near it."""
     if value is None:
@@ -234,7 +211,7 @@ def _change(value: float, share: bool, sign: bool = True) -> str:
 
 def _verdict(row: Row) -> str:
     """What the interval of the difference says: a key of ``VERDICTS``, or nothing where there is no base."""
-    difference, low, high = (_number(row.get(key)) for key in ("difference", "low", "high"))
+    difference, low, high = (number(row.get(key)) for key in ("difference", "low", "high"))
     if difference is None:
         return ""
     if low is None or high is None:
@@ -250,10 +227,10 @@ def _verdict(row: Row) -> str:
 def _line(row: Row) -> dict[str, Any]:
     """A row of ``evaluation.json`` as the page writes it."""
     measure = _measure(row["name"])
-    base, tutor, difference = (_number(row.get(key)) for key in ("base", "tutor", "difference"))
+    base, tutor, difference = (number(row.get(key)) for key in ("base", "tutor", "difference"))
 
     def interval(side: str) -> str:
-        low, high = _number(row.get(f"{side}low")), _number(row.get(f"{side}high"))
+        low, high = number(row.get(f"{side}low")), number(row.get(f"{side}high"))
         if low is None or high is None:
             return ""
         if side:
@@ -334,55 +311,6 @@ def _lead(compared: Sequence[Row]) -> str:
 # ---- pictures ----
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A picture, and what it shows in words for who cannot see it."""
-
-    title: str
-    words: str
-    svg: Markup
-    keys: tuple[tuple[str, str], ...] = ()
-    """What each mark means, with the style that draws it."""
-    note: str = ""
-
-
-def _draw(name: str, draw: Callable[["Axes"], None], height: float) -> Markup:
-    """Draw as inline SVG, 360 px wide; colours and typeface come from the page around it."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": name,  # the same ids on every run, other ids in every picture
-        "font.size": 12,
-        "text.color": INK,
-        "text.parse_math": False,
-        "axes.edgecolor": LINE,
-        "axes.labelcolor": MUTED,
-        "axes.facecolor": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "grid.color": LINE,
-        "legend.frameon": False,
-    }
-    with rc_context(settings):
-        figure = Figure(figsize=(360 / 72, height / 72), layout="constrained", facecolor="none")
-        draw(figure.subplots())
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    svg = file.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # names of artists, the same in every picture and used by none
-    svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", svg)
-    svg = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r'\1 aria-hidden="true"', svg)
-    svg = re.sub(r" font-family: [^;\"<>]*;?", "", svg)
-    svg = re.sub("|".join(COLOURS), lambda found: COLOURS[found[0]], svg)
-    # made by matplotlib, which escapes the text that it is given
-    return Markup(svg)  # noqa: S704
-
-
 def _difference_plots(metrics: Sequence[Row]) -> list[Plot]:
     rows = _ordered(metrics)
     shares = [row for row in rows if row["kind"] == "all" and _measure(row["name"]).share and _verdict(row)]
@@ -395,7 +323,7 @@ def _difference_plots(metrics: Sequence[Row]) -> list[Plot]:
             Plot(
                 "Tutor minus base, in points",
                 f"Difference of tutor and base with 95% intervals. {words}.",
-                _draw("differences", partial(_forest, rows=shares, lines=lines), 44 + 34 * len(shares)),
+                draw("differences", partial(_forest, rows=shares, lines=lines), 44 + 34 * len(shares)),
                 (("better", "round better"), ("worse", "turned worse"), ("no clear difference", "hollow unclear")),
             )
         )
@@ -406,7 +334,7 @@ def _difference_plots(metrics: Sequence[Row]) -> list[Plot]:
             Plot(
                 "Prefers the chosen reply, by kind of rejected reply",
                 f"Preference accuracy by kind of rejected reply. {words}.",
-                _draw("kinds", partial(_sides, rows=kinds, lines=lines), 44 + 34 * len(kinds)),
+                draw("kinds", partial(_sides, rows=kinds, lines=lines), 44 + 34 * len(kinds)),
                 (("base", "base"), ("tutor, with its figure", "round tutor")),
             )
         )
@@ -431,11 +359,11 @@ def _forest(axes: "Axes", rows: Sequence[Row], lines: Sequence[Row]) -> None:
     axes.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(rows):
         colour, marker, fill = tones.get(_verdict(row), (UNCLEAR, "o", "none"))
-        low, high = _number(row.get("low")), _number(row.get("high"))
+        low, high = number(row.get("low")), number(row.get("high"))
         if low is not None and high is not None:
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(100 * row["difference"], place, marker, color=colour, markerfacecolor=fill, markersize=8)
-    ends = [100 * value for row in rows for key in ("low", "high", "difference") if (value := _number(row.get(key)))]
+    ends = [100 * value for row in rows for key in ("low", "high", "difference") if (value := number(row.get(key)))]
     axes.set_xlim(min([-10, *ends]) - 4, max([10, *ends]) + 4)
 
 
@@ -443,7 +371,7 @@ def _sides(axes: "Axes", rows: Sequence[Row], lines: Sequence[Row]) -> None:
     _rows_axis(axes, [line["label"] for line in lines], [line["tutor"] for line in lines])
     for side, shift, colour, marker in (("base", -0.14, BASE, "s"), ("tutor", 0.14, TUTOR, "o")):
         for place, row in enumerate(rows):
-            value, low, high = (_number(row.get(key)) for key in (side, f"{side}_low", f"{side}_high"))
+            value, low, high = (number(row.get(key)) for key in (side, f"{side}_low", f"{side}_high"))
             if value is None:
                 continue
             if low is not None and high is not None:
@@ -456,30 +384,25 @@ def _sides(axes: "Axes", rows: Sequence[Row], lines: Sequence[Row]) -> None:
 def _curve_plots(history: Sequence[Row]) -> list[Plot]:
     plots = []
     for title, key, meaning in CURVES:
-        named = {"training": _points(history, key), "held out": _points(history, f"eval_{key}")}
-        series = {label: points for label, points in named.items() if points}
+        named = {"training": points(history, key), "held out": points(history, f"eval_{key}")}
+        series = {label: logged for label, logged in named.items() if logged}
         if series:
             words = "; ".join(
                 f"{label} {first:.3g} at step {start:g}, {last:.3g} at step {end:g}"
                 for label, ((start, first), *_, (end, last)) in ((k, [v[0], *v]) for k, v in series.items())
             )
-            drawn = _draw(key, partial(_curve, series=series), height=240)
+            drawn = draw(key, partial(_curve, series=series), height=240)
             plots.append(Plot(title, f"{title}: {words}.", drawn, note=meaning))
     return plots
 
 
-def _points(history: Iterable[Row], key: str) -> list[tuple[float, float]]:
-    points = ((_number(row.get("step")), _number(row.get(key))) for row in history)
-    return [(step, value) for step, value in points if step is not None and value is not None]
-
-
 def _curve(axes: "Axes", series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     styles = {"training": (TUTOR, "-", 1.8), "held out": (INK, "--", 1.5)}
-    for label, points in series.items():
+    for label, logged in series.items():
         colour, line, width = styles[label]
-        marker = "o" if label == "held out" or len(points) == 1 else ""
+        marker = "o" if label == "held out" or len(logged) == 1 else ""
         axes.plot(
-            *zip(*points, strict=True), line, color=colour, linewidth=width, marker=marker, markersize=5, label=label
+            *zip(*logged, strict=True), line, color=colour, linewidth=width, marker=marker, markersize=5, label=label
         )
     axes.grid(axis="y")
     axes.set_xlabel("step")

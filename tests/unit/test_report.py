@@ -314,7 +314,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_has_enough_contrast(scheme: int) -> None:
-    template = Path(socratic_rl.report.__file__).parent / "templates" / "report.html.j2"
+    template = Path(socratic_rl.report.__file__).parent / "templates" / "page.html.j2"
     block = re.findall(r":root \{(.*?)\}", template.read_text(encoding="utf-8"), re.DOTALL)[scheme]
     colours = {name: luminance(value) for name, value in re.findall(r"--(\w+): (#\w{6});", block)}
     for name in ("ink", "muted", "base", "tutor", "better", "worse", "unclear"):
