@@ -26,12 +26,15 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl.tutors import Tutor
 
     tutor = Tutor(Path(settings.adapter))
-    dataset = settings.dataset or tutor.dataset
+    place = cli.job_place(cfg)
+    folder = place["folder"]
+    dataset = tutor.dataset
+    if settings.dataset:
+        chosen = settings.dataset
+        dataset, _ = chosen.prepare(folder / "evaluated_on", settings.rejection, settings.generator, settings.seed)
     pairs = [pair for pair in dataset.read() if pair.split == settings.split][: settings.limit]
     if not pairs:
         raise UserError(f"split: {dataset.path} has no {settings.split} pairs")
-    place = cli.job_place(cfg)
-    folder = place["folder"]
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
         record.write_json(folder / "evaluate_config.json", record.resolved(cfg))
         fitted = fit_pairs(pairs, tutor.tokenizer, tutor.max_length)
@@ -49,7 +52,7 @@ def main(cfg: DictConfig) -> float | None:
         facts = {
             "base": tutor.made_from["model"]["name"],
             "tutor": settings.adapter,
-            "trained on": tutor.made_from["dataset"]["path"],
+            "trained on": tutor.trained_on,
             "evaluated on": f"{dataset.path}, {settings.split} split: {len(fitted.pairs)} pairs, "
             f"{len(found.dialogues)} turns, {len({p.problem_id for p in fitted.pairs})} problems",
             "DPO": tutor.settings_line(),

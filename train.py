@@ -13,22 +13,29 @@ from socratic_rl.errors import UserError
 @cli.task
 def main(cfg: DictConfig) -> float | None:
     """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
+    from socratic_rl import record
     from socratic_rl.config import TrainSettings, parse
 
     settings = parse(TrainSettings, cfg)
-    pairs = settings.dataset.read()
+    place = cli.job_place(cfg)
+    folder = place["folder"]
+    if settings.checkpoint is not None:
+        # another config is refused before anything is written over
+        record.remember(folder / "train_config.json", cfg)
+    dataset, told = settings.dataset.prepare(folder, settings.rejection, settings.generator, settings.seed)
+    # what wrote bad answers makes room for what is trained
+    settings = settings.model_copy(update={"generator": None})
+    pairs = dataset.read()
     training_pairs = [pair for pair in pairs if pair.split == "train"]
     held_out = [pair for pair in pairs if pair.split == "validation"]
     if not training_pairs:
-        raise UserError(f"dataset.path: {settings.dataset.path}: none of its {len(pairs)} pairs is for training")
+        raise UserError(f"dataset.path: {dataset.path}: none of its {len(pairs)} pairs is for training")
 
     # the heavy imports wait until the config is known to be right
-    from socratic_rl import evaluation, models, record, tracking, training
+    from socratic_rl import evaluation, models, tracking, training
     from socratic_rl.fitting import fit_pairs
     from socratic_rl.storage import write_jsonl
 
-    place = cli.job_place(cfg)
-    folder = place["folder"]
     args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
     lora = hydra.utils.instantiate(cfg.lora) if settings.lora else None
     if settings.checkpoint is None:
@@ -37,6 +44,8 @@ def main(cfg: DictConfig) -> float | None:
     record.remember(folder / "train_config.json", cfg)
 
     with tracking.track(settings.wandb, "train", record.resolved(cfg), **place) as run:
+        if dataset != settings.dataset:
+            tracking.log_artifact(run, tracking.artifact_name("pairs", [dataset.file]), "dataset", [dataset.file])
         tokenizer = models.load_tokenizer(settings.model)
         model = models.load_base(settings.model)
         length = training.check_length(args.max_length, models.context_length(model))
@@ -47,8 +56,9 @@ def main(cfg: DictConfig) -> float | None:
         adapter = folder / "adapter"
         made_from = {
             "model": settings.model.model_dump(),
-            "dataset": settings.dataset.model_dump(),
-            "dataset_artifact": tracking.artifact_name("pairs", [settings.dataset.file]),
+            "dataset": dataset.model_dump(),
+            "data_source": settings.dataset.model_dump(),
+            "dataset_artifact": tracking.artifact_name("pairs", [dataset.file]),
             "dpo": record.resolved(cfg)["dpo"],
             "lora": record.resolved(cfg)["lora"],
             "seed": settings.seed,
@@ -68,6 +78,7 @@ def main(cfg: DictConfig) -> float | None:
     cli.closing_table(
         "Training",
         {
+            **told,
             "pairs": f"{len(fitted.pairs)} trained on, {len(fitted_held_out.pairs)} held out"
             f" ({len(fitted.dropped) + len(fitted_held_out.dropped)} too long and left out)",
             "prompts shortened": fitted.shortened + fitted_held_out.shortened,

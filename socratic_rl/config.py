@@ -134,6 +134,9 @@ class TrainSettings(Settings):
     checkpoint: str | None
     model: ModelSettings
     dataset: Any
+    rejection: Any = None
+    """Only where the data set has bad answers to fill, and so for the generator."""
+    generator: Any = None
     dpo: DpoSettings
     lora: LoraSettings | None
     forest: Literal["auto", True, False]
@@ -154,6 +157,9 @@ class EvaluateSettings(Settings):
 
     adapter: str
     dataset: Any
+    rejection: Any = None
+    """Only where the data set has bad answers to fill, and so for the generator."""
+    generator: Any = None
     split: Literal["train", "validation", "test"]
     limit: Annotated[int, Field(ge=1)] | None
     sampling: SamplingSettings

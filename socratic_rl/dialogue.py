@@ -137,14 +137,19 @@ def from_messages(messages: Iterable[Message]) -> list[Turn]:
     ]
 
 
-LABEL = re.compile(r"^[ \t]*\**(student|teacher|tutor|user|assistant)\**[ \t]*:\**[ \t]*", re.IGNORECASE | re.MULTILINE)
+LABEL = re.compile(
+    r"^[ \t]*\**(students?|teachers?|tutor|professor|user|assistant)\**[ \t]*:\**[ \t]*", re.IGNORECASE | re.MULTILINE
+)
 """A speaker's label at the start of a line, with or without bold marks."""
 
 SPEAKERS: dict[str, Speaker] = {
     "student": "student",
+    "students": "student",
     "user": "student",
     "teacher": "teacher",
+    "teachers": "teacher",
     "tutor": "teacher",
+    "professor": "teacher",
     "assistant": "teacher",
 }
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from socratic_rl.dialogue import Message, PreferencePair
 from socratic_rl.errors import UserError
+from socratic_rl.generators.base import without_system
 from socratic_rl.tokens import token_ids
 
 
@@ -27,6 +29,8 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
     The problem (everything up to the first student turn) and the last turns stay; the oldest exchanges after the
     problem go first. TRL itself would keep the start and cut the answer off.
 
+    A system message goes to the head of the user's first one where the chat template knows none.
+
     Args:
         pairs: What to fit.
         tokenizer: With a chat template.
@@ -38,6 +42,8 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
     fitted: list[PreferencePair] = []
     dropped: list[PreferencePair] = []
     shortened = 0
+    if any(pair.prompt[0]["role"] == "system" for pair in pairs) and not _knows_system(tokenizer):
+        pairs = [pair.model_copy(update={"prompt": without_system(pair.prompt)}) for pair in pairs]
     for pair in pairs:
         prompt = _fit(pair, tokenizer, max_length)
         if prompt is None:
@@ -48,6 +54,15 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
     if pairs and not fitted:
         raise UserError(f"dpo.max_length: none of {len(pairs)} pairs fits into {max_length} tokens; raise it")
     return Fitted(fitted, shortened, dropped)
+
+
+def _knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template takes a system message; those that do not raise an error."""
+    try:
+        token_ids(tokenizer, [{"role": role, "content": role} for role in ("system", "user", "assistant")])
+    except TemplateError:
+        return False
+    return True
 
 
 def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:

@@ -19,31 +19,34 @@ from socratic_rl.errors import UserError
 THIRD_PARTY = {"dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
 """Nodes that take any field of the class that they describe."""
 
+FOR_SEED_ROWS = ("rejection", "generator")
+"""Groups of train.py and evaluate.py that one data set brings with it."""
+
 CONF = Path(__file__).parents[1] / "conf"
 
 
 def explain_composition(error: HydraException, schema: str) -> str:
     """All mistakes of this process's command line, in its order; what Hydra said where it is about something else.
 
-    Every override is composed alone to find the bad ones, then what the good ones give is checked as usual.
+    Every override is composed alone to find the bad ones, those that alone are bad once more with the good ones, since
+    some options bring groups of their own, then what the good ones give is checked as usual.
 
     Args:
         error: What Hydra raised.
         schema: The name of the settings in ``socratic_rl.config``: ``TrainSettings`` for ``train.yaml``.
     """
-    told: list[str] = []
-    good: list[str] = []
     name = schema.removesuffix("Settings").lower()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        for text in (argument for argument in sys.argv[1:] if not argument.startswith("-")):
-            try:
-                override = _without_sweep(OverridesParser.create().parse_override(text))
-                compose(name, overrides=[override])
-            except (HydraException, OmegaConfBaseException) as found:
-                told.append(_explain(text, found, name))
-            else:
-                good.append(override)
+        arguments = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+        found = {text: _compose(name, text, []) for text in arguments}
+        good = [override for override, mistake in found.values() if mistake is None]
+        # options before the keys that they bring
+        for text in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):
+            if found[text][1] is not None:
+                found[text] = _compose(name, text, good)
+                good += [found[text][0]] if found[text][1] is None else []
+        told = [_explain(text, mistake, name, good) for text, (_, mistake) in found.items() if mistake]
         if not told:
             return _first_line(error)
         try:
@@ -51,6 +54,17 @@ def explain_composition(error: HydraException, schema: str) -> str:
         except UserError as more:
             told += str(more).splitlines()
     return "\n".join(told)
+
+
+def _compose(name: str, text: str, others: Sequence[str]) -> tuple[str, BaseException | None]:
+    """An override as one that can be composed, and what is wrong with it beside some others."""
+    override = ""
+    try:
+        override = _without_sweep(OverridesParser.create().parse_override(text))
+        compose(name, overrides=[*others, override])
+    except (HydraException, OmegaConfBaseException) as error:
+        return override, error
+    return override, None
 
 
 def _without_sweep(override: Override) -> str:
@@ -61,16 +75,19 @@ def _without_sweep(override: Override) -> str:
     return f"{override.get_key_element()}={first}"
 
 
-def _explain(text: str, error: BaseException, name: str) -> str:
+def _explain(text: str, error: BaseException, name: str, good: Sequence[str]) -> str:
     key, _, value = text.partition("=")
     if isinstance(error, OverrideParseException):
         return f"{text}: cannot be read as key=value; quote what holds spaces, commas or braces"
     if isinstance(error, MissingConfigException) and error.options is not None:
         options = ", ".join(error.options)
         return f"{key}: there is no option {value!r}{_meant(value, error.options)}; the options are {options}"
+    whole = compose(name, overrides=list(good))
+    if (group := key.partition(".")[0]) in FOR_SEED_ROWS and group not in whole:
+        return f"{key}: is there only with dataset=seed_csv, whose empty bad answers it fills"
     if isinstance(error, ConfigCompositionException) and "Key '" in str(error.__cause__ or error):
         parent, _, last = key.rpartition(".")
-        node = OmegaConf.select(compose(name), parent) if parent else compose(name)
+        node = OmegaConf.select(whole, parent) if parent else whole
         keys = sorted(map(str, node.keys())) if isinstance(node, DictConfig) else []
         keys = [k for k in keys if not k.startswith("_")]
         place = f"; the keys of {parent or f'conf/{name}.yaml'} are {', '.join(keys)}" if keys else ""

@@ -1,13 +1,18 @@
-"""Preference data sets that training reads."""
+"""Preference data sets that training and evaluation read."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from socratic_rl.config import Component
 from socratic_rl.dialogue import PreferencePair, Problem
-from socratic_rl.storage import read_records
+from socratic_rl.errors import UserError
+from socratic_rl.generators import Generator
+from socratic_rl.rejections import Rejection
+from socratic_rl.storage import read_records, write_jsonl
 
 
 class SocraticPairs(Component):
@@ -31,6 +36,16 @@ class SocraticPairs(Component):
         """The file that tells one version of the data from another."""
         return Path(self.path)
 
+    def prepare(
+        self,
+        folder: Path,  # noqa: ARG002
+        rejection: Rejection | None,  # noqa: ARG002
+        generator: Generator | None,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+    ) -> "Prepared":
+        """The same, since it is a file of pairs already."""
+        return Prepared(self, {})
+
     def read(self) -> list[PreferencePair]:
         """All pairs, of the training split at most ``limit``: whole problems, in the order of the file.
 
@@ -47,3 +62,46 @@ class SocraticPairs(Component):
         """The problems by id; none where the file does not lie beside the pairs."""
         path = Path(self.problems) if self.problems else Path(self.path).with_name("problems.jsonl")
         return {problem.id: problem for problem in read_records(Problem, path)} if path.exists() else {}
+
+
+class Prepared(NamedTuple):
+    """A data set as a file of pairs, which the adapter's record can name and ``evaluate.py`` can read."""
+
+    dataset: SocraticPairs
+    told: Mapping[str, object]
+    """What the closing table says of how the file was made."""
+
+
+class Flawed(NamedTuple):
+    """A row of a data set in which something is wrong."""
+
+    where: str
+    """``file:line``, or ``data set[split]:row``."""
+    why: str
+    used: bool = False
+    """Whether it was mended and is used; else it was left out."""
+
+
+def own_file(folder: Path) -> Path:
+    """Where a data set that has to be made puts its pairs.
+
+    Raises:
+        UserError: The folder is one that ``generate.py`` filled, whose pairs would be lost.
+    """
+    if (folder / "generate_config.json").exists():
+        raise UserError(f"output_dir: {folder} holds the pairs of generate.py; give another folder")
+    return folder / "pairs.jsonl"
+
+
+def name_flawed(flawed: Sequence[Flawed], path: Path) -> dict[str, object]:
+    """Name every flawed row in a file, and count them for the closing table: nothing where there is none."""
+    path.unlink(missing_ok=True)
+    if not flawed:
+        return {}
+    write_jsonl(path, (row._asdict() for row in flawed))
+    told: dict[str, object] = {}
+    for name, used in (("rows left out", False), ("rows mended", True)):
+        reasons = Counter(row.why for row in flawed if row.used == used)
+        if reasons:
+            told[name] = f"{reasons.total()} ({', '.join(f'{why}: {n}' for why, n in reasons.most_common())})"
+    return told | {"each is named in": path}

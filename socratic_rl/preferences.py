@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -60,7 +60,7 @@ class Pairing(Component):
             and not (turn.act and set(self.skip_acts).issuperset(turn.act.split("+")))
             and (metrics.asks_question(turn.text) or not self.must_ask)
         ]
-        return fit if self.splits is None else _evenly(fit, self.splits)
+        return fit if self.splits is None else evenly(fit, self.splits)
 
     def split_of(self, problem_id: str) -> Split:
         """The side of a problem."""
@@ -93,30 +93,54 @@ class Pairing(Component):
             UserError: A conversation's problem is missing, or the rejection's generator is missing or fails.
         """
         chosen = [(conversation, turn) for conversation in conversations for turn in self.turns(conversation)]
-        # a turn about a held-out problem must not be trained on, not even as a rejected one
-        sides = {conversation.id: self.split_of(conversation.problem_id) for conversation, _ in chosen}
-        pools = {side: Pool(place for place in chosen if sides[place[0].id] == side) for side in set(sides.values())}
-        # pairs come in order, so that what lies before the last one has had its turn, with or without a pair
-        first = max((n + 1 for n, place in enumerate(chosen) if _key(*place) in done), default=0)
-        size = 4 * (generator.width if generator else 1)
-        for start in range(first - first % size, len(chosen), size):
-            cases = [_case(problems, *place, pools[sides[place[0].id]], seed) for place in chosen[start : start + size]]
-            for number, (case, rejected) in enumerate(
-                zip(cases, rejection.reject(cases, generator), strict=True), start
-            ):
-                if number < first or rejected is None or case.repeats_chosen(rejected.text):
-                    continue
-                conversation_id, turn = _key(case.conversation, case.turn)
-                yield PreferencePair.of(
-                    case.before,
-                    case.chosen.text,
-                    rejected.text,
-                    conversation_id=conversation_id,
-                    problem_id=case.problem.id,
-                    turn=turn,
-                    rejection=rejected.kind,
-                    split=sides[conversation_id],
-                )
+        return pairs_at(chosen, self.split_of, problems, rejection, generator, seed, done)
+
+
+def pairs_at(
+    chosen: Sequence[tuple[Conversation, int]],
+    split_of: Callable[[str], Split],
+    problems: Mapping[str, Problem],
+    rejection: Rejection,
+    generator: Generator | None,
+    seed: int,
+    done: Container[tuple[str, int]] = (),
+) -> Iterator[PreferencePair]:
+    """A pair for each of these turns that has a worse one; see ``Pairing.pairs``.
+
+    Args:
+        chosen: Conversations and the indices of their chosen turns.
+        split_of: The side of a problem, by its id.
+        problems: By id.
+        rejection: Gives the worse turns.
+        generator: What writes text, where the rejection needs it.
+        seed: Everything that is drawn comes from it.
+        done: The pairs that were yielded before, as conversation id and ``PreferencePair.turn``.
+
+    Raises:
+        UserError: A conversation's problem is missing, or the rejection's generator is missing or fails.
+    """
+    # a turn about a held-out problem must not be trained on, not even as a rejected one
+    sides = {conversation.id: split_of(conversation.problem_id) for conversation, _ in chosen}
+    pools = {side: Pool(place for place in chosen if sides[place[0].id] == side) for side in set(sides.values())}
+    # pairs come in order, so that what lies before the last one has had its turn, with or without a pair
+    first = max((n + 1 for n, place in enumerate(chosen) if _key(*place) in done), default=0)
+    size = 4 * (generator.width if generator else 1)
+    for start in range(first - first % size, len(chosen), size):
+        cases = [_case(problems, *place, pools[sides[place[0].id]], seed) for place in chosen[start : start + size]]
+        for number, (case, rejected) in enumerate(zip(cases, rejection.reject(cases, generator), strict=True), start):
+            if number < first or rejected is None or case.repeats_chosen(rejected.text):
+                continue
+            conversation_id, turn = _key(case.conversation, case.turn)
+            yield PreferencePair.of(
+                case.before,
+                case.chosen.text,
+                rejected.text,
+                conversation_id=conversation_id,
+                problem_id=case.problem.id,
+                turn=turn,
+                rejection=rejected.kind,
+                split=sides[conversation_id],
+            )
 
 
 def split_of(problem_id: str, validation: float, test: float) -> Split:
@@ -223,7 +247,7 @@ def _key(conversation: Conversation, turn: int) -> tuple[str, int]:
     return conversation.id, sum(said.speaker == "teacher" for said in conversation.turns[:turn])
 
 
-def _evenly(places: Sequence[int], count: int) -> list[int]:
+def evenly(places: Sequence[int], count: int) -> list[int]:
     """So many of the places, evenly spaced from the first to the last."""
     if count >= len(places):
         return list(places)

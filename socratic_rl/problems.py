@@ -29,6 +29,10 @@ def _known_encoding(name: str) -> str:
     return name
 
 
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+"""The name of a text encoding that Python knows."""
+
+
 class Source(Component):
     """What all sources share; a source itself says how one row becomes a problem.
 
@@ -43,7 +47,7 @@ class Source(Component):
     """The subset of a hub data set."""
     split: str = "train"
     """The split of a hub data set."""
-    encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8"
+    encoding: Encoding = "utf-8"
     """Of a local text file."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many problems."""

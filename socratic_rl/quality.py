@@ -51,7 +51,7 @@ def _speaks_for_other(turn: Turn) -> bool:
         return True
     if turn.speaker == "teacher":
         return metrics.speaks_for_student(turn.text)
-    return re.search(r"\b(?:teacher|tutor)\W{0,2}:", turn.text, re.IGNORECASE) is not None
+    return re.search(r"\b(?:teachers?|tutor|professor)\W{0,2}:", turn.text, re.IGNORECASE) is not None
 
 
 def _repeats(turn: Turn, before: Sequence[Turn]) -> bool:

@@ -245,7 +245,7 @@ class WeakModel(Rejection):
         if generator is None:
             raise UserError("generator: none is set, and rejection=weak_model needs one; e.g. generator=llama_cpp")
         requests = [
-            Request(messages=tuple(to_messages(case.before)), seed=case.seed, max_tokens=self.max_tokens)
+            Request(messages=tuple(to_messages(case.before)), seed=case.seed, max_tokens=self.max_tokens, shorten=True)
             for case in cases
         ]
         found: list[Rejected | None] = [None] * len(requests)

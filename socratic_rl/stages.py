@@ -1,7 +1,7 @@
 """The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,8 +54,8 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
     shortcuts = audit.audit(pairs, settings.seed)
     about = len({pair.problem_id for pair in pairs})
     summary.rows["pairs"] = f"{len(pairs)} about {about} problems ({duplicates} duplicates left out)"
-    summary.rows["rejected by"] = _counts(pair.rejection for pair in pairs)
-    summary.rows["split"] = _counts(pair.split for pair in pairs)
+    summary.rows["rejected by"] = counts(pair.rejection for pair in pairs)
+    summary.rows["split"] = counts(pair.split for pair in pairs)
     for shortcut in shortcuts:
         if shortcut.kind == "all":
             told = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
@@ -102,25 +102,39 @@ def make_conversations(settings: GenerateSettings, problems: Sequence[Problem], 
 def make_pairs(
     settings: GenerateSettings, problems: Sequence[Problem], conversations: Sequence[Conversation], path: Path
 ) -> tuple[list[PreferencePair], int]:
-    """The pairs of all accepted conversations, in ``pairs.jsonl``, and how many duplicates were left out.
+    """The pairs of all accepted conversations, in ``pairs.jsonl``, and how many duplicates were left out."""
+    places = [(c, turn) for c in conversations for turn in settings.pairs.turns(c)]
+
+    def make(done: Container[tuple[str, int]]) -> Iterator[PreferencePair]:
+        by_id = {problem.id: problem for problem in problems}
+        return settings.pairs.pairs(  # type: ignore[no-any-return]
+            conversations, by_id, settings.rejection, settings.generator, settings.seed, done
+        )
+
+    kept, duplicates = write_pairs(path, make, len(places))
+    if not kept:
+        raise UserError(f"{path}: no usable pair: {_why_none(conversations, places)}")
+    return kept, duplicates
+
+
+def write_pairs(
+    path: Path, make: Callable[[Container[tuple[str, int]]], Iterator[PreferencePair]], places: int
+) -> tuple[list[PreferencePair], int]:
+    """Pairs without duplicates in a file, and how many duplicates were left out; no file where there is no pair.
 
     All pairs are kept in ``all_pairs.jsonl`` until the duplicates are gone, since writing them may take a model's time.
+
+    Args:
+        path: The file to make.
+        make: The pairs as they finish, without those that were made before, by conversation id and turn.
+        places: For how many turns a pair is tried.
     """
     file = StageFile(path.with_name("all_pairs.jsonl"), key=lambda row: (row["conversation_id"], row["turn"]))
     if not file.finished:
-        places = [(c, turn) for c in conversations for turn in settings.pairs.turns(c)]
-        made = settings.pairs.pairs(
-            conversations,
-            {problem.id: problem for problem in problems},
-            settings.rejection,
-            settings.generator,
-            settings.seed,
-            done=file,
-        )
-        for pair in tqdm(made, "pairs", len(places), initial=len(file.records), unit=" pairs", delay=2):
+        for pair in tqdm(make(file), "pairs", places, initial=len(file.records), unit=" pairs", delay=2):
             file.append(pair)
         if not file.records:
-            raise UserError(f"{path}: no usable pair: {_why_none(conversations, places)}")
+            return [], 0
         file.finish(list(file.records))
     pairs = list(read_records(PreferencePair, file.path))
     kept = list(deduplicate(pairs))
@@ -149,5 +163,6 @@ def _gate_row(conversations: Sequence[Conversation]) -> str:
     return f"{passed} of {len(conversations)} accepted" + (f" ({told})" if told else "")
 
 
-def _counts(values: Any) -> str:
+def counts(values: Iterable[str]) -> str:
+    """``train 230, test 50``: how often each value comes, the most frequent first."""
     return ", ".join(f"{value} {count}" for value, count in Counter(values).most_common())

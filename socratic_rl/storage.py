@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,17 +151,27 @@ def _parse(where: str, line: str) -> dict[str, Any]:
 
 
 def _read_csv(path: Path, encoding: str) -> Iterator[Row]:
-    # csv counts the lines that its reader took, so a quoted field over several lines is still named by its last line
-    reader = csv.DictReader(line for _, line in _lines(path, encoding))
+    rows = csv_fields(path, encoding)
+    _, names = next(rows, (0, []))
+    for line, fields in rows:
+        if len(fields) > len(names):
+            raise UserError(f"{path}:{line}: more fields than the {len(names)} columns")
+        yield f"{path}:{line}", dict(zip_longest(names, fields))
+
+
+def csv_fields(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each row of a CSV file, the column names first, with the number of the row's first line."""
+    reader = csv.reader(line for _, line in _lines(path, encoding))
+    line = 1
     try:
-        for row in reader:
-            if None in row:
-                raise UserError(
-                    f"{path}:{reader.line_num}: more fields than the {len(reader.fieldnames or [])} columns"
-                )
-            yield f"{path}:{reader.line_num}", row
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not CSV ({error})") from error
+        raise UserError(
+            f"{path}:{line}: not CSV ({error}); is a quotation mark open or a double one not doubled?"
+        ) from error
 
 
 def parse_record(kind: type[R], where: str, row: Mapping[str, Any]) -> R:

@@ -43,6 +43,12 @@ class Tutor:
         return SocraticPairs.model_validate(self.made_from["dataset"])
 
     @property
+    def trained_on(self) -> str:
+        """The file of pairs, and what it was made from where that is another data set."""
+        pairs, source = self.made_from["dataset"]["path"], self.made_from.get("data_source", {}).get("path")
+        return pairs if source in (None, pairs) else f"{pairs}, made from {source}"
+
+    @property
     def max_length(self) -> int:
         """Tokens of prompt and answer together in training."""
         return int(self.made_from["dpo"]["max_length"])

@@ -1,7 +1,7 @@
 """What all generators share: a request, its reply, and how text is drawn."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from pydantic import Field
@@ -22,6 +22,8 @@ class Request:
     """The reply ends before the first of these strings."""
     max_tokens: int | None = None
     """The most tokens of the reply; None leaves it to the generator."""
+    shorten: bool = False
+    """Whether messages that do not fit lose their oldest exchanges after the first; else they are a mistake."""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.text):
@@ -67,6 +69,26 @@ class Sampling(Component):
     def sampling(self) -> dict[str, Any]:
         """These settings, for the record."""
         return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+
+def fitting(request: Request, tokens: Callable[[Request], list[int]], room: int) -> list[int]:
+    """The tokens of a request's prompt, of one that may be shortened without the exchanges that do not fit.
+
+    Args:
+        request: What to write next.
+        tokens: The tokens of a request's prompt.
+        room: The most tokens of a prompt that is shortened. One that may not be is left as it is.
+
+    Returns:
+        The tokens; none where not even the first message and the last exchange fit.
+    """
+    found = tokens(request)
+    while request.shorten and len(found) > room:
+        if len(request.messages) < 5:
+            return []
+        request = replace(request, messages=(*request.messages[:1], *request.messages[3:]))
+        found = tokens(request)
+    return found
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from socratic_rl import embedded
 from socratic_rl.dialogue import Message
 from socratic_rl.errors import UserError
-from socratic_rl.generators.base import Reply, Request, Sampling, without_system
+from socratic_rl.generators.base import Reply, Request, Sampling, fitting, without_system
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -83,7 +83,10 @@ class LlamaCpp(Sampling):
             UserError: The file cannot be loaded, or a prompt is longer than ``n_ctx``.
         """
         for index, request in enumerate(requests):
-            tokens = self._tokens(request)
+            tokens = fitting(request, self._tokens, self.n_ctx - (request.max_tokens or self.max_tokens))
+            if not tokens:
+                yield index, Reply("", "length")
+                continue
             if len(tokens) >= self.n_ctx:
                 raise UserError(
                     f"generator.n_ctx: a prompt of {len(tokens)} tokens does not fit into {self.n_ctx}; raise it"

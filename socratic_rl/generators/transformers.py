@@ -1,7 +1,7 @@
 """A model by transformers, in batches; also how evaluation draws replies."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from socratic_rl.config import ModelSettings
 from socratic_rl.dialogue import Message
 from socratic_rl.errors import UserError
-from socratic_rl.generators.base import Reply, Request, Sampling, without_system
+from socratic_rl.generators.base import Reply, Request, Sampling, fitting, without_system
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +49,11 @@ class Transformers(Sampling):
         from socratic_rl.models import context_length
 
         model, tokenizer = self._loaded
-        prompts = [_prompt_tokens(tokenizer, request) for request in requests]
         room = context_length(model)
+        prompts = [
+            fitting(request, partial(_prompt_tokens, tokenizer), room - (request.max_tokens or self.max_tokens))
+            for request in requests
+        ]
         for prompt in prompts:
             if len(prompt) >= room:
                 raise UserError(f"generator.model: a prompt of {len(prompt)} tokens does not fit into its {room}")
@@ -58,7 +61,11 @@ class Transformers(Sampling):
         def kind(index: int) -> tuple[tuple[str, ...], int]:
             return requests[index].stop, requests[index].max_tokens or self.max_tokens
 
-        order = sorted(range(len(requests)), key=lambda index: (kind(index), len(prompts[index])))
+        yield from ((index, Reply("", "length")) for index, prompt in enumerate(prompts) if not prompt)
+        order = sorted(
+            (index for index, prompt in enumerate(prompts) if prompt),
+            key=lambda index: (kind(index), len(prompts[index])),
+        )
         for (stop, max_tokens), alike in groupby(order, key=kind):
             rows = list(alike)
             for start in range(0, len(rows), self.width):
@@ -67,7 +74,8 @@ class Transformers(Sampling):
                     model,
                     tokenizer,
                     [prompts[index] for index in batch],
-                    max_new_tokens=max_tokens,
+                    # some models fail at a place past their window
+                    max_new_tokens=min(max_tokens, room - max(len(prompts[index]) for index in batch)),
                     temperature=self.temperature,
                     top_p=self.top_p,
                     seeds=[requests[index].seed for index in batch],

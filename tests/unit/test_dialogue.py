@@ -41,6 +41,7 @@ def test_a_transcript_is_read_back_as_it_was_written():
         ("Student: a\nTeacher: b", [("student", "a"), ("teacher", "b")]),
         ("**Tutor:** b\n  **Student**: a\nmore", [("teacher", "b"), ("student", "a\nmore")]),
         ("before\nTEACHER: b", [("teacher", "b")]),
+        ("Students: a\nTeachers : b\nProfessor: c", [("student", "a"), ("teacher", "b"), ("teacher", "c")]),
         ("Student:\nTeacher: b", [("teacher", "b")]),
         ("Student: she said: Teacher: no", [("student", "she said: Teacher: no")]),
         ("no labels", []),

@@ -48,6 +48,18 @@ def test_a_pair_that_cannot_fit_is_left_out_and_named(tiny_llama: Path):
     assert fitted.dropped == [pair(0, words=200)]
 
 
+def test_a_system_message_is_kept_also_where_the_template_knows_none(tiny_llama: Path):
+    tokenizer = tokenizer_from(str(tiny_llama))
+    system = {"role": "system", "content": "Ask, do not tell."}
+    told = pair(1).model_copy(update={"prompt": [system, *pair(1).prompt]})
+    assert fit_pairs([told], tokenizer, 2000).pairs == [told]
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    tokenizer.chat_template = refusing + str(tokenizer.chat_template)
+    ((first, *rest),) = [fitted.prompt for fitted in fit_pairs([told], tokenizer, 2000).pairs]
+    assert first == {"role": "user", "content": f"Ask, do not tell.\n\n{pair(1).prompt[0]['content']}"}
+    assert rest == pair(1).prompt[1:]
+
+
 def test_no_pair_that_fits_is_a_mistake(tiny_llama: Path):
     with pytest.raises(UserError, match=r"dpo\.max_length: none of 1 pairs fits into 30 tokens"):
         fit_pairs([pair(1)], tokenizer_from(str(tiny_llama)), 30)

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from socratic_rl import embedded
 from socratic_rl.errors import UserError, reasons
 from socratic_rl.generators import LlamaCpp, OpenAI, Reply, Request, Transformers, decode
-from socratic_rl.generators.base import without_system
+from socratic_rl.generators.base import fitting, without_system
+from tests.conftest import TinyModel
 
 SYSTEM = {"role": "system", "content": "You are a teacher."}
 QUESTION = {"role": "user", "content": "What is 3 * 4?"}
@@ -43,6 +44,17 @@ def test_a_system_message_moves_into_the_first_user_message() -> None:
     assert without_system([SYSTEM, QUESTION]) == [{"role": "user", "content": "You are a teacher.\n\nWhat is 3 * 4?"}]
     assert without_system([QUESTION]) == [QUESTION]
     assert without_system([SYSTEM]) == [{"role": "user", "content": "You are a teacher."}]
+
+
+@pytest.mark.parametrize(
+    ("shorten", "room", "left"),
+    [(True, 9, "abcde"), (True, 4, "ade"), (True, 3, "ade"), (True, 2, ""), (False, 2, "abcde")],
+)
+def test_a_request_that_may_be_shortened_loses_its_oldest_exchanges(shorten: bool, room: int, left: str) -> None:
+    talk = tuple({"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate("abcde"))
+    request = Request(seed=0, messages=talk, shorten=shorten)
+    found = fitting(request, lambda asked: [ord(message["content"]) for message in asked.messages], room)
+    assert "".join(map(chr, found)) == left
 
 
 # --- llama.cpp ---
@@ -363,6 +375,14 @@ def test_a_folder_without_weights_names_the_generators_key(tmp_path: Path) -> No
 def test_a_prompt_longer_than_the_model_reads_is_told(tiny_llama: Path) -> None:
     with pytest.raises(UserError, match=r"generator\.model: a prompt of 5000 tokens does not fit into its 4096"):
         one(hf(tiny_llama), Request(text="a" * 5000, seed=0))
+
+
+def test_a_reply_ends_where_the_window_does(tiny_model: TinyModel) -> None:
+    generator = hf(tiny_model("gpt2"))
+    assert one(generator, Request(text="a" * 4093, seed=0, max_tokens=20)).finish == "length"
+    # what may be shortened leaves room for all of its reply, and where it cannot there is none
+    long = {"role": "user", "content": "a" * 4000}
+    assert one(generator, Request(seed=0, messages=(long,), max_tokens=200, shorten=True)) == Reply("", "length")
 
 
 # --- a server ---

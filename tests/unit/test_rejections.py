@@ -196,7 +196,8 @@ def test_weak_model_hears_the_dialogue_without_a_system_message():
     cases = [case(turn=1, seed=5), case(turn=3, seed=6)]
     assert only(WeakModel(max_tokens=9), *cases, generator=generator) == ["It is $11.", None]
     (requests,) = generator.batches
-    assert requests[0] == Request(seed=5, messages=({"role": "user", "content": SHOP.question},), max_tokens=9)
+    asked = ({"role": "user", "content": SHOP.question},)
+    assert requests[0] == Request(seed=5, messages=asked, max_tokens=9, shorten=True)
     assert [message["role"] for message in requests[1].messages] == ["user", "assistant", "user"]
 
 
