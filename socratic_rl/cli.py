@@ -66,7 +66,7 @@ def _prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # bitsandbytes looks for an optional kernel; TRL and PEFT use a name that transformers has given another one
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)
 
 
 def _exit(message: str, code: int = 2) -> None:
