@@ -31,7 +31,7 @@ from socratic_rl.problems import Encoding
 from socratic_rl.record import write_json
 from socratic_rl.rejections import Annotated as Given
 from socratic_rl.rejections import Case, Rejected, Rejection
-from socratic_rl.stages import counts, write_pairs
+from socratic_rl.stages import audit_rows, counts, write_pairs
 from socratic_rl.storage import csv_fields
 
 COLUMNS = ("Prompt", "Bad answer", "Good answer")
@@ -126,6 +126,7 @@ class SeedRows(Component):
             f", {nothing} where there was no bad answer)",
             "rejected by": counts(pair.rejection for pair in pairs),
             "split": counts(pair.split for pair in pairs),
+            **audit_rows(pairs, seed)[0],
         }
         return Prepared(SocraticPairs(path=str(path)), told)
 
@@ -235,6 +236,8 @@ def parse_row(prompt: str, bad: str, good: str) -> tuple[SeedRow, list[str]]:
         raise UnusableError("the prompt begins with the teacher")
     if turns[-1].speaker == "teacher":
         raise UnusableError("the prompt ends with the teacher")
+    if _turns(good, "the good answer")[1]:
+        mended.append("the good answer begins without a label, taken as the teacher's")
     answer = _answer(good, "the good answer", mended)
     if metrics.speaks_for_student(answer):
         raise UnusableError("the good answer speaks for the student")
@@ -257,7 +260,6 @@ def _answer(cell: str, name: str, mended: list[str]) -> str:
     """What the teacher says in a cell; what is mended in it is added to the list."""
     turns, before = _turns(cell, name)
     if before:
-        mended.append(f"{name} begins without a label, taken as the teacher's")
         turns.insert(0, Turn(speaker="teacher", text=before))
     turns = merge_turns(turns)
     if turns[0].speaker == "student":

@@ -51,19 +51,13 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
     if settings.csv:
         write_csv(folder / "pairs.csv", pairs)
         summary.rows["csv"] = folder / "pairs.csv"
-    shortcuts = audit.audit(pairs, settings.seed)
     about = len({pair.problem_id for pair in pairs})
     summary.rows["pairs"] = f"{len(pairs)} about {about} problems ({duplicates} duplicates left out)"
     summary.rows["rejected by"] = counts(pair.rejection for pair in pairs)
     summary.rows["split"] = counts(pair.split for pair in pairs)
-    for shortcut in shortcuts:
-        if shortcut.kind == "all":
-            told = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
-            note = f" ({shortcut.note})" if shortcut.note else ""
-            summary.rows[f"{shortcut.rule.replace('_', ' ')} alone"] = told + note
-            summary.figures[f"audit/{shortcut.rule}"] = shortcut.strength
-    for warning in audit.warnings(shortcuts):
-        summary.rows["warning"] = warning
+    told, figures = audit_rows(pairs, settings.seed)
+    summary.rows |= told
+    summary.figures |= figures
     summary.figures["pairs"] = len(pairs)
     summary.samples = [
         {
@@ -75,6 +69,22 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
         for pair in pairs[:: max(1, len(pairs) // 20)]
     ]
     return summary
+
+
+def audit_rows(pairs: Sequence[PreferencePair], seed: int) -> tuple[dict[str, object], dict[str, float]]:
+    """What the shortcut audit found, for the closing table and as figures."""
+    shortcuts = audit.audit(pairs, seed)
+    rows: dict[str, object] = {}
+    figures = {}
+    for shortcut in shortcuts:
+        if shortcut.kind == "all":
+            told = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
+            note = f" ({shortcut.note})" if shortcut.note else ""
+            rows[f"{shortcut.rule.replace('_', ' ')} alone"] = told + note
+            figures[f"audit/{shortcut.rule}"] = shortcut.strength
+    if warnings := list(audit.warnings(shortcuts)):
+        rows["warning"] = "\n".join(warnings)
+    return rows, figures
 
 
 def make_problems(source: Any, path: Path) -> list[Problem]:
