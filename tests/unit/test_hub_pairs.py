@@ -96,6 +96,16 @@ def test_what_differs_before_the_last_turn_stays_with_the_answers():
     ]
 
 
+def test_where_the_user_differs_the_answers_begin_with_the_assistant_before():
+    chosen, rejected = ([user("Hi?"), tutor("Yes?"), user(text), tutor("So.")] for text in ("One", "Two"))
+    prompt, *answers = to_messages(None, chosen, rejected)
+    assert prompt == [user("Hi?")]
+    assert [[message["content"] for message in answer] for answer in answers] == [
+        ["Yes?", "One", "So."],
+        ["Yes?", "Two", "So."],
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [
