@@ -19,8 +19,17 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl.config import EvaluateSettings, parse
 
     settings = parse(EvaluateSettings, cfg)
+    if settings.prompt is not None:
+        from socratic_rl import talking
+        from socratic_rl.tutors import Tutor
+
+        talking.show_replies(Tutor(Path(settings.adapter)), settings.prompt, settings.sampling, settings.seed)
+        return None
+    from socratic_rl import hub
+
+    hub.check(settings.hub)
     # the heavy imports wait until the config is known to be right
-    from socratic_rl import evaluation, record, report, tracking
+    from socratic_rl import evaluation, model_card, record, report, tracking
     from socratic_rl.fitting import fit_pairs
     from socratic_rl.storage import read_rows, write_jsonl
     from socratic_rl.tutors import Tutor
@@ -91,10 +100,17 @@ def main(cfg: DictConfig) -> float | None:
             list(files.values()),
             inputs=[tutor.made_from["dataset_artifact"], tracking.artifact_name("adapter", [Path(settings.adapter)])],
         )
+        address = None
+        if settings.hub.push or folder == Path(settings.adapter).parent:
+            on = facts["evaluated on"].replace(dataset.path, Path(dataset.path).name)
+            measured = model_card.Measured(found.metrics, on, facts["sampling"])
+            model_card.write_card(Path(settings.adapter), measured)
+            files["model card"] = Path(settings.adapter) / record.CARD
+            address = hub.push(Path(settings.adapter), settings.hub, "Measured results")
     cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", found.metrics)
-    cli.closing_table("Evaluation", files)
+    cli.closing_table("Evaluation", files | ({"hub": address} if address else {}))
     return float(found.metrics[0]["tutor"])
 
 
 if __name__ == "__main__":
-    cli.run(main, "EvaluateSettings")
+    cli.run(main, "EvaluateSettings", text="prompt")

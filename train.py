@@ -1,6 +1,7 @@
 """Train a base model on preference pairs with DPO: ``python train.py --help``."""
 
 import shutil
+from collections import Counter
 
 import hydra
 from omegaconf import DictConfig
@@ -31,6 +32,9 @@ def main(cfg: DictConfig) -> float | None:
     if not training_pairs:
         raise UserError(f"dataset.path: {dataset.path}: none of its {len(pairs)} pairs is for training")
 
+    from socratic_rl import hub
+
+    hub.check(settings.hub)
     # the heavy imports wait until the config is known to be right
     from socratic_rl import evaluation, models, tracking, training
     from socratic_rl.fitting import fit_pairs
@@ -62,6 +66,13 @@ def main(cfg: DictConfig) -> float | None:
             "dpo": record.resolved(cfg)["dpo"],
             "lora": record.resolved(cfg)["lora"],
             "seed": settings.seed,
+            "trained_on": {
+                "pairs": len(fitted.pairs),
+                "problems": len({pair.problem_id for pair in fitted.pairs}),
+                "rejected by": ", ".join(
+                    f"{kind} {count}" for kind, count in Counter(pair.rejection for pair in fitted.pairs).most_common()
+                ),
+            },
             "held_out": outcome.held_out,
             "versions": record.versions(),
         }
@@ -73,6 +84,7 @@ def main(cfg: DictConfig) -> float | None:
         tracking.log_artifact(
             run, tracking.artifact_name("adapter", [adapter]), "model", [adapter], [made_from["dataset_artifact"]]
         )
+        address = hub.push(adapter, settings.hub, f"Tutor trained from {settings.model.name}")
 
     score = outcome.held_out.get("eval_rewards/accuracies")
     cli.closing_table(
@@ -86,6 +98,7 @@ def main(cfg: DictConfig) -> float | None:
             "final loss": f"{outcome.final_loss:.4f}",
             **{f"held-out {name.removeprefix('eval_')}": f"{value:.4g}" for name, value in outcome.held_out.items()},
             "adapter": adapter,
+            **({"hub": address} if address else {}),
             "next": f"python evaluate.py adapter={adapter}",
         },
     )

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from socratic_rl import sweeps
+from socratic_rl import sweeps, terminal
 from socratic_rl.errors import UserError
 
 
@@ -36,13 +37,15 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return job
 
 
-def run(main: Callable[[], Any], schema: str) -> None:
+def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:
     """Run a Hydra entry point; a mistake ends in its lines on stderr and exit code 2, a bug in a traceback and 1.
 
     Args:
         main: The function that ``hydra.main`` made.
         schema: The name of the settings in ``socratic_rl.config``, for reporting all mistakes when composing fails.
+        text: A key whose value on the command line is text as it stands, with its commas, quotes and brackets.
     """
+    sys.argv[1:] = [as_text(argument) if argument.startswith(f"{text}=") else argument for argument in sys.argv[1:]]
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _prepare()
@@ -57,6 +60,16 @@ def run(main: Callable[[], Any], schema: str) -> None:
         sweeps.print_closing_table()
         raise
     sweeps.print_closing_table()
+
+
+def as_text(override: str) -> str:
+    """An override whose value Hydra takes as it stands; one that is quoted already, and ``null``, stay as they are."""
+    key, _, value = override.partition("=")
+    if value == "null" or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return override
+    # ${ would be read as an interpolation
+    escaped = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return f"{key}={QuotedString(escaped, Quote.single).with_quotes()}"
 
 
 def _prepare() -> None:
@@ -116,7 +129,6 @@ def job_place(cfg: DictConfig) -> dict[str, Any]:
 def closing_table(title: str, rows: Mapping[str, object]) -> None:
     """Print what a command made and where it lies."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -125,13 +137,12 @@ def closing_table(title: str, rows: Mapping[str, object]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, Text(str(value)))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    terminal.console().print(table)
 
 
 def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     def figure(value: float | None, sign: str = "") -> str:
@@ -144,4 +155,4 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
         interval = "–" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
         figures = (figure(row["base"]), figure(row["tutor"]), figure(row["difference"], "+"), interval, str(row["n"]))
         table.add_row(row["name"], row["kind"], *figures)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    terminal.console().print(table)

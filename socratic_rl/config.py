@@ -35,6 +35,28 @@ class WandbSettings(Component):
     tags: tuple[str, ...]
 
 
+class HubSettings(Component):
+    """Whether and where a trained tutor goes on the Hugging Face hub; the token is the environment's."""
+
+    push: bool
+    private: bool
+    repo_id: str | None
+
+    @property
+    def target(self) -> str | None:
+        """The repository to push to; None where nothing is pushed."""
+        return self.repo_id if self.push else None
+
+    @field_validator("repo_id")
+    @classmethod
+    def _names_a_repository(cls, repo_id: str | None, info: ValidationInfo) -> str | None:
+        if repo_id is None and info.data.get("push"):
+            raise ValueError("is needed with hub.push=true: hub.repo_id=OWNER/NAME")
+        if repo_id is not None and not re.fullmatch(r"[\w.-]+/[\w.-]{1,96}", repo_id, re.ASCII):
+            raise ValueError(f"must be OWNER/NAME, of letters, digits, '-', '_' and '.' (got {repo_id!r})")
+        return repo_id
+
+
 class ModelSettings(Component):
     """A base model."""
 
@@ -142,6 +164,7 @@ class TrainSettings(Settings):
     forest: Literal["auto", True, False]
     samples: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
+    hub: HubSettings
 
     @field_validator("lora")
     @classmethod
@@ -156,6 +179,7 @@ class EvaluateSettings(Settings):
     """``conf/evaluate.yaml``."""
 
     adapter: str
+    prompt: Annotated[str, Field(min_length=1)] | None
     dataset: Any
     rejection: Any = None
     """Only where the data set has bad answers to fill, and so for the generator."""
@@ -164,9 +188,39 @@ class EvaluateSettings(Settings):
     limit: Annotated[int, Field(ge=1)] | None
     sampling: SamplingSettings
     resamples: Annotated[int, Field(ge=100)]
+    hub: HubSettings
 
 
-S = TypeVar("S", bound=Settings)
+class ChatSettings(Component):
+    """``conf/chat.yaml``."""
+
+    adapter: str | None
+    model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
+    with_base: bool
+    problems: Any = None
+    sampling: SamplingSettings
+    seed: Annotated[int, Field(ge=0)]
+    output_dir: str
+
+    @field_validator("model")
+    @classmethod
+    def _one_to_talk_to(cls, model: ModelSettings | None, info: ValidationInfo) -> ModelSettings | None:
+        adapter = info.data.get("adapter")
+        if model is None and adapter is None:
+            raise ValueError("nobody to talk to: adapter=FOLDER, or a base model alone, such as model=smollm2_135m")
+        if model is not None and adapter is not None:
+            raise ValueError("an adapter brings its own base; leave one of the two out")
+        return model
+
+    @field_validator("with_base")
+    @classmethod
+    def _has_a_base(cls, with_base: bool, info: ValidationInfo) -> bool:
+        if with_base and info.data.get("adapter") is None:
+            raise ValueError("there is no tutor to put beside the base: adapter=FOLDER")
+        return with_base
+
+
+S = TypeVar("S", bound=Component)
 
 
 def parse(schema: type[S], cfg: DictConfig) -> S:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from socratic_rl.errors import UserError
 
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""Whose weights it holds, rounded to about four bits."""
+
 
 def gguf_path() -> Path:
     """Where the embedded model's GGUF file lies; the package is found, not imported, since it would load llama.cpp.

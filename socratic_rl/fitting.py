@@ -1,6 +1,6 @@
 """Dialogues into a model's length: a prompt is shortened at a turn's edge, an answer never."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
@@ -66,13 +66,24 @@ def _knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:
-    head = next((i for i, m in enumerate(pair.prompt) if m["role"] == "user"), 0) + 1
-    prompt = list(pair.prompt)
-    while True:
-        longest = max(len(token_ids(tokenizer, prompt + answer)) for answer in (pair.chosen, pair.rejected))
-        if longest <= max_length:
-            return prompt
+    def fits(prompt: list[Message]) -> bool:
+        answers = (pair.chosen, pair.rejected)
+        return max(len(token_ids(tokenizer, prompt + answer)) for answer in answers) <= max_length
+
+    return _shorten(pair.prompt, fits)
+
+
+def fit_prompt(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:
+    """A prompt in at most ``max_length`` tokens, shortened as ``fit_pairs`` does; None where even that is too long."""
+    return _shorten(prompt, lambda shorter: len(token_ids(tokenizer, shorter, prompt=True)) <= max_length)
+
+
+def _shorten(prompt: Sequence[Message], fits: Callable[[list[Message]], bool]) -> list[Message] | None:
+    head = next((i for i, m in enumerate(prompt) if m["role"] == "user"), 0) + 1
+    left = list(prompt)
+    while not fits(left):
         # one exchange at a time: a teacher's turn and the student's reply, so that the roles still alternate
-        if len(prompt) < head + 2:
+        if len(left) < head + 2:
             return None
-        del prompt[head : head + 2]
+        del left[head : head + 2]
+    return left

@@ -9,6 +9,7 @@ from typing import Any
 import wandb
 
 from socratic_rl.config import WandbSettings
+from socratic_rl.record import CARD
 
 
 @contextlib.contextmanager
@@ -96,10 +97,13 @@ def log_table(run: wandb.Run, name: str, rows: Sequence[Mapping[str, Any]]) -> N
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """The first 12 hex digits of the SHA-256 over the files, folders file by file."""
+    """The first 12 hex digits of the SHA-256 over the files, folders file by file.
+
+    A folder's card is left out: it tells of the other files, and what an evaluation finds is written into it.
+    """
     whole = hashlib.sha256()
     for path in paths:
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != CARD) if path.is_dir() else [path]:
             with file.open("rb") as data:
                 whole.update(hashlib.file_digest(data, "sha256").digest())
     return whole.hexdigest()[:12]

@@ -22,11 +22,11 @@ from socratic_rl import models
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.errors import UserError
 from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
-from socratic_rl.record import write_json
+from socratic_rl.model_card import write_card
+from socratic_rl.record import MADE_FROM, write_json
 from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.storage import whole_file
 from socratic_rl.tokens import token_ids
-from socratic_rl.tutors import MADE_FROM
 
 
 @dataclass(frozen=True)
@@ -181,11 +181,12 @@ def check_length(max_length: int, context: int) -> int:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, made_from: dict[str, Any]) -> None:
-    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer and what it was made from."""
+    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer, record and card."""
     with whole_file(folder) as temporary:
         model.save_pretrained(str(temporary))
         tokenizer.save_pretrained(str(temporary))
         write_json(temporary / MADE_FROM, made_from)
+        write_card(temporary)
         shutil.rmtree(folder, ignore_errors=True)
 
 

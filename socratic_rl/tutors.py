@@ -11,11 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import models
 from socratic_rl.config import ModelSettings
+from socratic_rl.dialogue import Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
-
-MADE_FROM = "socratic_rl.json"
-"""The file in an adapter's folder that says which base, data and settings it was made from."""
+from socratic_rl.record import MADE_FROM
 
 
 class Tutor:
@@ -41,6 +40,13 @@ class Tutor:
     def dataset(self) -> SocraticPairs:
         """The data set it was trained on."""
         return SocraticPairs.model_validate(self.made_from["dataset"])
+
+    def held_out_problems(self) -> list[Problem]:
+        """The problems of its data set's test side; none where the data does not lie where it was."""
+        if self.dataset.mistakes():
+            return []
+        held_out = {pair.problem_id for pair in self.dataset.read() if pair.split == "test"}
+        return [problem for problem in self.dataset.read_problems().values() if problem.id in held_out]
 
     @property
     def trained_on(self) -> str:

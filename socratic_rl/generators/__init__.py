@@ -3,6 +3,6 @@
 from socratic_rl.generators.base import Generator, Reply, Request
 from socratic_rl.generators.llama_cpp import LlamaCpp
 from socratic_rl.generators.openai import OpenAI
-from socratic_rl.generators.transformers import Transformers, decode
+from socratic_rl.generators.transformers import Transformers, decode, stream
 
-__all__ = ["Generator", "LlamaCpp", "OpenAI", "Reply", "Request", "Transformers", "decode"]
+__all__ = ["Generator", "LlamaCpp", "OpenAI", "Reply", "Request", "Transformers", "decode", "stream"]

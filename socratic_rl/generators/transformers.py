@@ -1,6 +1,6 @@
 """A model by transformers, in batches; also how evaluation draws replies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from socratic_rl.generators.base import Reply, Request, Sampling, fitting, witho
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 
 class Transformers(Sampling):
@@ -165,6 +165,46 @@ def decode(
     return [replies[row] for row in range(len(rows))]
 
 
+def stream(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: Sequence[Message],
+    write: Callable[[str], None],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> Reply:
+    """One reply to a chat prompt, handed on word by word as it is drawn; the same text as ``decode`` gives.
+
+    Args:
+        model: Any causal language model; it is not changed.
+        tokenizer: Its tokenizer, with a chat template.
+        prompt: Chat messages that end in a user's.
+        write: Takes each piece of text; what it raises ends the reply.
+        max_new_tokens: The most tokens of the reply.
+        temperature: 0 always takes the likeliest token.
+        top_p: Draws among the likeliest tokens whose probabilities add up to this.
+        seed: Of this reply.
+    """
+    from transformers import TextStreamer
+
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer.on_finalized_text = lambda text, **_: write(text)
+    (reply,) = _draw(
+        model,
+        tokenizer,
+        [_chat_tokens(tokenizer, prompt)],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seeds=[seed],
+        streamer=streamer,
+    )
+    return reply
+
+
 def _prompt_tokens(tokenizer: "PreTrainedTokenizerBase", request: Request) -> list[int]:
     if request.messages:
         return _chat_tokens(tokenizer, request.messages)
@@ -194,8 +234,9 @@ def _draw(
     top_p: float,
     seeds: Sequence[int],
     stop: Sequence[str] = (),
+    streamer: "TextStreamer | None" = None,
 ) -> list[Reply]:
-    """One batch, padded on the left."""
+    """One batch, padded on the left; a streamer takes a batch of one."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -214,7 +255,9 @@ def _draw(
     sampler = [_Sampler(seeds, temperature, top_p)] if temperature > 0 else []
     try:
         with torch.inference_mode():
-            tokens = model.generate(**padded, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler))
+            tokens = model.generate(
+                **padded, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler), streamer=streamer
+            )
     finally:
         model.generation_config = own
     written = tokens[:, padded["input_ids"].shape[1] :].tolist()

@@ -1,0 +1,41 @@
+"""Talk to a trained tutor in the terminal: ``python chat.py --help``."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from socratic_rl import cli
+from socratic_rl.errors import UserError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="chat")
+@cli.task
+def main(cfg: DictConfig) -> None:
+    """Check the config, load who is talked to, and answer until the person leaves."""
+    from socratic_rl.config import ChatSettings, parse
+
+    settings = parse(ChatSettings, cfg)
+    if cli.in_multirun():
+        raise UserError("-m: a chat is one at a time; leave it out")
+    # the heavy imports wait until the config is known to be right
+    from socratic_rl import talking, terminal
+    from socratic_rl.tutors import Tutor
+
+    if settings.model is None:
+        partners = talking.tutor_and_base(Tutor(Path(str(settings.adapter))))
+    else:
+        partners = talking.base_alone(settings.model)
+    session = talking.Chat(
+        partners,
+        settings.sampling,
+        seed=settings.seed,
+        problems=settings.problems,
+        with_base=settings.with_base,
+        folder=Path(settings.output_dir),
+    )
+    session.run(terminal.lines(list(talking.COMMANDS)))
+
+
+if __name__ == "__main__":
+    cli.run(main, "ChatSettings")

@@ -1,0 +1,346 @@
+"""Talking to a tutor in the terminal: its reply beside the base's, or a chat with one or both."""
+
+import contextlib
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from rich.text import Text
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from socratic_rl import models, terminal
+from socratic_rl.config import ModelSettings, SamplingSettings
+from socratic_rl.dialogue import Conversation, Message, Problem, Turn, text_id, to_messages
+from socratic_rl.errors import UserError
+from socratic_rl.evaluation import Opened
+from socratic_rl.fitting import fit_prompt
+from socratic_rl.generators import decode, stream
+from socratic_rl.problems import Source, Starter
+from socratic_rl.record import versions
+from socratic_rl.storage import read_records, write_jsonl
+from socratic_rl.tutors import Tutor
+
+COMMANDS = {
+    "/problem": "the next problem of the data set; /problem TEXT: one of your own",
+    "/retry": "another reply to what was said last",
+    "/save": "keep the conversation; /save FILE: in that file of output_dir",
+    "/base": "/base on shows the base's reply beside the tutor's, /base off does not",
+    "/help": "these commands",
+    "/quit": "leave (Ctrl-D does so too; Ctrl-C stops a reply)",
+}
+
+
+def show_replies(tutor: Tutor, prompt: str, sampling: SamplingSettings, seed: int) -> None:
+    """Print what base and tutor reply to a prompt, side by side.
+
+    Raises:
+        UserError: The prompt leaves no room for a reply in what the model reads.
+    """
+    messages: list[Message] = [{"role": "user", "content": prompt}]
+    replies, notes = {}, {}
+    for name, opened in ((f"base: {tutor.settings.name}", tutor.base), (f"tutor: {tutor.folder}", tutor.tutor)):
+        with opened() as model:
+            room = _room(model, sampling)
+            if fit_prompt(messages, tutor.tokenizer, room) is None:
+                raise UserError(f"prompt: is longer than the {room} tokens that the model reads beside its reply")
+            (reply,) = decode(
+                model,
+                tutor.tokenizer,
+                [messages],
+                max_new_tokens=sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seeds=[seed],
+                batch_size=1,
+                label=name,
+            )
+        replies[name] = reply.text
+        notes[name] = f"cut off after {sampling.max_new_tokens} tokens" if reply.finish == "length" else ""
+    terminal.side_by_side(prompt, replies, notes, {"sampling": _drawn(sampling, seed)})
+
+
+def _drawn(sampling: SamplingSettings, seed: int) -> str:
+    """How replies are drawn one at a time, in a line."""
+    settings = sampling.model_dump(exclude={"batch_size"}) | {"seed": seed}
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _room(model: PreTrainedModel, sampling: SamplingSettings) -> int:
+    """The most tokens of a prompt.
+
+    Raises:
+        UserError: A reply may fill all that the model reads.
+    """
+    most = models.context_length(model)
+    if most <= sampling.max_new_tokens:
+        raise UserError(f"sampling.max_new_tokens: leaves no room in the {most} tokens that the model reads")
+    return most - sampling.max_new_tokens
+
+
+@dataclass(frozen=True)
+class Partners:
+    """Who can be talked to."""
+
+    names: str
+    """What they are called to the person."""
+    speakers: Mapping[str, Opened]
+    """In the order in which they speak; the dialogue goes on from what the last one says."""
+    tokenizer: PreTrainedTokenizerBase
+    base: str
+    """The base model."""
+    tutor: Tutor | None = None
+
+
+def tutor_and_base(tutor: Tutor) -> Partners:
+    """A trained tutor and the base that it came from."""
+    base = tutor.settings.name
+    return Partners(
+        f"{tutor.folder}, trained from {base}", {"base": tutor.base, "tutor": tutor.tutor}, tutor.tokenizer, base, tutor
+    )
+
+
+def base_alone(settings: ModelSettings) -> Partners:
+    """A base model as it comes."""
+    model = models.load_base(settings).eval()
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[PreTrainedModel]:
+        yield model
+
+    return Partners(settings.name, {settings.name: opened}, models.load_tokenizer(settings), settings.name)
+
+
+@dataclass
+class Talk:
+    """One conversation in the making."""
+
+    id: str
+    problem: Problem
+    turns: list[Turn] = field(default_factory=list)
+
+
+class Chat:
+    """A person's side of conversations, taken line by line.
+
+    Args:
+        partners: Who answers.
+        sampling: How replies are drawn.
+        seed: Of the replies; each turn, and each retry of it, has its own.
+        problems: What ``/problem`` takes from; None takes what the tutor's data set held out, or the starter set.
+        with_base: Whether all partners speak at each turn, or only the last.
+        folder: Where ``/save`` writes.
+    """
+
+    def __init__(
+        self,
+        partners: Partners,
+        sampling: SamplingSettings,
+        *,
+        seed: int,
+        problems: Source | None,
+        with_base: bool,
+        folder: Path,
+    ) -> None:
+        self.partners = partners
+        self.sampling = sampling
+        self.seed = seed
+        self.problems, self.problems_from = _problems(problems, partners.tutor)
+        self.with_base = with_base
+        self.folder = folder
+        self.screen = terminal.console()
+        self.started = datetime.now().isoformat(timespec="seconds")
+        self.numbers = itertools.count()
+        self.talk: Talk | None = None
+        self.retries = 0
+
+    def run(self, lines: Iterable[str]) -> None:
+        """Answer line by line until the lines or the person's patience end.
+
+        Raises:
+            UserError: The weights cannot be loaded, or leave no room for a reply.
+        """
+        *_, last = self.partners.speakers
+        self._tell(f"loading {last} …")
+        with self.partners.speakers[last]() as model:
+            self.room = _room(model, self.sampling)
+        self._tell(f"{self.partners.names}; {_drawn(self.sampling, self.seed)}; {self.problems_from}")
+        self._tell("you are the student: state a problem, or type /problem; /help lists the commands")
+        for line in lines:
+            if line == "/quit":
+                return
+            if line:
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        command, _, rest = line.partition(" ")
+        match command:
+            case "/help":
+                for name, meaning in COMMANDS.items():
+                    self._tell(f"{name:<9} {meaning}")
+            case "/problem":
+                self._pose(rest.strip())
+            case "/retry":
+                self._retry()
+            case "/save":
+                self._save(rest.strip())
+            case "/base":
+                self._show_base(rest.strip())
+            case _ if command.startswith("/"):
+                close = difflib.get_close_matches(command, COMMANDS, n=1)
+                self._tell(f"there is no {command}" + (f"; did you mean {close[0]}?" if close else "; see /help"))
+            case _:
+                self._answer(line)
+
+    def _pose(self, question: str) -> None:
+        """Begin anew, with a problem of the person's own or the next one."""
+        problem = _own_problem(question) if question else next(self.problems, None)
+        if problem is None:
+            self._tell("there are no more problems; /problem TEXT poses one of your own")
+            return
+        self._begin(problem)
+        if not question:
+            self.screen.print(Text.assemble(("student: ", "bold"), terminal.plain(problem.question)))
+        self._answer(problem.question)
+
+    def _begin(self, problem: Problem) -> None:
+        self.talk = Talk(f"{problem.id}/chat-{self.started}-{next(self.numbers)}", problem)
+
+    def _answer(self, said: str) -> None:
+        if self.talk is None:
+            self._begin(_own_problem(said))
+        assert self.talk is not None
+        self.talk.turns.append(Turn(speaker="student", text=said))
+        self.retries = 0
+        self._speak(self.talk)
+
+    def _retry(self) -> None:
+        if self.talk is None or not self.talk.turns:
+            self._tell("nothing was said yet")
+            return
+        if self.sampling.temperature == 0:
+            self._tell("sampling.temperature is 0, which always gives the same reply")
+            return
+        if self.talk.turns[-1].speaker == "teacher":
+            self.talk.turns.pop()
+        self.retries += 1
+        self._speak(self.talk)
+
+    def _speak(self, talk: Talk) -> None:
+        """Let the partners reply; what the last one says becomes the teacher's turn."""
+        dialogue = to_messages(talk.turns)
+        prompt = fit_prompt(dialogue, self.partners.tokenizer, self.room)
+        if prompt is None:
+            talk.turns.pop()
+            self._tell(f"that is too long: problem and last turn must fit into {self.room} tokens; it was left out")
+            return
+        if left_out := len(dialogue) - len(prompt):
+            self._tell(f"({left_out} turns after the problem are no longer read: there is room for {self.room} tokens)")
+        seed = int(text_id(str(self.seed), str(len(talk.turns)), str(self.retries)), 16) % 2**31
+        names = list(self.partners.speakers)
+        said = ""
+        for name in names if self.with_base else names[-1:]:
+            said = self._stream(name, prompt, seed)
+        if said:
+            talk.turns.append(Turn(speaker="teacher", text=said))
+
+    def _stream(self, name: str, prompt: list[Message], seed: int) -> str:
+        """Print a reply as it is drawn; returns it, or what there is of it where Ctrl-C stopped it."""
+        pieces: list[str] = []
+
+        def write(piece: str) -> None:
+            shown = piece if pieces else piece.lstrip()
+            if shown:
+                pieces.append(shown)
+                self.screen.out(terminal.plain(shown), end="", highlight=False)
+
+        self.screen.print(Text(f"{name}: ", style="bold cyan"), end="")
+        sampling = self.sampling
+        note = ""
+        try:
+            with self.partners.speakers[name]() as model:
+                reply = stream(
+                    model,
+                    self.partners.tokenizer,
+                    prompt,
+                    write,
+                    max_new_tokens=sampling.max_new_tokens,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    seed=seed,
+                )
+            said = reply.text
+            if reply.finish == "length":
+                note = f" (cut off after {sampling.max_new_tokens} tokens)"
+        except KeyboardInterrupt:
+            said, note = "".join(pieces).strip(), " (stopped)"
+        self.screen.print(Text(note or ("" if said else "(no reply)"), style="dim"))
+        return said
+
+    def _save(self, name: str) -> None:
+        """Keep the conversation as a record, and its problem beside it, as ``generate.py`` reads both."""
+        if self.talk is None or not any(turn.speaker == "teacher" for turn in self.talk.turns):
+            self._tell("there is no conversation to save yet")
+            return
+        from socratic_rl.tracking import artifact_name
+
+        tutor = self.partners.tutor
+        path = self.folder / (name or "conversations.jsonl")
+        record = Conversation(
+            id=self.talk.id,
+            problem_id=self.talk.problem.id,
+            turns=tuple(self.talk.turns),
+            accepted=True,
+            provenance={
+                "writer": "chat",
+                "base": self.partners.base,
+                **({"tutor": artifact_name("adapter", [tutor.folder])} if tutor else {}),
+                "sampling": self.sampling.model_dump(),
+                "seed": self.seed,
+                "versions": versions(),
+            },
+        )
+        try:
+            _put(path.with_name("problems.jsonl"), self.talk.problem)
+            _put(path, record)
+        except (OSError, UserError) as error:
+            self._tell(f"not saved: {error}")
+            return
+        self._tell(f"saved to {path}")
+
+    def _show_base(self, value: str) -> None:
+        if len(self.partners.speakers) == 1:
+            self._tell("there is no tutor to put beside the base: adapter=FOLDER")
+        elif value not in ("on", "off"):
+            self._tell("/base on or /base off")
+        else:
+            self.with_base = value == "on"
+            self._tell(f"the base's reply is {'shown too' if self.with_base else 'not shown'}")
+
+    def _tell(self, text: str) -> None:
+        self.screen.print(Text(terminal.plain(text), style="dim"))
+
+
+def _problems(source: Source | None, tutor: Tutor | None) -> tuple[Iterator[Problem], str]:
+    """What ``/problem`` takes from, and what to tell of it."""
+    if source:
+        return source.read(), f"problems of {source.name}"
+    if tutor and (held_out := tutor.held_out_problems()):
+        return iter(held_out), f"{len(held_out)} problems held out from training"
+    return Starter(name="starter").read(), "problems of the starter set"
+
+
+def _own_problem(question: str) -> Problem:
+    return Problem(id=text_id(question), question=question, solution="", answer="", source="chat")
+
+
+def _put(path: Path, record: Conversation | Problem) -> None:
+    """Write a record into a JSONL file of its kind, in place of an earlier one with its id.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    kept = {old.id: old for old in read_records(type(record), path)} if path.exists() else {}
+    write_jsonl(path, (one.to_record() for one in (kept | {record.id: record}).values()))
