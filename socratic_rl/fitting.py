@@ -20,13 +20,13 @@ class Fitted:
     shortened: int
     """How many prompts lost turns from their middle."""
     dropped: list[PreferencePair]
-    """Pairs that do not fit even with the problem and the last turn alone."""
+    """Pairs that do not fit even with the problem and the last exchange alone."""
 
 
 def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Fitted:
     """Shorten prompts until prompt and answer fit into ``max_length`` tokens.
 
-    The problem (everything up to the first student turn) and the last turns stay; the oldest exchanges after the
+    The problem (everything up to the first student turn) and the last exchange stay; the oldest exchanges after the
     problem go first. TRL itself would keep the start and cut the answer off.
 
     A system message goes to the head of the user's first one where the chat template knows none.
@@ -82,8 +82,9 @@ def _shorten(prompt: Sequence[Message], fits: Callable[[list[Message]], bool]) -
     head = next((i for i, m in enumerate(prompt) if m["role"] == "user"), 0) + 1
     left = list(prompt)
     while not fits(left):
-        # one exchange at a time: a teacher's turn and the student's reply, so that the roles still alternate
-        if len(left) < head + 2:
+        # one exchange at a time: a teacher's turn and the student's reply, so that the roles still alternate; the last
+        # exchange is what is replied to
+        if len(left) < head + 4:
             return None
         del left[head : head + 2]
     return left

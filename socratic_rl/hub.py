@@ -106,5 +106,7 @@ def _told(kept: str = "") -> Iterator[None]:
     try:
         yield
     except (HTTPError, HfHubHTTPError, OfflineModeIsEnabled, ValueError, RuntimeError) as error:
-        told = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        raise UserError(f"hub.push: {told[:300]}{kept}") from error
+        # an upload's own error stands behind the general one
+        first = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        told = " ".join(str(first).split()) or type(first).__name__
+        raise UserError(f"hub.push: {HfApi().endpoint}: {told[:300]}{kept}") from error

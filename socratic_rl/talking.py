@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,13 +16,15 @@ from socratic_rl import models, terminal
 from socratic_rl.config import ModelSettings, SamplingSettings
 from socratic_rl.dialogue import Conversation, Message, Problem, Turn, text_id, to_messages
 from socratic_rl.errors import UserError
-from socratic_rl.evaluation import Opened
 from socratic_rl.fitting import fit_prompt
 from socratic_rl.generators import decode, stream
 from socratic_rl.problems import Source, Starter
 from socratic_rl.record import versions
 from socratic_rl.storage import read_records, write_jsonl
 from socratic_rl.tutors import Tutor
+
+if TYPE_CHECKING:
+    from socratic_rl.evaluation import Opened
 
 COMMANDS = {
     "/problem": "the next problem of the data set; /problem TEXT: one of your own",
@@ -86,7 +89,7 @@ class Partners:
 
     names: str
     """What they are called to the person."""
-    speakers: Mapping[str, Opened]
+    speakers: "Mapping[str, Opened]"
     """In the order in which they speak; the dialogue goes on from what the last one says."""
     tokenizer: PreTrainedTokenizerBase
     base: str
@@ -172,7 +175,9 @@ class Chat:
             if line == "/quit":
                 return
             if line:
-                self._take(line)
+                # Ctrl-C may come before the first word of a reply
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._take(line)
 
     def _take(self, line: str) -> None:
         command, _, rest = line.partition(" ")
@@ -234,7 +239,7 @@ class Chat:
         prompt = fit_prompt(dialogue, self.partners.tokenizer, self.room)
         if prompt is None:
             talk.turns.pop()
-            self._tell(f"that is too long: problem and last turn must fit into {self.room} tokens; it was left out")
+            self._tell(f"that is too long: problem and last exchange must fit into {self.room} tokens; it was left out")
             return
         if left_out := len(dialogue) - len(prompt):
             self._tell(f"({left_out} turns after the problem are no longer read: there is room for {self.room} tokens)")
@@ -256,10 +261,10 @@ class Chat:
                 pieces.append(shown)
                 self.screen.out(terminal.plain(shown), end="", highlight=False)
 
-        self.screen.print(Text(f"{name}: ", style="bold cyan"), end="")
         sampling = self.sampling
         note = ""
         try:
+            self.screen.print(Text(f"{name}: ", style="bold cyan"), end="")
             with self.partners.speakers[name]() as model:
                 reply = stream(
                     model,

@@ -30,12 +30,15 @@ def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def run(script: str, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *arguments: str, ok: bool = True, typed: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run an entry point from the repository's root, without a network; ``ok`` says that it must end well."""
     done = subprocess.run(
         [sys.executable, script, *arguments],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=600,

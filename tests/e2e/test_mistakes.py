@@ -23,7 +23,7 @@ def mistake(script: str, *arguments: str) -> list[str]:
 
 
 def test_help_and_cfg_answer_without_torch(tmp_path: Path):
-    for script, needed in (("generate.py", []), ("train.py", []), ("evaluate.py", ["adapter=x"])):
+    for script, needed in (("generate.py", []), ("train.py", []), ("evaluate.py", ["adapter=x"]), ("chat.py", [])):
         for flags in (["--help"], ["--cfg", "job"]):
             code = (
                 "import runpy, sys; sys.argv = sys.argv[1:]\n"
@@ -58,6 +58,15 @@ def test_all_mistakes_of_a_command_line_are_told_together():
         (["generate.py", "generator.temperature=hot"], "generator.temperature: Input should be a valid number"),
         (["evaluate.py"], "adapter: is needed and not set"),
         (["evaluate.py", "adapter=nowhere"], "adapter: nowhere: no such folder"),
+        (["evaluate.py", "adapter=nowhere", "prompt=Two, or (3)?"], "adapter: nowhere: no such folder"),
+        (["evaluate.py", "adapter=nowhere", "prompt="], "prompt: String should have at least 1 character"),
+        (["train.py", "hub.push=true", FILE], "hub.repo_id: is needed with hub.push=true: hub.repo_id=OWNER/NAME"),
+        (["train.py", "hub.repo_id=me/a/b", FILE], "hub.repo_id: must be OWNER/NAME"),
+        (["train.py", "hub.token=hf_x", FILE], "hub.token: there is no such key"),
+        (["chat.py"], "model: nobody to talk to: adapter=FOLDER, or a base model alone"),
+        (["chat.py", "adapter=nowhere"], "adapter: nowhere: no such folder"),
+        (["chat.py", "adapter=nowhere", "model=gpt2"], "model: an adapter brings its own base"),
+        (["chat.py", "model=gpt2", "with_base=true"], "with_base: there is no tutor to put beside the base"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

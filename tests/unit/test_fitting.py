@@ -4,7 +4,7 @@ import pytest
 
 from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.errors import UserError
-from socratic_rl.fitting import fit_pairs
+from socratic_rl.fitting import fit_pairs, fit_prompt
 from socratic_rl.models import tokenizer_from
 from socratic_rl.tokens import token_ids
 
@@ -40,6 +40,15 @@ def test_a_long_prompt_loses_its_oldest_exchanges_and_keeps_the_problem_the_last
     ]
     assert (kept.chosen, kept.rejected) == (long.chosen, long.rejected)
     assert max(len(token_ids(tokenizer, [*kept.prompt, *answer])) for answer in (kept.chosen, kept.rejected)) <= limit
+
+
+def test_the_turn_that_is_replied_to_is_never_left_out(tiny_llama: Path):
+    tokenizer = tokenizer_from(str(tiny_llama))
+    limit = len(token_ids(tokenizer, pair(1).prompt, prompt=True))
+    prompt = fit_prompt(pair(4).prompt, tokenizer, limit)
+    assert [m["content"] for m in prompt or []] == ["problem problem problem problem problem", "ask 3?", "say 3"]
+    assert fit_prompt(pair(4).prompt, tokenizer, limit - 1) is None
+    assert fit_prompt(pair(0).prompt, tokenizer, limit) == pair(0).prompt
 
 
 def test_a_pair_that_cannot_fit_is_left_out_and_named(tiny_llama: Path):

@@ -1,0 +1,99 @@
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from socratic_rl import hub
+from socratic_rl.model_card import Measured, render
+
+MADE_FROM = {
+    "model": {"name": "mistral-7b-4bit", "pretrained": "mistralai/Mistral-7B-v0.1", "revision": None,
+              "quantization": {"_target_": "transformers.BitsAndBytesConfig", "load_in_4bit": True}},
+    "dataset": {"path": "/home/someone/secret/pairs.jsonl"},
+    "dpo": {"beta": 0.1, "learning_rate": 2e-4, "lr_scheduler_type": "linear", "loss_type": ["sigmoid"], "max_steps": -1,
+            "num_train_epochs": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_length": 512},
+    "lora": {"r": 8, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]},
+    "seed": 3,
+    "trained_on": {"pairs": 230, "problems": 115, "rejected by": "direct_answer 230"},
+    "held_out": {"eval_rewards/accuracies": 0.75, "eval_n": 40},
+    "versions": {"trl": "1.16.0"},
+}  # fmt: skip
+
+
+def card(**changes: dict) -> tuple[dict, str]:
+    made_from = deepcopy(MADE_FROM)
+    for key, values in changes.items():
+        made_from[key] = made_from[key] | values if values else values
+    text = render(made_from)
+    _, head, body = text.split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_a_card_tells_base_data_settings_and_results():
+    head, body = card()
+    assert head["base_model"] == "mistralai/Mistral-7B-v0.1"
+    assert head["library_name"] == "peft"
+    assert "datasets" not in head
+    for told in (
+        "| file | pairs.jsonl |",
+        "| pairs | 230 |",
+        "| rejected by | direct_answer 230 |",
+        "| quantised by | BitsAndBytesConfig |",
+        "| trained | LoRA, r 8, alpha 8, dropout 0.1, on q_proj, v_proj |",
+        "| learning rate | 0.0002, linear |",
+        "| steps | 2 passes over the pairs |",
+        "| pairs a step | 8 |",
+        "| rewards/accuracies | 0.75 |",
+        "| n | 40 |",
+        "Not measured yet",
+        "## Limitations",
+    ):
+        assert told in body
+    assert "/home" not in body
+    assert "AutoPeftModelForCausalLM" in body
+
+
+def test_a_card_names_only_what_the_hub_has():
+    head, body = card(model={"pretrained": "/home/someone/llama", "name": "llama"}, dataset={"path": "me/pairs"})
+    assert "base_model" not in head
+    assert head["datasets"] == ["me/pairs"]
+    assert "A LoRA adapter for `llama`," in body
+    assert "/home" not in body
+    head, _ = card(model={"pretrained": "embedded"})
+    assert head["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_the_card_of_a_whole_model():
+    head, body = card(lora={})
+    assert head["library_name"] == "transformers"
+    assert "lora" not in head["tags"]
+    assert "| trained | all weights |" in body
+    assert "peft" not in body
+
+
+def test_figures_come_with_n_and_interval():
+    row = {"name": "asks_question", "kind": "all", "base": 0.08, "tutor": 1.0, "difference": 0.92, "low": 0.84,
+           "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
+    of_kind = row | {"kind": "irrelevant", "n": 5}
+    text = render(MADE_FROM, Measured([row, of_kind], "50 pairs of x.jsonl", "temperature=0.0"))
+    assert "| Asks a question | 0.080 | 1.000 | +0.920 | [+0.840, +0.980] | 50 | 25 |" in text
+    assert text.count("| Asks a question |") == 1
+    assert "- **Asks a question.** Share of replies" in text
+    assert "On 50 pairs of x.jsonl. Replies were drawn with temperature=0.0." in text
+    assert "Not measured yet" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [
+        ("mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-v0.1"),
+        ("gpt2", "gpt2"),
+        ("embedded", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("./models/llama", None),
+        ("~/llama", None),
+        ("llama.Q4_0.gguf", None),
+        ("tests/unit", None),
+    ],
+)
+def test_a_base_is_named_where_the_hub_knows_it(source: str, known: str | None):
+    assert hub.base_id({"pretrained": source}) == known

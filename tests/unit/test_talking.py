@@ -1,0 +1,181 @@
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from socratic_rl import talking
+from socratic_rl.config import ModelSettings, SamplingSettings
+from socratic_rl.dialogue import Conversation, Message, Problem
+from socratic_rl.errors import UserError
+from socratic_rl.generators import Reply, decode, stream
+from socratic_rl.problems import Starter
+from socratic_rl.storage import read_records
+
+
+@pytest.fixture(scope="module")
+def partners(tiny_llama: Path) -> talking.Partners:
+    settings = ModelSettings(
+        name="tiny", pretrained=str(tiny_llama), revision=None, dtype="float32", attn_implementation="sdpa"
+    )
+    return talking.base_alone(settings)
+
+
+@pytest.fixture
+def chat(partners: talking.Partners, tmp_path: Path) -> talking.Chat:
+    return chat_with(partners, tmp_path)
+
+
+def chat_with(partners: talking.Partners, folder: Path, **sampling: float) -> talking.Chat:
+    drawn = SamplingSettings(**({"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 12, "batch_size": 1} | sampling))
+    return talking.Chat(partners, drawn, seed=0, problems=None, with_base=False, folder=folder)
+
+
+def said(chat: talking.Chat) -> list[tuple[str, str]]:
+    return [(turn.speaker, turn.text) for turn in chat.talk.turns] if chat.talk else []
+
+
+def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: talking.Partners):
+    prompt: list[Message] = [{"role": "user", "content": "What is 2 + 2?"}]
+    (opened,) = partners.speakers.values()
+    for temperature in (0.0, 1.0):
+        settings = {"max_new_tokens": 40, "temperature": temperature, "top_p": 0.95}
+        pieces: list[str] = []
+        with opened() as model:
+            reply = stream(model, partners.tokenizer, prompt, pieces.append, seed=7, **settings)
+            (same,) = decode(model, partners.tokenizer, [prompt], seeds=[7], batch_size=1, label="", **settings)
+        assert reply == same
+        assert "".join(pieces).strip() == reply.text
+        assert len(pieces) > 1
+
+
+def test_a_prompt_longer_than_the_model_reads_is_a_mistake(partners: talking.Partners, tmp_path: Path):
+    sampling = SamplingSettings(temperature=0, top_p=1, max_new_tokens=4000, batch_size=1)
+    (opened,) = partners.speakers.values()
+    tutor = SimpleNamespace(
+        base=opened, tutor=opened, tokenizer=partners.tokenizer, folder=tmp_path, settings=SimpleNamespace(name="tiny")
+    )
+    with pytest.raises(UserError, match="prompt: is longer than the 96 tokens that the model reads beside its reply"):
+        talking.show_replies(tutor, "a" * 100, sampling, seed=0)
+    with pytest.raises(UserError, match=r"sampling\.max_new_tokens: leaves no room in the 4096 tokens"):
+        talking.show_replies(tutor, "a", sampling.model_copy(update={"max_new_tokens": 4096}), seed=0)
+
+
+def test_the_dialogue_goes_on_and_each_reply_is_read_with_all_before_it(chat: talking.Chat):
+    read: list[list[str]] = []
+    fitted = talking.fit_prompt
+
+    def spy(prompt: list[Message], *arguments: object) -> list[Message] | None:
+        read.append([message["content"] for message in prompt])
+        return fitted(prompt, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(talking, "fit_prompt", spy)
+        chat.run(["one?", "two?"])
+    first = said(chat)[1][1]
+    assert read == [["one?"], ["one?", first, "two?"]]
+    assert [speaker for speaker, _ in said(chat)] == ["student", "teacher", "student", "teacher"]
+
+
+def test_retry_says_something_else_in_place_of_the_last_reply(partners: talking.Partners, tmp_path: Path):
+    replies = []
+    for lines in (["one?"], ["one?", "/retry"], ["one?", "/retry", "/retry"], ["one?", "/retry"]):
+        chat = chat_with(partners, tmp_path)
+        chat.run(lines)
+        assert [speaker for speaker, _ in said(chat)] == ["student", "teacher"]
+        replies.append(said(chat)[1][1])
+    assert len(set(replies)) == 3
+    assert replies[1] == replies[3]
+
+
+def test_retry_needs_a_turn_and_chance(partners: talking.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    chat = chat_with(partners, tmp_path, temperature=0)
+    chat.run(["/retry", "one?", "/retry"])
+    told = capsys.readouterr().out
+    assert "nothing was said yet" in told
+    assert "sampling.temperature is 0" in told
+    assert len(said(chat)) == 2
+
+
+def test_problem_begins_anew_with_the_next_one_or_ones_own(chat: talking.Chat):
+    starter = [problem.question for problem in Starter(name="starter").read()]
+    begun = []
+    for line in ("/problem", "/problem", "/problem  How far is 3 * 4 km?"):
+        chat.run([line, "well?"])
+        assert len(said(chat)) == 4
+        begun.append(said(chat)[0])
+    assert begun == [("student", text) for text in (*starter[:2], "How far is 3 * 4 km?")]
+
+
+def test_problems_end(partners: talking.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    drawn = SamplingSettings(temperature=0, top_p=1, max_new_tokens=2, batch_size=1)
+    source = Starter(name="two", limit=2)
+    chat = talking.Chat(partners, drawn, seed=0, problems=source, with_base=False, folder=tmp_path)
+    chat.run(["/problem"] * 3)
+    assert "there are no more problems" in capsys.readouterr().out
+
+
+def test_save_keeps_conversation_and_problem_once(chat: talking.Chat, tmp_path: Path):
+    chat.run(["/save", "/problem", "I do not know", "/save", "what?", "/save", "/problem 2 + 2?", "/save"])
+    conversations = list(read_records(Conversation, tmp_path / "conversations.jsonl"))
+    problems = list(read_records(Problem, tmp_path / "problems.jsonl"))
+    assert [len(conversation.turns) for conversation in conversations] == [6, 2]
+    assert [conversation.problem_id for conversation in conversations] == [problem.id for problem in problems]
+    assert [conversation.turns[0].text for conversation in conversations] == [problem.question for problem in problems]
+    assert said(chat) == [(turn.speaker, turn.text) for turn in conversations[1].turns]
+    assert conversations[0].accepted
+    assert conversations[0].provenance["base"] == "tiny"
+    chat.run(["/save other.jsonl"])
+    assert len(list(read_records(Conversation, tmp_path / "other.jsonl"))) == 1
+
+
+def test_save_does_not_write_over_what_it_cannot_read(chat: talking.Chat, tmp_path: Path):
+    (tmp_path / "conversations.jsonl").write_text('{"mine": 1}\n')
+    chat.run(["one?", "/save", "two?"])
+    assert (tmp_path / "conversations.jsonl").read_text() == '{"mine": 1}\n'
+    assert len(said(chat)) == 4
+
+
+def test_a_long_dialogue_is_shortened_and_a_long_turn_left_out(
+    partners: talking.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    chat = chat_with(partners, tmp_path)
+    # bytes are tokens here
+    chat.run([letter * 100 for letter in "abc"])
+    chat.sampling = chat.sampling.model_copy(update={"max_new_tokens": 4096 - 500})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(talking, "stream", lambda *_, **__: Reply("Why?", "stop"))
+        chat.run(["d" * 100, "e" * 400])
+    told = capsys.readouterr().out
+    assert "turns after the problem are no longer read: there is room for 500 tokens" in told
+    assert "that is too long: problem and last exchange must fit into 500 tokens" in told
+    assert [text[0] for speaker, text in said(chat) if speaker == "student"] == list("abcd")
+    assert said(chat)[-1] == ("teacher", "Why?")
+
+
+def test_a_reply_that_is_stopped_keeps_what_there_is_and_the_chat_goes_on(
+    chat: talking.Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def stopped(*arguments: object, **settings: object) -> None:
+        write = arguments[3]
+        write(" What is\x1b ")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(talking, "stream", stopped)
+        chat.run(["one?"])
+    assert said(chat)[1] == ("teacher", "What is\x1b")
+    assert r"What is\x1b  (stopped)" in capsys.readouterr().out
+    chat.run(["two?"])
+    assert len(said(chat)) == 4
+
+
+def test_commands_that_are_none_are_told(chat: talking.Chat, capsys: pytest.CaptureFixture[str]):
+    chat.run(["/retri", "/xyz", "/base on", "/save", "", "/help", "/quit", "never read"])
+    told = capsys.readouterr().out
+    assert "there is no /retri; did you mean /retry?" in told
+    assert "there is no /xyz; see /help" in told
+    assert "there is no tutor to put beside the base" in told
+    assert "there is no conversation to save yet" in told
+    assert all(re.search(rf"^{command} ", told, re.MULTILINE) for command in talking.COMMANDS)
+    assert chat.talk is None

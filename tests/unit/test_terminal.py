@@ -1,0 +1,89 @@
+import io
+
+import pytest
+
+from socratic_rl import cli, terminal
+
+
+def test_control_characters_are_shown_and_not_obeyed():
+    said = "\x1b[2J\x1b]0;title\x07red\r\n\ttab \x9b31m \u202eabc \ud800 [bold]ä 数 👩‍🏫[/bold]"
+    shown = terminal.plain(said)
+    assert shown == (
+        r"\x1b[2J\x1b]0;title\x07red\r" + "\n\ttab " + r"\x9b31m \u202eabc \ud800 " + "[bold]ä 数 👩‍🏫[/bold]"
+    )
+    shown.encode()
+
+
+def show(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    terminal.side_by_side(
+        "[red]2 + 2[/red]?",
+        {"base": "It is [bold]4[/bold].", "tutor": "What is\x1b[31m 1 + 1?"},
+        {"base": "", "tutor": "cut off after 8 tokens"},
+        {"sampling": "temperature=0.0"},
+    )
+    return capsys.readouterr().out.splitlines()
+
+
+def place(lines: list[str], text: str) -> tuple[int, int]:
+    ((row, line),) = [(row, line) for row, line in enumerate(lines) if text in line]
+    return row, line.index(text)
+
+
+def test_replies_stand_beside_each_other(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = show(capsys)
+    base, tutor = place(lines, "It is [bold]4[/bold]."), place(lines, r"What is\x1b[31m 1 + 1?")
+    assert base[0] == tutor[0]
+    assert tutor[1] - base[1] > 50
+    assert place(lines, "[red]2 + 2[/red]?") < base
+    assert place(lines, "cut off after 8 tokens")
+    assert place(lines, "sampling  temperature=0.0")
+
+
+def test_replies_stand_below_each_other_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "50")
+    lines = show(capsys)
+    base, tutor = place(lines, "It is [bold]4[/bold]."), place(lines, "What is")
+    assert tutor[0] > base[0]
+    assert tutor[1] == base[1]
+    assert max(map(len, lines)) <= 50
+
+
+def test_piped_lines_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    class Pipe(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setattr("sys.stdin", Pipe(io.BytesIO(b"caf\xc3\xa9 \r\n\xff\x1b\nlast")))
+    assert list(terminal.lines([])) == ["café", "\ufffd\x1b", "last"]
+    assert capsys.readouterr().out == "student: café\nstudent: \ufffd\\x1b\nstudent: last\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is 2 + 2?",
+        "a, b: c = {d} (e) [f]",
+        'it\'s "x"',
+        "costs ${5} and $5",
+        r"back\slash \${x} end\\",
+        "line\nnext",
+        "choice(1,2)",
+        "",
+        "'",
+    ],
+)
+def test_text_comes_through_hydra_as_it_stands(text: str):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    override = OverridesParser.create().parse_override(cli.as_text(f"prompt={text}"))
+    assert not override.is_sweep_override()
+    assert OmegaConf.create({"prompt": override.value()}).prompt == text
+
+
+def test_quoted_text_and_null_stay_hydras():
+    for override in ("prompt='a, b'", 'prompt="a, b"', "prompt=null"):
+        assert cli.as_text(override) == override
