@@ -14,10 +14,11 @@ from socratic_rl.errors import UserError
 @cli.task
 def main(cfg: DictConfig) -> float | None:
     """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
-    from socratic_rl import record
+    from socratic_rl import hub, record
     from socratic_rl.config import TrainSettings, parse
 
     settings = parse(TrainSettings, cfg)
+    hub.check(settings.hub)
     place = cli.job_place(cfg)
     folder = place["folder"]
     if settings.checkpoint is not None:
@@ -32,9 +33,6 @@ def main(cfg: DictConfig) -> float | None:
     if not training_pairs:
         raise UserError(f"dataset.path: {dataset.path}: none of its {len(pairs)} pairs is for training")
 
-    from socratic_rl import hub
-
-    hub.check(settings.hub)
     # the heavy imports wait until the config is known to be right
     from socratic_rl import evaluation, models, tracking, training
     from socratic_rl.fitting import fit_pairs

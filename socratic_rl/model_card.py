@@ -49,14 +49,15 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
     """
     model, lora, dpo = made_from["model"], made_from["lora"], made_from["dpo"]
     base_id = hub.base_id(model)
-    data_path = made_from["dataset"]["path"]
-    on_hub = "/" in data_path and not looks_local(data_path) and not Path(data_path).exists()
+    # what the pairs were made from, where that is another data set
+    source = made_from.get("data_source", made_from["dataset"])["path"]
+    on_hub = "/" in source and not looks_local(source) and not Path(source).exists()
     card_data = ModelCardData(
         base_model=base_id,
         library_name="peft" if lora else "transformers",
         pipeline_tag="text-generation",
         tags=["dpo", *(["lora"] if lora else []), "trl", "tutoring", "socratic"],
-        datasets=[data_path] if on_hub else None,
+        datasets=[source] if on_hub else None,
     )
     base = f"[{base_id}](https://huggingface.co/{base_id})" if base_id else f"`{model['name']}`"
     if model["pretrained"] == "embedded":
@@ -85,7 +86,7 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
         what=f"A LoRA adapter for {base}," if lora else f"All weights of {base},",
         adapter=bool(lora),
         base_id=base_id,
-        data={"file": data_path if on_hub else Path(data_path).name} | made_from.get("trained_on", {}),
+        data={"data set": source if on_hub else Path(source).name} | made_from.get("trained_on", {}),
         settings={name: value for name, value in settings.items() if value != ""},
         held_out={name.removeprefix("eval_"): f"{value:.4g}" for name, value in found.items()},
         metrics=[_figures(row) for row in measured.metrics if row["kind"] == "all"] if measured else [],

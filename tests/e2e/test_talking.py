@@ -112,6 +112,8 @@ def test_ctrl_c_stops_the_reply_and_ctrl_d_leaves(trained: Path):
         terminal.wait_for("lists the commands")
         terminal.wait_for("student:")
         terminal.type("\x03")
+        terminal.wait_for("\r\n")
+        terminal.wait_for("student:")
         terminal.type("What is 2 + 2?\r")
         terminal.wait_for("tutor:")
         terminal.type("\x03")
@@ -121,11 +123,14 @@ def test_ctrl_c_stops_the_reply_and_ctrl_d_leaves(trained: Path):
         terminal.type("\x1b[A")
         terminal.wait_for("2 + 2?")
         terminal.type("\x03")
+        terminal.wait_for("\r\n")
+        terminal.wait_for("student:")
         terminal.type("/he\t")
         terminal.wait_for("/he")
         terminal.wait_for("lp")
         terminal.type("\r")
         terminal.wait_for("/retry")
+        terminal.wait_for("student:")
         terminal.type("\x04")
         assert terminal.process.wait(30) == 0
     finally:

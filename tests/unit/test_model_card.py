@@ -24,7 +24,7 @@ MADE_FROM = {
 def card(**changes: dict) -> tuple[dict, str]:
     made_from = deepcopy(MADE_FROM)
     for key, values in changes.items():
-        made_from[key] = made_from[key] | values if values else values
+        made_from[key] = made_from.get(key, {}) | values if values else values
     text = render(made_from)
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
@@ -36,7 +36,7 @@ def test_a_card_tells_base_data_settings_and_results():
     assert head["library_name"] == "peft"
     assert "datasets" not in head
     for told in (
-        "| file | pairs.jsonl |",
+        "| data set | pairs.jsonl |",
         "| pairs | 230 |",
         "| rejected by | direct_answer 230 |",
         "| quantised by | BitsAndBytesConfig |",
@@ -55,7 +55,7 @@ def test_a_card_tells_base_data_settings_and_results():
 
 
 def test_a_card_names_only_what_the_hub_has():
-    head, body = card(model={"pretrained": "/home/someone/llama", "name": "llama"}, dataset={"path": "me/pairs"})
+    head, body = card(model={"pretrained": "/home/someone/llama", "name": "llama"}, data_source={"path": "me/pairs"})
     assert "base_model" not in head
     assert head["datasets"] == ["me/pairs"]
     assert "A LoRA adapter for `llama`," in body
