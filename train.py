@@ -14,17 +14,20 @@ from socratic_rl.errors import UserError
 @cli.task
 def main(cfg: DictConfig) -> float | None:
     """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
-    from socratic_rl import hub, record
+    from socratic_rl import hub, processes, record
     from socratic_rl.config import TrainSettings, parse
 
     settings = parse(TrainSettings, cfg)
-    hub.check(settings.hub)
     place = cli.job_place(cfg)
     folder = place["folder"]
-    if settings.checkpoint is not None:
+    processes.meet(settings.dpo.ddp_timeout)
+    processes.from_main(lambda: hub.check(settings.hub))
+    if settings.checkpoint is not None and processes.is_main():
         # another config is refused before anything is written over
         record.remember(folder / "train_config.json", cfg)
-    dataset, told = settings.dataset.prepare(folder, settings.rejection, settings.generator, settings.seed)
+    dataset, told = processes.from_main(
+        lambda: settings.dataset.prepare(folder, settings.rejection, settings.generator, settings.seed)
+    )
     # what wrote bad answers makes room for what is trained
     settings = settings.model_copy(update={"generator": None})
     pairs = dataset.read()
@@ -40,13 +43,14 @@ def main(cfg: DictConfig) -> float | None:
 
     args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
     lora = hydra.utils.instantiate(cfg.lora) if settings.lora else None
-    if settings.checkpoint is None:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "train_config.json").unlink(missing_ok=True)
-    record.remember(folder / "train_config.json", cfg)
+    if processes.is_main():
+        if settings.checkpoint is None:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            (folder / "train_config.json").unlink(missing_ok=True)
+        record.remember(folder / "train_config.json", cfg)
 
     with tracking.track(settings.wandb, "train", record.resolved(cfg), **place) as run:
-        if dataset != settings.dataset:
+        if dataset != settings.dataset and processes.is_main():
             tracking.log_artifact(run, tracking.artifact_name("pairs", [dataset.file]), "dataset", [dataset.file])
         tokenizer = models.load_tokenizer(settings.model)
         model = models.load_base(settings.model)
@@ -55,6 +59,8 @@ def main(cfg: DictConfig) -> float | None:
         outcome = training.train(
             model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, settings.checkpoint, settings.forest
         )
+        if not processes.is_main():
+            return None
         adapter = folder / "adapter"
         made_from = {
             "model": settings.model.model_dump(),
@@ -74,9 +80,10 @@ def main(cfg: DictConfig) -> float | None:
             "held_out": outcome.held_out,
             "versions": record.versions(),
         }
-        training.save(outcome.model, tokenizer, adapter, made_from)
+        training.save(outcome.model, tokenizer, adapter, made_from, outcome.weights)
         write_jsonl(folder / "training_log.jsonl", outcome.log)
-        samples = fitted_held_out.pairs[: settings.samples]
+        # sharded weights cannot write on one process alone
+        samples = [] if processes.sharded() else fitted_held_out.pairs[: settings.samples]
         said = evaluation.sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
         tracking.log_table(run, "replies", said)
         tracking.log_artifact(

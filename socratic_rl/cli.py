@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from socratic_rl import sweeps, terminal
+from socratic_rl import processes, sweeps, terminal
 from socratic_rl.errors import UserError
+
+TELLS_FIRST = 5.0
+"""Seconds in which the launcher ends this process, where another one has told what went wrong."""
+
+ONE_OF_SEVERAL = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none")
+"""Overrides by which a process beside the main one leaves Hydra's files to it."""
 
 
 def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -27,12 +34,19 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
     @functools.wraps(main)
     def job(cfg: DictConfig) -> Any:
+        # a launcher's job runs in a process that did not begin in `run`
+        _prepare()
         try:
             return main(cfg)
         except (UserError, OSError, OmegaConfBaseException) as error:
             if in_multirun():
                 raise
             _exit(explain(error))
+        except Exception:
+            if processes.count() > 1:
+                # perhaps no more than the echo of another process's end
+                time.sleep(TELLS_FIRST)
+            raise
 
     return job
 
@@ -49,6 +63,8 @@ def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _prepare()
+    if processes.count() > 1:
+        _join(schema)
     try:
         main()
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -56,7 +72,9 @@ def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:
         _exit(explain(error, schema))
     except KeyboardInterrupt:
         _exit("stopped; the same command goes on where it was", 130)
-    except Exception:
+    except Exception as error:
+        if told := explain_missing_extra(error):
+            _exit(told)
         sweeps.print_closing_table()
         raise
     sweeps.print_closing_table()
@@ -75,14 +93,34 @@ def as_text(override: str) -> str:
 def _prepare() -> None:
     """Set what must be set before libraries load: what they need not say, and how their threads wait."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # threads that spin while they wait take the core from those that work, as soon as anything else runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # bitsandbytes looks for an optional kernel; TRL and PEFT use a name that transformers has given another one
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)
+    # our presets bear the names of the launchers that they are for
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+
+def _join(schema: str) -> None:
+    """Be one of several processes: what only one can do is refused, and the main one speaks for all."""
+    if schema != "TrainSettings":
+        _exit("only train.py runs in several processes; start this command by python, without a launcher")
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
+        _exit(
+            "-m: the processes of one launch train one job; leave the launcher out, or start it once for each choice"
+            " (python train.py -m … hydra/launcher=submitit_slurm gives each job a machine of its own)"
+        )
+    if not processes.is_main():
+        processes.keep_quiet()
+        sys.argv += ONE_OF_SEVERAL
 
 
 def _exit(message: str, code: int = 2) -> None:
+    if not processes.is_main():
+        # the main process mostly makes the same mistake; once it has told, the launcher ends this one
+        time.sleep(TELLS_FIRST)
     sys.stdout.flush()
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
@@ -108,6 +146,19 @@ def explain(error: BaseException, schema: str = "") -> str:
                 return f"{where}is in the way of a folder; give another one with output_dir=…"
         return f"{where}{error.strerror or error}"
     return str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else str(error)
+
+
+EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_optuna_sweeper": "optuna"}
+"""Hydra's plugins, and the extra that brings each."""
+
+
+def explain_missing_extra(error: Exception) -> str | None:
+    """What to install where Hydra does not find the plugin of a config; None where that is not what is wrong."""
+    plugin = re.fullmatch(r"Unknown plugin class : 'hydra_plugins\.(\w+)\..*'", str(error))
+    if plugin is None or plugin[1] not in EXTRAS:
+        return None
+    kind = plugin[1].rpartition("_")[2]
+    return f"hydra/{kind}: needs an extra that is not installed: pip install -e '.[{EXTRAS[plugin[1]]}]'"
 
 
 def in_multirun() -> bool:

@@ -117,6 +117,7 @@ class DpoSettings(BaseModel):
     precompute_ref_log_probs: bool
     gradient_checkpointing: bool
     bf16: bool | None
+    ddp_timeout: Annotated[int, Field(ge=1)]
 
 
 class LoraSettings(BaseModel):

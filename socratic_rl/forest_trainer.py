@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
+from socratic_rl import processes
 from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.forest import ForestCollator, grow
@@ -59,7 +60,9 @@ class ForestTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ConversationSampler:  # noqa: ARG002
         conversations = self.train_dataset["conversation_id"]
-        return ConversationSampler(conversations, self.args.train_batch_size, self.args.seed)
+        batch = self.args.train_batch_size
+        step = batch * self.args.gradient_accumulation_steps * self.args.world_size
+        return ConversationSampler(conversations, batch, step, self.args.seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         # as they lie in their file, a conversation's pairs are neighbours
@@ -141,7 +144,7 @@ def forest_arguments(
     """
     if not wanted:
         return None
-    reason = training_obstacle(model, args)
+    reason = processes.from_main(lambda: training_obstacle(model, args))
     if reason is None:
         counted = count_tokens(pairs, tokenizer, args)
         if wanted is True or counted.padded >= WORTHWHILE * counted.forest:
@@ -192,7 +195,7 @@ def count_tokens(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizer
         if step % accumulation:
             continue
         filled = step // accumulation
-        order = list(ConversationSampler(conversations, filled, args.seed))[:COUNTED_PAIRS]
+        order = list(ConversationSampler(conversations, filled, step * args.world_size, args.seed))[:COUNTED_PAIRS]
         grown = [grow([row for index in batch for row in rows(index)]) for batch in batches(order, filled)]
         forest = [sum(len(tree.ids) for tree in trees) for trees in grown]
         lengths = sorted(max(map(len, rows(index))) for index in order)
@@ -204,6 +207,8 @@ def count_tokens(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizer
 
 def obstacle(model: PreTrainedModel) -> str | None:
     """Why this model cannot read forests, or None where it can."""
+    if processes.sharded():
+        return "no process holds all weights"
     config = model.config.get_text_config()
     attention = config._attn_implementation
     unknown = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}

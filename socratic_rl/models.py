@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from socratic_rl import embedded
+from socratic_rl import embedded, processes
 from socratic_rl.config import ModelSettings
 from socratic_rl.errors import UserError
 from socratic_rl.storage import whole_file
@@ -80,6 +80,10 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         UserError: The weights cannot be found or read, or not be quantised as ``model.quantization`` says.
     """
     quantization = quantization_config(settings)
+    if quantization and processes.sharded():
+        raise UserError(
+            "model.quantization: quantised weights are not sharded here; DDP trains a quantised base on several devices"
+        )
     model = _pretrained(
         AutoModelForCausalLM,
         weights_folder(settings),
@@ -89,8 +93,11 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         use_safetensors=True,
         quantization_config=quantization,
         # quantised weights are placed as they are read
-        device_map=device().type if quantization else None,
+        device_map={"": device()} if quantization else None,
     )
+    if processes.sharded():
+        # the trainer places the shards
+        return model
     if quantization is None:
         return model.to(device())
     for module in model.modules():
@@ -155,8 +162,8 @@ def context_length(model: PreTrainedModel) -> int:
 
 
 def device() -> torch.device:
-    """Where models run here."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Where models run in this process."""
+    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def has_bf16() -> bool:

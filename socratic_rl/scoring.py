@@ -1,17 +1,20 @@
 """Log-probabilities of chosen and rejected turns under a model, and what DPO reads from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
+from socratic_rl import processes
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.forest import ForestCollator
 from socratic_rl.forest_trainer import obstacle, reading_forests
@@ -62,8 +65,11 @@ def score_pairs(
     pairs: Sequence[PreferencePair],
     batch_size: int = 8,
     label: str = "scoring pairs",
+    forward: Callable[..., Any] | None = None,
 ) -> PairScores:
     """Log-probabilities of every pair's chosen and rejected turn after its prompt.
+
+    Several processes share the pairs, all must call this, and each gets all scores.
 
     Batches are read as prefix forests where the model can take them, else as padded rows of like length.
 
@@ -73,7 +79,30 @@ def score_pairs(
         pairs: n pairs.
         batch_size: Pairs at once.
         label: What the progress bar says.
+        forward: What calls the model where calling it itself would not do: the wrapper that gathers its weights.
     """
+    if processes.count() > 1:
+        mine = _score([pairs[row] for row in _share(len(pairs))], model, tokenizer, batch_size, label, forward)
+        gathered = [vars(scores) for scores in gather_object([mine])]
+        # the last shares may hold the last pair again
+        return PairScores(**{k: np.concatenate([part[k] for part in gathered])[: len(pairs)] for k in gathered[0]})
+    return _score(pairs, model, tokenizer, batch_size, label, forward)
+
+
+def _share(pairs: int) -> list[int]:
+    """This process's part of the pairs: neighbours, and as many on each process."""
+    size = -(-pairs // processes.count())
+    return [min(row, pairs - 1) for row in range(processes.rank() * size, (processes.rank() + 1) * size)]
+
+
+def _score(
+    pairs: Sequence[PreferencePair],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    label: str,
+    forward: Callable[..., Any] | None,
+) -> PairScores:
     rows = [pair_tokens(pair, tokenizer) for pair in pairs]
     forest = obstacle(model) is None
     collate = (ForestCollator if forest else DataCollatorForPreference)(pad_token_id=tokenizer.pad_token_id)
@@ -89,7 +118,7 @@ def score_pairs(
             inputs = {k: v.to(model.device) for k, v in collate([rows[row] for row in batch]).items()}
             read = inputs.pop("completion_mask")
             labels = inputs["input_ids"].masked_fill(read == 0, -100)
-            found = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+            found = (forward or model)(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
             sums = (found.double() * read[:, 1:]).sum(1).cpu().numpy()
             chosen[batch], rejected[batch] = np.split(sums, 2)
             bar.update(len(batch))

@@ -8,6 +8,7 @@ from typing import Any
 
 import wandb
 
+from socratic_rl import processes
 from socratic_rl.config import WandbSettings
 from socratic_rl.record import CARD
 
@@ -16,7 +17,7 @@ from socratic_rl.record import CARD
 def track(
     settings: WandbSettings, job_type: str, config: Mapping[str, Any], folder: Path, group: str | None, name: str | None
 ) -> Iterator[wandb.Run]:
-    """One W&B run around a job; an exception that leaves the block marks it failed.
+    """One W&B run around a job, the main process's; an exception that leaves the block marks it failed.
 
     Args:
         settings: Mode, project, tags.
@@ -26,6 +27,8 @@ def track(
         group: The multirun's name; the settings' own group goes first.
         name: What tells this run from the others of its group.
     """
+    if not processes.is_main():
+        settings = settings.model_copy(update={"mode": "disabled"})
     folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         mode=settings.mode,

@@ -1,24 +1,27 @@
 """One plain call into TRL, and the score of what it made."""
 
+import functools
 import gc
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer
 
-from socratic_rl import models
+from socratic_rl import models, processes
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.errors import UserError
 from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
@@ -42,6 +45,18 @@ class Outcome:
     seconds: float
     held_out: dict[str, float]
     """TRL's ``eval_…`` names over the held-out pairs, each pair counted once; empty where there are none."""
+    weights: dict[str, torch.Tensor] | None
+    """The weights, where the model itself holds a part of them alone; on the main process."""
+
+
+class RowTrainer(DPOTrainer):  # type: ignore[misc]
+    """``DPOTrainer`` whose steps hold the same pairs, however many processes share a step."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batches = self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedSampler(self.args.train_batch_size * batches, lengths=self.train_dataset["length"])
 
 
 def train(
@@ -69,11 +84,15 @@ def train(
     Raises:
         UserError: There is no pair, no such checkpoint, or the loss is not a number.
     """
-    batch = args.per_device_eval_batch_size
-    # before training the policy is the reference, whatever is trained
-    reference = score_pairs(model, tokenizer, held_out, batch, "held-out pairs before training") if held_out else None
+    score = functools.partial(
+        score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=args.per_device_eval_batch_size
+    )
+    reference: PairScores | None = None
+    if held_out and not processes.sharded():
+        # before training the policy is the reference, whatever is trained
+        reference = score(model, label="held-out pairs before training")
     forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
-    trainer = (ForestTrainer if forest_args else DPOTrainer)(
+    trainer = (ForestTrainer if forest_args else RowTrainer)(
         model=model,
         args=forest_args or args,
         train_dataset=_dataset(pairs, tokenizer),
@@ -92,8 +111,10 @@ def train(
         raise UserError(f"dpo.learning_rate: the loss became {final_loss}; lower it or raise dpo.warmup_steps")
     policy = trainer.model
     scores: dict[str, float] = {}
+    if held_out and processes.sharded():
+        reference = _sharded_reference(trainer, score)
     if reference is not None:
-        after = score_pairs(policy, tokenizer, held_out, batch, "held-out pairs after training")
+        after = score(policy, label="held-out pairs after training", forward=trainer.model_wrapped)
         scores = held_out_figures(after, reference, args.beta)
         trainer.log(dict(scores))
     return Outcome(
@@ -103,7 +124,20 @@ def train(
         steps=trainer.state.global_step,
         seconds=result.metrics["train_runtime"],
         held_out=scores,
+        weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
     )
+
+
+def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) -> PairScores | None:
+    """The reference's scores after training: the first moment at which sharded weights can be called."""
+    label = "held-out pairs under the reference"
+    if is_peft_model(trainer.model):
+        with trainer.model.disable_adapter():
+            return score(trainer.model, label=label, forward=trainer.model_wrapped)
+    if trainer.ref_model is None:
+        print("held-out pairs are not scored: with dpo.precompute_ref_log_probs no reference is left after training")
+        return None
+    return score(trainer.accelerator.unwrap_model(trainer.ref_model), label=label, forward=trainer.ref_model)
 
 
 def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
@@ -156,17 +190,26 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
         UserError: TRL refuses a value; names it in its words.
     """
     bf16 = models.has_bf16() if node.bf16 is None else node.bf16
+    on_cpu = {"use_cpu": True} if models.device().type == "cpu" else {}
     try:
-        return instantiate(
+        args = instantiate(
             node,
             output_dir=str(folder),
             bf16=bf16,
             report_to=["wandb"] if tracked else [],
             dataloader_pin_memory=torch.cuda.is_available(),
+            **on_cpu,
         )
     except InstantiationException as error:
         told = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"dpo: {told.removeprefix('DPOConfig.__init__() ')}") from error
+    if args.n_gpu > 1:
+        # torch.nn.DataParallel, which a single process would use, cuts a forest apart
+        print(f"training on one of {args.n_gpu} GPUs; accelerate launch uses them all")
+        args._n_gpu = 1
+    # the clock may have moved on between the processes
+    args.output_dir = processes.from_main(lambda: args.output_dir)
+    return args
 
 
 def check_length(max_length: int, context: int) -> int:
@@ -180,10 +223,24 @@ def check_length(max_length: int, context: int) -> int:
     return max_length
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, made_from: dict[str, Any]) -> None:
-    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer, record and card."""
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    made_from: dict[str, Any],
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer, record and card.
+
+    Args:
+        model: The policy.
+        tokenizer: Its tokenizer.
+        folder: What is to hold them.
+        made_from: What is kept beside them.
+        weights: The model's weights, where it does not hold them all itself.
+    """
     with whole_file(folder) as temporary:
-        model.save_pretrained(str(temporary))
+        model.save_pretrained(str(temporary), state_dict=weights)
         tokenizer.save_pretrained(str(temporary))
         write_json(temporary / MADE_FROM, made_from)
         write_card(temporary)

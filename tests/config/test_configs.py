@@ -56,7 +56,7 @@ def test_an_option_composes(primary: str, override: str):
 def test_no_option_is_out_of_reach():
     reached = {override for _, override in options()} | set(chosen_by_options())
     for file in FILES:
-        if file.parent != Path() and file.parts[0] != "hydra":
+        if file.parent != Path() and file.parts[0] not in {"hydra", "accelerate"}:
             assert f"{file.parent}={file.stem}" in reached, f"no other config has the group of conf/{file}"
 
 
@@ -67,6 +67,35 @@ def chosen_by_options() -> Iterator[str]:
             if not isinstance(entry, str):
                 ((group, option),) = entry.items()
                 yield f"{group.lstrip('/').partition('@')[0]}={option}"
+
+
+@pytest.mark.parametrize("launcher", [file.stem for file in FILES if file.parent == Path("hydra/launcher")])
+def test_a_launcher_composes_and_is_what_its_plugin_takes(launcher: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.warns(UserWarning, match="ConfigStore schema"):
+        # Hydra checks a preset against the plugin's schema of the same name
+        cfg = compose("train", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
+    assert cfg.hydra.launcher._target_.startswith("hydra_plugins.")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("cpu", "MULTI_GPU"), ("ddp", "MULTI_GPU"), ("fsdp", "FSDP"), ("zero3", "DEEPSPEED")]
+)
+def test_accelerate_reads_its_configs(name: str, kind: str):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    settings = load_config_from_file(str(CONF / "accelerate" / f"{name}.yaml"))
+    assert settings.distributed_type.value == kind
+    assert settings.num_processes == 2
+
+
+@pytest.mark.parametrize("name", ["fsdp", "zero3"])
+def test_accelerate_knows_the_keys_of_sharding(name: str):
+    from accelerate.commands.launch import launch_command_parser
+
+    nodes = OmegaConf.load(CONF / "accelerate" / f"{name}.yaml")
+    node = nodes.get("fsdp_config") or nodes.deepspeed_config
+    # accelerate drops a key that it does not know without a word
+    assert set(node) <= set(vars(launch_command_parser().parse_args(["train.py"])))
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

@@ -187,25 +187,25 @@ def conversations(seed: int) -> list[str]:
 @pytest.mark.parametrize("size", [1, 4, 8])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_pair_comes_once_an_epoch_in_an_order_of_its_own(seed: int, size: int):
-    sampler = ConversationSampler(conversations(seed), size, seed)
+    sampler = ConversationSampler(conversations(seed), size, size, seed)
     first, again = list(sampler), list(sampler)
     sampler.set_epoch(1)
     assert first == again != list(sampler)
     assert len(sampler) == len(first)
     assert sorted(first) == sorted(sampler) == list(range(len(first)))
-    assert first != list(ConversationSampler(conversations(seed), size, seed + 1))
+    assert first != list(ConversationSampler(conversations(seed), size, size, seed + 1))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_conversations_stay_in_one_batch(seed: int):
     names = conversations(seed)
-    order = list(ConversationSampler(names, 8, seed))
+    order = list(ConversationSampler(names, 8, 8, seed))
     batches = [{names[index] for index in order[first : first + 8]} for first in range(0, len(order), 8)]
     assert sum(map(len, batches)) - len(set(names)) <= 3
 
 
 def test_a_conversation_that_is_larger_than_a_batch_takes_several():
-    order = list(ConversationSampler(["a"] * 10 + ["b"] * 2, 4, 0))
+    order = list(ConversationSampler(["a"] * 10 + ["b"] * 2, 4, 4, 0))
     assert sorted(order) == list(range(12))
     assert [sum(index < 10 for index in order[first : first + 4]) for first in (0, 4, 8)] in ([4, 4, 2], [2, 4, 4])
 

@@ -1,0 +1,83 @@
+"""What several processes share out, and what only one may do."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from socratic_rl import cli, processes
+from socratic_rl.batches import ConversationSampler
+from socratic_rl.scoring import _share
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 7, 12])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shares_are_alike_and_hold_every_pair(pairs: int, count: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    shares = []
+    for rank in range(count):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(_share(pairs))
+    # as many on each, or sharded weights would wait for each other for ever
+    assert len({len(share) for share in shares}) == 1
+    assert [row for share in shares for row in share][:pairs] == list(range(pairs))
+
+
+def steps(order: list[int], size: int) -> list[list[int]]:
+    return [sorted(order[first : first + size]) for first in range(0, len(order), size)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_step_holds_the_same_pairs_however_it_is_divided(seed: int):
+    draw = random.Random(seed)
+    names = [f"c{number}" for number in range(40) for _ in range(draw.randint(1, 5))]
+    orders = [list(ConversationSampler(names, batch, 8, seed)) for batch in (8, 4, 2, 1)]
+    assert all(sorted(order) == list(range(len(names))) for order in orders)
+    assert all(steps(order, 8) == steps(orders[0], 8) for order in orders)
+
+
+@pytest.fixture
+def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    return
+
+
+@pytest.mark.parametrize(
+    ("schema", "arguments", "told"),
+    [
+        ("EvaluateSettings", [], "only train.py runs in several processes"),
+        ("TrainSettings", ["-m", "dpo.beta=0.1,0.3"], "the processes of one launch train one job"),
+        ("TrainSettings", ["--multirun", "seed=0,1"], "the processes of one launch train one job"),
+    ],
+)
+@pytest.mark.usefixtures("several")
+def test_what_several_processes_cannot_do_is_refused(
+    schema: str,
+    arguments: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("sys.argv", ["command.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: pytest.fail("it began"), schema)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "ACCELERATE_USE_FSDP", "ACCELERATE_DEEPSPEED_ZERO_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (processes.count(), processes.rank(), processes.local_rank()) == (1, 0, 0)
+    assert processes.is_main()
+    assert not processes.sharded()
+    assert processes.from_main(lambda: "value") == "value"
+
+
+def test_a_plugin_that_is_not_installed_is_named_with_its_extra():
+    error = RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher'")
+    told = cli.explain_missing_extra(error)
+    assert told == "hydra/launcher: needs an extra that is not installed: pip install -e '.[ray]'"
+    assert cli.explain_missing_extra(RuntimeError("anything else")) is None
