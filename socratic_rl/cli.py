@@ -66,7 +66,12 @@ def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:
     if processes.count() > 1:
         _join(schema)
     try:
-        main()
+        try:
+            main()
+        finally:
+            if ray := sys.modules.get("ray"):
+                # it passes on what its jobs said with a delay, and the closing table comes last
+                ray.shutdown()
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
         sweeps.print_closing_table()
         _exit(explain(error, schema))
@@ -94,6 +99,7 @@ def _prepare() -> None:
     """Set what must be set before libraries load: what they need not say, and how their threads wait."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     # threads that spin while they wait take the core from those that work, as soon as anything else runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # bitsandbytes looks for an optional kernel; TRL and PEFT use a name that transformers has given another one

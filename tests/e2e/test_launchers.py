@@ -30,6 +30,7 @@ def test_a_launcher_runs_the_jobs_of_a_sweep(launcher: str, tiny: list[str], tmp
     assert [job["status"] for job in jobs] == ["finished", "failed", "finished"]
     table = done.stdout[done.stdout.index("3 jobs, best first") :]
     assert all(choice in table for choice in choices)
+    assert "held-out" not in table, "a job was heard after the table"
     groups = set()
     for number in (0, 2):
         assert (folder / str(number) / "adapter" / "adapter_model.safetensors").exists()

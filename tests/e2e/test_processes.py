@@ -38,9 +38,20 @@ def files(folder: Path) -> set[Path]:
 
 
 @pytest.fixture(scope="module")
-def settings(tiny: list[str]) -> list[str]:
-    # steps that are large enough to see
-    return [*tiny, "dpo.learning_rate=1e-2", "samples=0"]
+def settings(tiny: list[str], data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Steps that are large enough to see, of conversations that differ in length, and an odd number held out."""
+    lines = (data / "pairs.jsonl").read_text().splitlines()
+    sides = {side: [line for line in lines if json.loads(line)["split"] == side] for side in ("train", "validation")}
+    left_out = {*sides["train"][::6], sides["validation"][0]}
+    pairs = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    pairs.write_text("\n".join(line for line in lines if line not in left_out) + "\n")
+    return [
+        *tiny,
+        f"dataset.path={pairs}",
+        "dpo.per_device_train_batch_size=3",
+        "dpo.learning_rate=1e-2",
+        "samples=0",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +79,11 @@ def test_two_processes_train_as_one_does(alone: Path, together: Path):
     assert losses(together) == pytest.approx(curve, abs=1e-5)
     assert max(curve) - min(curve) > 0.01, "nothing was learned that could differ"
     assert held_out(together) == pytest.approx(held_out(alone / "1"), abs=1e-3)
+    assert held_out(together)["eval_n"] % 2 == 1, "an even number is shared out without a remainder"
 
 
 def test_two_processes_leave_one_set_of_files_and_one_run(alone: Path, together: Path):
     assert files(together) - {Path("train.log")} == files(alone / "1") - {Path("result.json"), Path("train.log")}
-    config = json.loads((together / "train_config.json").read_text())
-    assert config["dpo"]["per_device_train_batch_size"] == 2
     (started,) = [record.run for record in read_run(together) if record.HasField("run")]
     assert started.job_type == "train"
 
