@@ -20,6 +20,14 @@ CARD = "README.md"
 
 ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv")
 """Keys that do not change what is in the files."""
+REACHED_BY = (
+    "generator.base_url",
+    "generator.api_key_env",
+    "generator.timeout",
+    "generator.max_retries",
+    "generator.wait",
+)
+"""Dotted keys that do not either: a server may come back at another address."""
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -41,7 +49,8 @@ def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> 
     values = {key: value for key, value in resolved(cfg).items() if key not in ignore}
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
-        if changed := list(differences(old, values)):
+        changed = [change for change in differences(old, values) if not change.startswith(REACHED_BY)]
+        if changed:
             raise UserError(
                 f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "
                 "give another output_dir, or delete this folder to begin anew"

@@ -1,13 +1,15 @@
 """A server that speaks OpenAI's protocol: vLLM, llama.cpp's own, or any other."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
 from socratic_rl.errors import UserError
 from socratic_rl.generators.base import Reply, Request, Sampling
@@ -15,9 +17,17 @@ from socratic_rl.generators.base import Reply, Request, Sampling
 if TYPE_CHECKING:
     import openai
 
+logger = logging.getLogger(__name__)
+
+AWAY = (502, 503, 504)
+"""What is answered in place of a server that is down or still loads its model."""
+
 
 class OpenAI(Sampling):
-    """A server that speaks OpenAI's protocol. Whether a seed gives the same text again is up to the server."""
+    """A server that speaks OpenAI's protocol. Whether a seed gives the same text again is up to the server.
+
+    A server may be stopped and started again: what it had not answered is asked again.
+    """
 
     base_url: HttpUrl
     """The server's address, mostly with ``/v1`` at its end."""
@@ -31,6 +41,11 @@ class OpenAI(Sampling):
     """Seconds to wait for one reply."""
     max_retries: int = Field(ge=0)
     """How often a failed request is tried again, each time after a longer pause."""
+    wait: float = Field(ge=0)
+    """Seconds to wait for a server that is away, such as one that is started again."""
+
+    _away: bool = PrivateAttr(default=False)
+    _telling: Lock = PrivateAttr(default_factory=Lock)
 
     @field_validator("api_key_env")
     @classmethod
@@ -50,17 +65,22 @@ class OpenAI(Sampling):
             UserError: The server is down, too slow, refuses a request or answers rubbish.
         """
         workers = ThreadPoolExecutor(self.width)
+        enough = Event()
         try:
-            running = {workers.submit(self._ask, request): index for index, request in enumerate(requests)}
+            running = {workers.submit(self._ask, request, enough): index for index, request in enumerate(requests)}
             for finished in as_completed(running):
                 yield running[finished], finished.result()
         finally:
+            # nobody waits on for a server whose replies are not wanted any more
+            enough.set()
             workers.shutdown(wait=False, cancel_futures=True)
 
     @cached_property
     def _client(self) -> "openai.OpenAI":
         import openai
 
+        # it writes a line for every request
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         return openai.OpenAI(
             base_url=str(self.base_url),
             api_key=os.environ[self.api_key_env] if self.api_key_env else "none",
@@ -68,7 +88,37 @@ class OpenAI(Sampling):
             max_retries=self.max_retries,
         )
 
-    def _ask(self, request: Request) -> Reply:
+    def _ask(self, request: Request, enough: Event) -> Reply:
+        """The reply; where the server is away, as soon as it is back.
+
+        Raises:
+            UserError: It did not come back in time, or fails otherwise.
+        """
+        import openai
+        import tenacity
+
+        asking = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_away),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+            stop=tenacity.stop_after_delay(self.wait) | tenacity.stop_when_event_set(enough),
+            sleep=tenacity.sleep_using_event(enough),
+            before_sleep=lambda state: self._tell(state.outcome.exception() if state.outcome else None),
+            reraise=True,
+        )
+        try:
+            answer = asking(self._send, request)
+        except openai.APITimeoutError as error:
+            raise self._failed(f"no reply within {self.timeout:g} s; raise timeout or lower width") from error
+        except openai.APIConnectionError as error:
+            raise self._failed(f"{_why_away(error)}; is the server running?") from error
+        except openai.APIStatusError as error:
+            raise self._failed(f"answered {error.status_code}: {_line(error.message)}") from error
+        except (openai.OpenAIError, json.JSONDecodeError) as error:
+            raise self._failed(f"answered what is not OpenAI's protocol: {_line(str(error))}") from error
+        self._tell(None)
+        return self._read(answer, chat=bool(request.messages))
+
+    def _send(self, request: Request) -> Any:
         import openai
 
         settings: dict[str, Any] = {
@@ -79,22 +129,21 @@ class OpenAI(Sampling):
             "seed": request.seed,
             "stop": list(request.stop) or openai.omit,
         }
-        try:
-            answer: Any
-            if request.messages:
-                messages: Any = list(request.messages)
-                answer = self._client.chat.completions.create(messages=messages, **settings)
-            else:
-                answer = self._client.completions.create(prompt=request.text, **settings)
-        except openai.APITimeoutError as error:
-            raise self._failed(f"no reply within {self.timeout:g} s; raise timeout or lower width") from error
-        except openai.APIConnectionError as error:
-            raise self._failed(f"cannot be reached ({error.__cause__ or error}); is the server running?") from error
-        except openai.APIStatusError as error:
-            raise self._failed(f"answered {error.status_code}: {_line(error.message)}") from error
-        except (openai.OpenAIError, json.JSONDecodeError) as error:
-            raise self._failed(f"answered what is not OpenAI's protocol: {_line(str(error))}") from error
-        return self._read(answer, chat=bool(request.messages))
+        if not request.messages:
+            return self._client.completions.create(prompt=request.text, **settings)
+        messages: Any = list(request.messages)
+        return self._client.chat.completions.create(messages=messages, **settings)
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Say once, whatever the number of requests, that the server went away, and that it is back."""
+        with self._telling:
+            if self._away == (error is not None):
+                return
+            self._away = error is not None
+        if error is None:
+            logger.warning("%s: is back", self.base_url)
+        else:
+            logger.warning("%s: %s; waiting up to %g s for it", self.base_url, _why_away(error), self.wait)
 
     def _read(self, answer: Any, *, chat: bool) -> Reply:
         """The reply in an answer, which a server may send in any shape."""
@@ -108,6 +157,23 @@ class OpenAI(Sampling):
 
     def _failed(self, what: str) -> UserError:
         return UserError(f"generator.base_url: {self.base_url}: {what}")
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether the server is down for now; one that is too slow is there."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in AWAY
+    return isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError)
+
+
+def _why_away(error: BaseException) -> str:
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return f"answers {error.status_code}"
+    return f"cannot be reached ({_line(str(error.__cause__ or error))})"
 
 
 def _line(text: str) -> str:

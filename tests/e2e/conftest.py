@@ -16,10 +16,12 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start an entry point without waiting for its end."""
-    command = [sys.executable, script, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(script: str, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start an entry point without waiting for its end; what it prints goes into ``log``."""
+    with (log or Path(os.devnull)).open("w") as printed:
+        return subprocess.Popen(
+            [sys.executable, script, *arguments], cwd=ROOT, env=ENVIRONMENT, stdout=printed, stderr=subprocess.STDOUT
+        )
 
 
 def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:

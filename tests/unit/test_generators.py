@@ -443,7 +443,8 @@ def text_answer(text: str, finish: str = "stop") -> str:
 
 
 def remote(url: str, **settings: Any) -> OpenAI:
-    defaults = {"base_url": url, "model": "m", "api_key_env": None, "width": 4, "timeout": 5, "max_retries": 0}
+    defaults = {"base_url": url, "model": "m", "api_key_env": None, "width": 4, "timeout": 5}
+    defaults |= {"max_retries": 0, "wait": 0}
     return OpenAI(**{**defaults, "temperature": 0.5, "top_p": 0.9, "max_tokens": 20, **settings})
 
 
@@ -546,6 +547,37 @@ def test_what_a_server_may_do_wrong_is_told_in_one_line(
 def test_a_server_that_is_down_is_told() -> None:
     with pytest.raises(UserError, match=r"^generator\.base_url: http://127\.0\.0\.1:9/v1: cannot be reached"):
         one(remote("http://127.0.0.1:9/v1"), CHAT)
+
+
+def test_a_server_that_comes_back_in_time_is_waited_for_and_told_of_once(
+    serve: Callable[[Answer], Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = iter([(503, '{"error": {"message": "loading"}}')] * 4)
+    server = serve(lambda asked: next(answers, (200, text_answer("yes"))))
+    requests = [Request(text="a", seed=n) for n in range(3)]
+    assert dict(remote(server.url, wait=20).generate(requests)) == dict.fromkeys(range(3), Reply("yes", "stop"))
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("socratic_rl")] == [
+        f"{server.url}: answers 503; waiting up to 20 s for it",
+        f"{server.url}: is back",
+    ]
+
+
+def test_one_that_does_not_come_back_is_waited_for_no_longer_than_that() -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"cannot be reached .*; is the server running\?$"):
+        list(remote("http://127.0.0.1:9/v1", wait=0.5).generate([CHAT] * 3))
+    assert 0.4 < time.monotonic() - start < 5
+
+
+def test_nobody_waits_on_when_the_replies_are_not_wanted_any_more(serve: Callable[[Answer], Server]) -> None:
+    server = serve(lambda asked: (200, text_answer("yes")) if asked["prompt"] == "good" else (503, "{}"))
+    replies = remote(server.url, wait=60).generate([Request(text=text, seed=0) for text in ("bad", "good")])
+    assert next(replies) == (1, Reply("yes", "stop"))
+    replies.close()
+    end = time.monotonic() + 20
+    while any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_server_that_is_too_slow_is_told(serve: Callable[[Answer], Server]) -> None:

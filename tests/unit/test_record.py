@@ -20,3 +20,12 @@ def test_what_does_not_change_the_files_may_change(tmp_path: Path):
     path = tmp_path / "generate_config.json"
     remember(path, OmegaConf.create({"seed": 0, "stop_after": "problems", "wandb": {"mode": "offline"}}))
     remember(path, OmegaConf.create({"seed": 0, "stop_after": "pairs", "wandb": {"mode": "online"}}))
+
+
+def test_a_server_may_come_back_at_another_address_but_not_with_another_model(tmp_path: Path):
+    path = tmp_path / "generate_config.json"
+    first = OmegaConf.create({"generator": {"base_url": "http://a:1/v1", "wait": 300, "model": "m"}})
+    remember(path, first)
+    remember(path, OmegaConf.merge(first, {"generator": {"base_url": "http://b:2/v1", "wait": 0}}))
+    with pytest.raises(UserError, match=r"generator\.model: 'm' → 'n'"):
+        remember(path, OmegaConf.merge(first, {"generator": {"model": "n"}}))
