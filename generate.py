@@ -1,5 +1,8 @@
 """Problems become conversations, conversations become preference pairs: ``python generate.py --help``."""
 
+import subprocess
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
@@ -19,13 +22,23 @@ def main(cfg: DictConfig) -> None:
     folder = place["folder"]
     record.remember(folder / "generate_config.json", cfg)
     with tracking.track(settings.wandb, "generate", record.resolved(cfg), **place) as run:
-        files = [folder / f"{stage}.jsonl" for stage in stages.STAGES[: stages.STAGES.index(settings.stop_after) + 1]]
+        files = [folder / f"{stage}.jsonl" for stage in stages.STAGES[: stages.STAGES.index(settings.last_stage) + 1]]
         summary = stages.run(settings, folder)
         tracking.log_table(run, "replies", summary.samples)
         run.summary.update(summary.figures)
-        tracking.log_artifact(run, tracking.artifact_name(settings.stop_after, files[-1:]), "dataset", files)
+        tracking.log_artifact(run, tracking.artifact_name(settings.last_stage, files[-1:]), "dataset", files)
     cli.closing_table("Data set", summary.rows | {path.name: path for path in files})
+
+
+def pair_shards(arguments: list[str]) -> int:
+    """After a multirun of shards, make the pairs of their conversations in one more job; returns its exit code."""
+    multirun = {"-m", "--multirun"}.intersection(arguments)
+    left = [each for each in arguments if each not in ("-m", "--multirun") and not each.startswith("shard=")]
+    if not multirun or len(left) == len(arguments) - 1:
+        return 0
+    return subprocess.run([sys.executable, __file__, *left], check=False).returncode  # noqa: S603
 
 
 if __name__ == "__main__":
     cli.run(main, "GenerateSettings")
+    sys.exit(pair_shards(sys.argv[1:]))

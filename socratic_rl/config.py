@@ -149,6 +149,21 @@ class GenerateSettings(Settings):
     rejection: Any
     pairs: Any
     csv: bool
+    num_shards: Annotated[int, Field(ge=1)]
+    shard: Annotated[int, Field(ge=0)] | None
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_them(cls, shard: int | None, info: ValidationInfo) -> int | None:
+        count = info.data.get("num_shards")
+        if shard is not None and count is not None and shard >= count:
+            raise ValueError(f"there are {count} shards (num_shards), counted from 0")
+        return shard
+
+    @property
+    def last_stage(self) -> str:
+        """Where this job ends: pairs look across all conversations, so no shard makes them."""
+        return "conversations" if self.shard is not None and self.stop_after == "pairs" else self.stop_after
 
 
 class TrainSettings(Settings):

@@ -1,8 +1,10 @@
 """The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from socratic_rl.config import GenerateSettings
 from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Record
 from socratic_rl.errors import UserError
 from socratic_rl.preferences import deduplicate
-from socratic_rl.storage import StageFile, read_records, write_csv, write_jsonl
+from socratic_rl.storage import StageFile, read_records, read_rows, write_csv, write_jsonl
 
 STAGES = ("problems", "conversations", "pairs")
 
@@ -36,16 +38,18 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
         UserError: A file or the generator fails, or no pair comes out.
     """
     summary = Summary()
-    problems = make_problems(settings.problems, folder / "problems.jsonl")
+    problems = make_problems(settings.problems, folder / "problems.jsonl", settings.shard, settings.num_shards)
     summary.rows["problems"] = _problems_row(problems, settings.problems.skipped)
     summary.figures["problems"] = len(problems)
-    if settings.stop_after == "problems":
+    if settings.last_stage == "problems":
         return summary
+    if settings.shard is None and settings.num_shards > 1:
+        summary.rows["shards"] = gather(settings, problems, folder / "conversations.jsonl")
     conversations = make_conversations(settings, problems, folder / "conversations.jsonl")
     summary.rows["conversations"] = _gate_row(conversations)
     summary.figures["conversations"] = len(conversations)
     summary.figures["accepted"] = sum(conversation.accepted for conversation in conversations)
-    if settings.stop_after == "conversations":
+    if settings.last_stage == "conversations":
         return summary
     pairs, duplicates = make_pairs(settings, problems, conversations, folder / "pairs.jsonl")
     if settings.csv:
@@ -87,12 +91,44 @@ def audit_rows(pairs: Sequence[PreferencePair], seed: int) -> tuple[dict[str, ob
     return rows, figures
 
 
-def make_problems(source: Any, path: Path) -> list[Problem]:
-    """The problems of a source, in ``problems.jsonl``."""
+def make_problems(source: Any, path: Path, shard: int | None, num_shards: int) -> list[Problem]:
+    """The problems of a source, or every ``num_shards``-th of them, in ``problems.jsonl``."""
     if not path.exists():
-        bar = tqdm(source.read(), "problems", unit=" problems", delay=2)
+        dealt = source.read() if shard is None else islice(source.read(), shard, None, num_shards)
+        bar = tqdm(dealt, "problems", unit=" problems", delay=2)
         write_jsonl(path, (problem.to_record() for problem in bar))
     return list(read_records(Problem, path))
+
+
+def gather(settings: GenerateSettings, problems: Sequence[Problem], path: Path) -> str:
+    """Put the conversations of all shards, which lie in folders beside ``path``, together in the order of one job.
+
+    Returns:
+        How many came from each shard's folder.
+
+    Raises:
+        UserError: A shard's conversations are not there, or not all.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    told: dict[int, str] = {}
+    for config in sorted(path.parent.glob("*/generate_config.json")):
+        begun = json.loads(config.read_text(encoding="utf-8"))
+        part = config.with_name(path.name)
+        if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and part.exists():
+            rows = {row["id"]: row for _, row in read_rows(str(part))}
+            told[begun["shard"]] = f"{part.parent.name}: {len(rows)}"
+            found |= rows
+    ids = list(settings.conversations.ids(problems))
+    missing = [number for number in range(settings.num_shards) if number not in told]
+    if missing or (lost := sum(key not in found for key in ids)):
+        what = f"shard {', '.join(map(str, missing))}" if missing else f"{lost} of {len(ids)} conversations"
+        every = ",".join(map(str, range(settings.num_shards)))
+        raise UserError(
+            f"{path}: {what} not finished in the folders of {path.parent}; "
+            f"python generate.py shard={every} num_shards={settings.num_shards} -m goes on"
+        )
+    write_jsonl(path, (found[key] for key in ids))
+    return ", ".join(f"{told[number]} conversations" for number in sorted(told))
 
 
 def make_conversations(settings: GenerateSettings, problems: Sequence[Problem], path: Path) -> list[Conversation]:
