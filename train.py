@@ -22,7 +22,9 @@ def main(cfg: DictConfig) -> float | None:
     folder = place["folder"]
     processes.meet(settings.dpo.ddp_timeout)
     processes.from_main(lambda: hub.check(settings.hub))
-    if settings.checkpoint is not None and processes.is_main():
+    # a sweep that goes on finds the checkpoints of a job that was stopped
+    checkpoint = settings.checkpoint or ("latest" if settings.sweep else None)
+    if checkpoint is not None and processes.is_main():
         # another config is refused before anything is written over
         record.remember(folder / "train_config.json", cfg)
     dataset, told = processes.from_main(
@@ -44,7 +46,7 @@ def main(cfg: DictConfig) -> float | None:
     args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
     lora = hydra.utils.instantiate(cfg.lora) if settings.lora else None
     if processes.is_main():
-        if settings.checkpoint is None:
+        if checkpoint is None:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             (folder / "train_config.json").unlink(missing_ok=True)
         record.remember(folder / "train_config.json", cfg)
@@ -57,7 +59,7 @@ def main(cfg: DictConfig) -> float | None:
         length = training.check_length(args.max_length, models.context_length(model))
         fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))
         outcome = training.train(
-            model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, settings.checkpoint, settings.forest
+            model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, checkpoint, settings.forest
         )
         if not processes.is_main():
             return None
@@ -85,7 +87,8 @@ def main(cfg: DictConfig) -> float | None:
         # sharded weights cannot write on one process alone
         samples = [] if processes.sharded() else fitted_held_out.pairs[: settings.samples]
         said = evaluation.sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
-        tracking.log_table(run, "replies", said)
+        write_jsonl(folder / "samples.jsonl", said)
+        tracking.log_table(run, "replies", [{key: row[key] for key in ("student", "reply", "teacher")} for row in said])
         tracking.log_artifact(
             run, tracking.artifact_name("adapter", [adapter]), "model", [adapter], [made_from["dataset_artifact"]]
         )

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from socratic_rl import processes, sweeps, terminal
+from socratic_rl import processes, ranking, sweeps, terminal
 from socratic_rl.errors import UserError
 
 TELLS_FIRST = 5.0
@@ -37,6 +37,8 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         # a launcher's job runs in a process that did not begin in `run`
         _prepare()
         try:
+            if in_multirun() and (finished := _begin(cfg)):
+                return finished["score"]
             return main(cfg)
         except (UserError, OSError, OmegaConfBaseException) as error:
             if in_multirun():
@@ -66,6 +68,7 @@ def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:
     if processes.count() > 1:
         _join(schema)
     try:
+        sys.argv[1:] = sweeps.command_line(sys.argv[1:])
         try:
             main()
         finally:
@@ -73,16 +76,57 @@ def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:
                 # it passes on what its jobs said with a delay, and the closing table comes last
                 ray.shutdown()
     except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
-        sweeps.print_closing_table()
+        _close_sweep()
         _exit(explain(error, schema))
     except KeyboardInterrupt:
-        _exit("stopped; the same command goes on where it was", 130)
+        _exit(f"stopped; {_how_to_go_on()}", 130)
     except Exception as error:
         if told := explain_missing_extra(error):
             _exit(told)
-        sweeps.print_closing_table()
+        _close_sweep()
+        if str(error) == "No trials are completed yet.":  # Optuna's last word where every job failed
+            first = ranking.read_jobs(Path(sweeps.started.hydra.sweep.dir))[0] if sweeps.started else None
+            _exit(f"every job failed, the first by {first.error if first else error}", 1)
         raise
-    sweeps.print_closing_table()
+    if failed := _close_sweep():
+        # Optuna goes on past them
+        _exit(f"{failed} job{'s' if failed > 1 else ''} failed", 1)
+
+
+def _begin(cfg: DictConfig) -> dict[str, Any] | None:
+    """Note that a job of a multirun begins; its result where it finished before the sweep was stopped."""
+    hydra = HydraConfig.get()
+    finished = sweeps.begin(job_folder(cfg), hydra.overrides.task, goes_on=cfg.get("sweep") is not None)
+    if finished:
+        print(f"job {hydra.job.num} finished before; its result stands")
+    return finished
+
+
+def _close_sweep() -> int:
+    """The table of the multirun that this process ran, if it ran one, and its page; how many jobs failed."""
+    config = sweeps.started
+    folder = Path(config.hydra.sweep.dir) if config else Path()
+    jobs = ranking.read_jobs(folder) if config else []
+    if config is None or not jobs:
+        return 0
+    ranking.print_closing_table(jobs)
+    if any((job.folder / sweeps.TRAINING_LOG).exists() for job in jobs):
+        from socratic_rl import sweep_page
+
+        try:
+            print(f"page: {sweep_page.leave(folder, jobs, config)}")
+        except OSError as error:
+            print(f"no page: {explain(error)}")
+    if any(job.status != "finished" for job in jobs):
+        print(f"the jobs that did not finish: {_how_to_go_on()}")
+    return sum(job.status == "failed" for job in jobs)
+
+
+def _how_to_go_on() -> str:
+    config = sweeps.started
+    if config and "sweep" in config:
+        return f"python {config.hydra.job.name}.py -m sweep={config.hydra.sweep.dir} goes on where it was"
+    return "the same command goes on where it was"
 
 
 def as_text(override: str) -> str:
@@ -179,8 +223,12 @@ def job_folder(cfg: DictConfig) -> Path:
 
 def job_place(cfg: DictConfig) -> dict[str, Any]:
     """Where W&B puts this job: its folder and, in a multirun, the group and the choices that tell it apart."""
-    group, name = (Path(cfg.output_dir).name, HydraConfig.get().job.override_dirname) if in_multirun() else (None, None)
-    return {"folder": job_folder(cfg), "group": group, "name": name}
+    if not in_multirun():
+        return {"folder": job_folder(cfg), "group": None, "name": None}
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir)
+    name = sweeps.job_name(sweep, hydra.overrides.task, hydra.job.num)
+    return {"folder": job_folder(cfg), "group": sweep.name, "name": name}
 
 
 def closing_table(title: str, rows: Mapping[str, object]) -> None:

@@ -170,6 +170,7 @@ class TrainSettings(Settings):
     """``conf/train.yaml``."""
 
     checkpoint: str | None
+    sweep: str | None
     model: ModelSettings
     dataset: Any
     rejection: Any = None

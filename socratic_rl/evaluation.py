@@ -194,11 +194,18 @@ def sample_replies(
     pairs: Sequence[PreferencePair],
     sampling: SamplingSettings,
     seed: int,
-) -> list[dict[str, str]]:
-    """A few replies beside what the dialogue's own teacher says, as rows of a table."""
+) -> list[dict[str, Any]]:
+    """A few replies beside what the dialogue's own teacher says: ``prompt`` (chat messages), its last turn as
+    ``student``, ``reply`` and ``teacher``.
+    """
     turns = held_out_turns(pairs, {})
     said = replies(model, tokenizer, turns, sampling, seed, "sample replies")
     return [
-        {"student": turn.prompt[-1]["content"], "reply": reply["text"], "teacher": turn.reference}
+        {
+            "prompt": turn.prompt,
+            "student": turn.prompt[-1]["content"],
+            "reply": reply["text"],
+            "teacher": turn.reference,
+        }
         for turn, reply in zip(turns, said, strict=True)
     ]

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+HUE_NAMES = tuple(f"hue{number}" for number in range(1, 9))
+"""Colours that tell series apart."""
 COLOURS = {
     f"#0000{number:02x}": f"var(--{name})"
-    for number, name in enumerate(("ink", "muted", "line", "base", "tutor", "better", "worse", "unclear"), 1)
+    for number, name in enumerate(
+        ("ink", "muted", "line", "base", "tutor", "better", "worse", "unclear", *HUE_NAMES), 1
+    )
 }
 """Stand-ins that matplotlib draws with; the page's style gives each its colour in light and in dark."""
-INK, MUTED, LINE, BASE, TUTOR, BETTER, WORSE, UNCLEAR = COLOURS
+INK, MUTED, LINE, BASE, TUTOR, BETTER, WORSE, UNCLEAR, *HUES = COLOURS
 
 
 def fill(template: str, **values: Any) -> str:
@@ -28,7 +32,7 @@ def fill(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("socratic_rl"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(hues=HUE_NAMES, **values)
 
 
 def number(value: Any) -> float | None:
@@ -36,6 +40,17 @@ def number(value: Any) -> float | None:
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None
+
+
+def rounded(value: float | None, share: bool) -> str:
+    """A mean, rounded so that neither "0%" nor "100%" is said of what only comes near it."""
+    if value is None:
+        return "–"
+    if not share:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    percent = round(100 * value, 6)
+    near_an_end = 0 < percent < 1 or 99 < percent < 100
+    return f"{percent:.{1 if near_an_end else 0}f}%"
 
 
 def points(history: Iterable[Row], key: str) -> list[tuple[float, float]]:

@@ -18,7 +18,7 @@ MADE_FROM = "socratic_rl.json"
 CARD = "README.md"
 """The model card in a tutor's folder, by the name that the hub knows."""
 
-ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv")
+ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv", "sweep")
 """Keys that do not change what is in the files."""
 REACHED_BY = (
     "generator.base_url",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socratic_rl.dialogue import from_messages, text_id
-from socratic_rl.page import BASE, BETTER, INK, TUTOR, UNCLEAR, WORSE, Plot, Row, draw, fill, number, points
+from socratic_rl.page import BASE, BETTER, INK, TUTOR, UNCLEAR, WORSE, Plot, Row, draw, fill, number, points, rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -191,17 +191,6 @@ def _ordered(metrics: Iterable[Row]) -> list[Row]:
     return sorted(metrics, key=lambda row: (order.get(row["name"], len(order)), row["kind"] != "all"))
 
 
-def _figure(value: float | None, share: bool) -> str:
-    """A mean, rounded so that neither "0%" nor "100%" is said of what only comes near it."""
-    if value is None:
-        return "–"
-    if not share:
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
-    percent = round(100 * value, 6)
-    near_an_end = 0 < percent < 1 or 99 < percent < 100
-    return f"{percent:.{1 if near_an_end else 0}f}%"
-
-
 def _change(value: float, share: bool, sign: bool = True) -> str:
     """A difference: points of a share, or the measure's own unit."""
     value = round(100 * value if share else value, 6)
@@ -234,7 +223,7 @@ def _line(row: Row) -> dict[str, Any]:
         if low is None or high is None:
             return ""
         if side:
-            return f"[{_figure(low, measure.share)},{NO_BREAK}{_figure(high, measure.share)}]"
+            return f"[{rounded(low, measure.share)},{NO_BREAK}{rounded(high, measure.share)}]"
         return f"[{_change(low, measure.share, sign=False)},{NO_BREAK}{_change(high, measure.share, sign=False)}]"
 
     line = {
@@ -242,9 +231,9 @@ def _line(row: Row) -> dict[str, Any]:
         "kind": row["kind"],
         "label": measure.label if row["kind"] == "all" else row["kind"].replace("_", " "),
         "meaning": measure.meaning if row["kind"] == "all" else measure.label,
-        "base": _figure(base, measure.share),
+        "base": rounded(base, measure.share),
         "base_interval": interval("base_"),
-        "tutor": _figure(tutor, measure.share),
+        "tutor": rounded(tutor, measure.share),
         "tutor_interval": interval("tutor_"),
         "difference": "" if difference is None else _change(difference, measure.share),
         "interval": interval(""),

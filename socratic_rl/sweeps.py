@@ -1,27 +1,56 @@
-"""A multirun's jobs: what each gave, and the table that closes it."""
+"""A multirun's folder: what it was started with, how each job ended, and how to go on after a kill."""
 
 import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-RESULT = "result.json"
+from socratic_rl.errors import UserError
+from socratic_rl.record import ELSEWHERE, MADE_FROM, write_json
 
-_sweep: Path | None = None
-"""The folder of the multirun that this process started."""
+START = "sweep.json"
+"""In the sweep's folder: the overrides that it was started with and the keys that its jobs differ in."""
+RESULT = "result.json"
+"""In each job's folder: how it ended."""
+TRAINING_LOG = "training_log.jsonl"
+"""In a finished training's folder: the ``log_history`` of transformers."""
+
+OPTUNA = {"hydra/sweeper=optuna": "hydra/sweeper=optuna_tpe"}
+"""Hydra lets no file of ours bear the plugin's name, and the plugin's own defaults minimise, anew after each stop."""
+
+LONGEST_NAME = 100
+"""Characters of a job's choices in its run's name; W&B takes 128 in all."""
+
+started: DictConfig | None = None
+"""The config of the multirun that this process started."""
 
 
 class Jobs(Callback):
-    """Hydra callback: leaves ``result.json`` in each job's folder, so that a table can be made wherever jobs ran."""
+    """Hydra callback: leaves files in the folders of a sweep and its jobs, to be read wherever they ran.
+
+    Jobs may run in other processes and on other machines; what is shared is the folder alone.
+    """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember where the jobs of this multirun lie."""
-        global _sweep
-        _sweep = Path(config.hydra.sweep.dir)
+        """Write down what the sweep is started with; results of an earlier one in its folder go, unless it goes on."""
+        global started
+        folder = Path(config.hydra.sweep.dir)
+        if not config.get("sweep"):
+            for path in folder.glob(f"*/{RESULT}"):
+                path.unlink()
+        given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+        overrides = [text for text in given if key_of(text) not in ("hydra.mode", "sweep", "output_dir")]
+        write_json(folder / START, {"overrides": overrides, "choices": swept_keys(config)})
+        started = config
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write down how a job of a multirun ended."""
@@ -30,37 +59,154 @@ class Jobs(Callback):
         folder = Path(config.hydra.runtime.output_dir)
         done = job_return.status == JobStatus.COMPLETED
         value = job_return._return_value
+        made_from = folder / "adapter" / MADE_FROM
         result = {
             "overrides": list(job_return.overrides or ()),
             "status": "finished" if done else "failed",
             "score": value if done else None,
+            "held_out": read_json(made_from)["held_out"] if done and made_from.exists() else {},
             "error": None if done else (str(value) or type(value).__name__).splitlines()[0],
         }
-        (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / RESULT, result)
 
 
-def results(sweep: Path) -> list[dict[str, Any]]:
-    """The jobs of a multirun, the best score first, failed ones last."""
-    jobs = [
-        {"folder": path.parent, **json.loads(path.read_text(encoding="utf-8"))}
-        for path in sorted(sweep.glob(f"*/{RESULT}"))
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def swept_keys(config: DictConfig) -> list[str]:
+    """The keys that the jobs of a multirun differ in: swept on the command line or by the sweeper's ``params``."""
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    swept = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+    fixed = {override.get_key_element() for override in overrides} - set(swept)
+    params = [str(key) for key in config.hydra.sweeper.get("params") or {}]
+    return list(dict.fromkeys([*(key for key in params if key not in fixed), *swept]))
+
+
+# ---- going on ----
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """The command line with what ``sweep=FOLDER`` stands for: the overrides that the sweep there was started with.
+
+    Optuna's sweeper becomes our preset of it.
+
+    Args:
+        arguments: As given, without the script's name.
+
+    Raises:
+        UserError: There is no ``-m``, no sweep to go on with, or the choices are not those of the first start.
+    """
+    arguments = [OPTUNA.get(text, text) for text in arguments]
+    overrides = {key_of(text): text for text in arguments if _is_override(text)}
+    flags = [text for text in arguments if not _is_override(text)]
+    if "sweep" not in overrides or {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(flags):
+        return arguments
+    place = overrides.pop("sweep").partition("=")[2]
+    folder = Path(_value(place))
+    if not {"-m", "--multirun"} & set(flags) and overrides.get("hydra.mode") != "hydra.mode=MULTIRUN":
+        raise UserError(f"sweep: is for a multirun; add -m: python train.py -m sweep={place}")
+    other = overrides.pop("output_dir", "").partition("=")[2]
+    if other and Path(_value(other)) != folder:
+        raise UserError(f"output_dir: {other} is not the folder of sweep={place}; leave output_dir out")
+    given = {key: text for key, text in overrides.items() if _tells(key)}
+    if not any(folder.glob(f"*/{RESULT}")):
+        # where no job has begun, nothing binds yet: the choices may have been mistaken
+        if not given:
+            raise UserError(f"sweep: {folder}: no sweep was begun there; its choices are needed too")
+        return [*flags, *overrides.values(), f"sweep={place}", f"output_dir={place}"]
+    first = {key_of(text): text for text in read_json(folder / START)["overrides"]}
+    before = {key: text.partition("=")[2] for key, text in first.items() if _tells(key)}
+    now = {key: text.partition("=")[2] for key, text in given.items()}
+    changed = [
+        f"{key}: {before.get(key, 'not given')} → {now.get(key, 'not given')}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
     ]
-    return sorted(jobs, key=lambda job: (job["score"] is None, -(job["score"] or 0)))
+    if now and changed:
+        raise UserError(
+            f"sweep: {folder} was begun with other choices ({'; '.join(changed)}); "
+            f"go on with those of then by `-m sweep={place}` alone, or give another folder"
+        )
+    if "hydra/launcher" in overrides:
+        first = {key: text for key, text in first.items() if not key.startswith("hydra.launcher.")}
+    goes_on = {**first, **overrides, "sweep": f"sweep={place}", "output_dir": f"output_dir={place}"}
+    return [*flags, *goes_on.values()]
 
 
-def print_closing_table() -> None:
-    """Print a table of the multirun that this process ran, if it ran one."""
-    if _sweep is None or not (jobs := results(_sweep)):
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _is_override(text: str) -> bool:
+    return text.startswith("~") or ("=" in text and not text.startswith("-"))
 
-    shared = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
-    table = Table("job", "choices", "score", "where", title=f"{len(jobs)} jobs, best first", box=box.SIMPLE_HEAD)
-    for job in jobs:
-        score = f"{job['score']:.4f}" if isinstance(job["score"], int | float) else f"failed: {job['error']}"
-        choices = " ".join(choice for choice in job["overrides"] if choice not in shared)
-        table.add_row(*map(Text, (job["folder"].name, choices or "(defaults)", score, str(job["folder"]))))
-    Console(width=140).print(table)
+
+def key_of(text: str) -> str:
+    """The key of an override as it is written, with its plus where it has one."""
+    return text.partition("=")[0].strip()
+
+
+def _value(text: str) -> str:
+    """What Hydra makes of the right side of an override, without its quotes."""
+    try:
+        return str(OverridesParser.create().parse_override(f"x={text}").value())
+    except OverrideParseException:
+        return text
+
+
+def _tells(key: str) -> bool:
+    """Whether an override of this key tells what the jobs do, and not only where or how they run."""
+    if key.startswith("hydra"):
+        # more trials go on after those that there are
+        return key.startswith(("hydra/sweeper", "hydra.sweeper")) and key != "hydra.sweeper.n_trials"
+    return key.lstrip("+~").split(".")[0] not in ELSEWHERE
+
+
+def begin(folder: Path, overrides: Sequence[str], goes_on: bool) -> dict[str, Any] | None:
+    """Note that a job begins; its result where it finished before, so that it need not run again.
+
+    Args:
+        folder: The job's.
+        overrides: The job's.
+        goes_on: Whether the sweep goes on after a stop; else every job begins anew.
+    """
+    path = folder / RESULT
+    if goes_on and path.exists():
+        before = read_json(path)
+        same = _choices(before["overrides"]) == _choices(overrides)
+        if same and before["status"] == "finished":
+            return before
+        if not same:
+            # Optuna chooses otherwise once a job that failed before has succeeded
+            _clear(folder)
+    write_json(path, {"overrides": list(overrides), "status": "stopped", "score": None, "held_out": {}, "error": None})
+    return None
+
+
+def _choices(overrides: Iterable[str]) -> set[str]:
+    return {text for text in overrides if _tells(key_of(text))}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier job left, but not what Hydra has already written for this one."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != ".hydra":
+            shutil.rmtree(path)
+        elif path.is_file() and path.suffix != ".log":
+            path.unlink()
+
+
+# ---- names ----
+
+
+def job_name(folder: Path, overrides: Sequence[str], number: int) -> str:
+    """What tells a job from the others of its sweep, short enough for the name of a W&B run.
+
+    Args:
+        folder: The sweep's.
+        overrides: The job's.
+        number: The job's; stands for what is left out of a path or of a long name.
+    """
+    keys = read_json(folder / START)["choices"]
+    whole = ",".join(text for text in overrides if key_of(text) in keys)
+    name = re.sub(r"=[^,=]*/(?=[^,/])", "=", whole)
+    return name if name == whole and 0 < len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]} job {number}".strip()

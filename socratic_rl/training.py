@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer
 
 from socratic_rl import models, processes
@@ -149,7 +148,9 @@ def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
     if wanted is None:
         return None
     if wanted == "latest":
-        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        # trainer_state.json is written last; a run that was killed while it saved has left a folder without it
+        whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
     if not (Path(wanted) / "trainer_state.json").exists():
         raise UserError(f"checkpoint: {wanted}: not a checkpoint folder; `latest` finds the newest of output_dir")
     return wanted

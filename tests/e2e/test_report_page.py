@@ -1,26 +1,17 @@
 """The report in a real browser: what it shows, that it stays in its window, and that nothing in it runs or loads."""
 
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from socratic_rl.report import Report, render
 from socratic_rl.statistics import paired_bootstrap
+from tests.e2e.conftest import overflow
 
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 INJECTION = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 
 WINDOWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
@@ -136,17 +127,6 @@ def sample(problems: int = 24, turns: int = 4, seed: int = 7) -> Report:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample with what people and models may write in it."""
     report = sample()
@@ -187,12 +167,6 @@ def open_page(browser: Browser, page_file: Path) -> Iterator[Any]:
         page.close()
     assert complaints == []
     assert set(requests) <= {page_file.as_uri()}
-
-
-def overflow(page: Page) -> int:
-    found = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert isinstance(found, int)
-    return found
 
 
 @pytest.mark.parametrize(("width", "scheme"), WINDOWS)
