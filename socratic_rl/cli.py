@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -118,14 +119,14 @@ def _close_sweep() -> int:
         except OSError as error:
             print(f"no page: {explain(error)}")
     if any(job.status != "finished" for job in jobs):
-        print(f"the jobs that did not finish: {_how_to_go_on()}")
+        print(f"not all jobs finished; {_how_to_go_on()}")
     return sum(job.status == "failed" for job in jobs)
 
 
 def _how_to_go_on() -> str:
     config = sweeps.started
     if config and "sweep" in config:
-        return f"python {config.hydra.job.name}.py -m sweep={config.hydra.sweep.dir} goes on where it was"
+        return f"go on with it by python {config.hydra.job.name}.py -m sweep={shlex.quote(config.hydra.sweep.dir)}"
     return "the same command goes on where it was"
 
 

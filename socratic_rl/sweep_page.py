@@ -158,7 +158,7 @@ def _rows(group: Group, seeds: bool) -> list[dict[str, Any]]:
                 "kind": "group",
                 "choices": written(group.choices) or "(defaults)",
                 "figures": [(_figure(x, group.mean(x)), _spread(x, group.spread(x))) for x in FIGURES],
-                "count": str(done) if done == len(group.jobs) else f"{done} of {len(group.jobs)}",
+                "count": f"{done} seeds" if done == len(group.jobs) else f"{done} of {len(group.jobs)} seeds",
                 "status": "",
                 "tone": "",
                 "error": "",
@@ -171,7 +171,7 @@ def _rows(group: Group, seeds: bool) -> list[dict[str, Any]]:
                 "kind": "member" if seeds else "group",
                 "choices": written(choices) or "(defaults)",
                 "figures": [(_figure(x, job.figure(x)), "") for x in FIGURES],
-                "count": f"job {job.folder.name}" if seeds else job.folder.name,
+                "count": job.folder.name,
                 "status": job.status,
                 "tone": "" if job.status == "finished" else "worse",
                 "error": (job.error or "")[:ERROR_LENGTH],
@@ -223,7 +223,7 @@ def heat_maps(jobs: Sequence[Job]) -> list[Plot]:
         means = {place: fmean(values) for place, values in cells.items()}
         counts = sorted({len(values) for values in cells.values()})
         each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        note = f"Held-out {name}, darker is better"
+        note = f"Held-out {name}, the stronger the colour the better"
         note += f"; each the mean of {each} jobs, over {' and '.join(others)}." if others else "."
         words = "; ".join(f"{across} {x:g}, {up} {y:g}: {_figure(name, v)}" for (x, y), v in sorted(means.items()))
         # a search that draws its values leaves no grid
@@ -289,7 +289,7 @@ def _scatter(axes: "Axes", means: Mapping[tuple[float, float], float], across: s
             (axes.set_xscale if side == 0 else axes.set_yscale)("log")
             axis.set_minor_formatter(lambda *_: "")
         else:
-            axis.get_major_locator().set_params(nbins=4)
+            axis.get_major_locator().set_params(nbins=4)  # type: ignore[call-arg]
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.margins(0.15)
     axes.grid(alpha=0.6)

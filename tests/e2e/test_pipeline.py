@@ -109,25 +109,6 @@ def artifacts(records: list) -> list:
     return [artifact for artifact in found if artifact.type in {"dataset", "model", "evaluation"}]
 
 
-def test_a_multirun_goes_on_past_a_failed_job_and_closes_with_a_table(tiny: list[str], tmp_path: Path):
-    done = run("train.py", "-m", *tiny, f"output_dir={tmp_path / 'sweep'}", "dpo.beta=0.1,-1,0.3", ok=False)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    jobs = [json.loads((tmp_path / "sweep" / str(n) / "result.json").read_text()) for n in range(3)]
-    assert [job["status"] for job in jobs] == ["finished", "failed", "finished"]
-    assert "dpo.beta: Input should be greater than 0 (got -1)" in jobs[1]["error"]
-    assert all(isinstance(jobs[n]["score"], float) for n in (0, 2))
-    table = done.stdout[done.stdout.index("3 jobs, best first") :]
-    assert table.index("dpo.beta=0.1") < table.index("dpo.beta=-1")
-    assert table.index("dpo.beta=0.3") < table.index("dpo.beta=-1")
-    groups = set()
-    for number in (0, 2):
-        assert (tmp_path / "sweep" / str(number) / "adapter" / "adapter_model.safetensors").exists()
-        (record,) = [r.run for r in read_run(tmp_path / "sweep" / str(number)) if r.HasField("run")]
-        groups.add(record.run_group)
-    assert groups == {"sweep"}
-
-
 def test_training_goes_on_from_a_checkpoint(trained: Path, tiny: list[str], tmp_path: Path):
     import shutil
 
