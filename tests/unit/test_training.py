@@ -34,7 +34,13 @@ def pairs(count: int = 8) -> list[PreferencePair]:
 
 def node(**changes: object) -> DictConfig:
     settings = OmegaConf.load(ROOT / "conf" / "dpo" / "default.yaml")
-    small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "learning_rate": 1e-2, "save_steps": 2}
+    small = {
+        "seed": 0,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 1e-2,
+        "save_steps": 2,
+    }
     return OmegaConf.merge(settings, small, changes)
 
 
@@ -115,3 +121,12 @@ def test_more_tokens_than_the_model_can_read_are_refused():
     assert training.check_length(512, 512) == 512
     with pytest.raises(UserError, match=r"dpo\.max_length: 513 tokens .* at most 512"):
         training.check_length(513, 512)
+
+
+def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path):
+    for name in ("checkpoint-4", "checkpoint-20", "checkpoint-100"):
+        (tmp_path / name).mkdir()
+    for name in ("checkpoint-4", "checkpoint-20"):
+        (tmp_path / name / "trainer_state.json").write_text("{}")
+    assert training.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
+    assert training.find_checkpoint("latest", tmp_path / "nowhere") is None
