@@ -123,7 +123,13 @@ def case(
     before = score_pairs(model, tokenizer, pairs())
     outcome = training.train(model, tokenizer, pairs(), pairs(2), args, lora, None)
     after = score_pairs(outcome.model, tokenizer, pairs())
-    made_from = {"model": settings.model.model_dump(), **{key: record.resolved(cfg)[key] for key in ("dpo", "lora")}}
+    made_from = {
+        "model": settings.model.model_dump(),
+        "dataset": settings.dataset.model_dump(),
+        **{key: record.resolved(cfg)[key] for key in ("dpo", "lora", "seed")},
+        "held_out": outcome.held_out,
+        "versions": record.versions(),
+    }
     training.save(outcome.model, tokenizer, folder / "adapter", made_from)
     return SimpleNamespace(
         settings=settings,

@@ -56,7 +56,7 @@ def test_a_saved_chat_becomes_pairs(trained: Path, data: Path, tmp_path: Path):
         typed=typed,
     )
     held_out = {row["problem_id"] for row in rows(data / "pairs.jsonl") if row["split"] == "test"}
-    assert f"{len(held_out)} problems held out from training" in done.stdout
+    assert f"{len(held_out)} problems held out from training" in " ".join(done.stdout.split())
     told = done.stdout.splitlines()
     assert len([line for line in told if line.startswith("tutor: ")]) == 5
     assert len([line for line in told if line.startswith("base: ")]) == 2
@@ -105,9 +105,9 @@ class Terminal:
 
 
 def test_ctrl_c_stops_the_reply_and_ctrl_d_leaves(trained: Path):
-    terminal = Terminal(
-        sys.executable, "chat.py", f"adapter={trained / 'adapter'}", "sampling.max_new_tokens=3900", "seed=1"
-    )
+    # the likeliest token is never the last one here; a drawn one might be, before the key is seen
+    settings = ["sampling.max_new_tokens=3900", "sampling.temperature=0"]
+    terminal = Terminal(sys.executable, "chat.py", f"adapter={trained / 'adapter'}", *settings)
     try:
         terminal.wait_for("lists the commands")
         terminal.wait_for("student:")
