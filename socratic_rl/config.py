@@ -3,12 +3,28 @@
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from socratic_rl.errors import UserError, reasons
+
+MADE_FROM = "socratic_rl.json"
+"""The file in a tutor's folder that says which base, data and settings it was made from."""
+
+
+def tutor_folder(folder: str) -> str:
+    """The folder, if it is one that ``train.py`` left.
+
+    Raises:
+        ValueError: It is missing or was not made by ``train.py``.
+    """
+    if not (Path(folder) / MADE_FROM).exists():
+        what = f"no {MADE_FROM} in it" if Path(folder).is_dir() else "no such folder"
+        raise ValueError(f"{folder}: {what}; train.py leaves one at <output_dir>/adapter")
+    return folder
 
 
 class Component(BaseModel):
@@ -195,7 +211,7 @@ class TrainSettings(Settings):
 class EvaluateSettings(Settings):
     """``conf/evaluate.yaml``."""
 
-    adapter: str
+    adapter: Annotated[str, AfterValidator(tutor_folder)]
     prompt: Annotated[str, Field(min_length=1)] | None
     dataset: Any
     rejection: Any = None
@@ -211,7 +227,7 @@ class EvaluateSettings(Settings):
 class ChatSettings(Component):
     """``conf/chat.yaml``."""
 
-    adapter: str | None
+    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     with_base: bool
     problems: Any = None
@@ -222,7 +238,8 @@ class ChatSettings(Component):
     @field_validator("model")
     @classmethod
     def _one_to_talk_to(cls, model: ModelSettings | None, info: ValidationInfo) -> ModelSettings | None:
-        adapter = info.data.get("adapter")
+        # a folder that is wrong is told by itself
+        adapter = info.data.get("adapter", "")
         if model is None and adapter is None:
             raise ValueError("nobody to talk to: adapter=FOLDER, or a base model alone, such as model=smollm2_135m")
         if model is not None and adapter is not None:

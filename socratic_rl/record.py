@@ -12,9 +12,6 @@ from socratic_rl.config import differences
 from socratic_rl.errors import UserError
 from socratic_rl.storage import whole_file
 
-MADE_FROM = "socratic_rl.json"
-"""The file in a tutor's folder that says which base, data and settings it was made from."""
-
 CARD = "README.md"
 """The model card in a tutor's folder, by the name that the hub knows."""
 

@@ -10,11 +10,10 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import models
-from socratic_rl.config import ModelSettings
+from socratic_rl.config import MADE_FROM, ModelSettings, tutor_folder
 from socratic_rl.dialogue import Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
-from socratic_rl.record import MADE_FROM
 
 
 class Tutor:
@@ -28,12 +27,12 @@ class Tutor:
     """
 
     def __init__(self, folder: Path) -> None:
-        record = folder / MADE_FROM
-        if not record.exists():
-            what = "no such folder" if not folder.is_dir() else f"no {MADE_FROM} in it"
-            raise UserError(f"adapter: {folder}: {what}; train.py leaves one at <output_dir>/adapter")
+        try:
+            tutor_folder(str(folder))
+        except ValueError as error:
+            raise UserError(f"adapter: {error}") from None
         self.folder = folder
-        self.made_from: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        self.made_from: dict[str, Any] = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
         self.settings = ModelSettings.model_validate(self.made_from["model"])
 
     @property
