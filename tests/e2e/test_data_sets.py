@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from socratic_rl import sweeps
 from tests.conftest import ROOT, TinyModel
 
 STEPS = [
@@ -43,7 +42,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(sweeps, "_sweep", None)
 
     def command(name: str, *arguments: str, ok: bool = True) -> Ended:
         monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments])

@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -78,6 +79,12 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def _at_the_terminal() -> None:
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+    # tests that run in the background hand an ignored Ctrl-C down
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """A program at a terminal of its own."""
 
@@ -86,7 +93,7 @@ class Terminal:
         environment = ENVIRONMENT | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=_at_the_terminal,
         )  # fmt: skip
         os.close(inside)
         self.seen = b""
