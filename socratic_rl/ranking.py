@@ -134,7 +134,7 @@ def print_closing_table(jobs: Sequence[Job]) -> None:
             where = str(job.folder) if job.status == "finished" else f"{job.status}{job.error and f': {job.error}'}"
             table.add_row(*map(Text, (job.folder.name, written(choices) or "(defaults)", *figures, where)))
     Console(width=140).print(table)
-    if seeds:
+    if any(group.spread(name) is not None for group in groups for name in names):
         print("mean ± standard deviation over the seeds that finished")
 
 
