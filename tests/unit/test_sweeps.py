@@ -77,6 +77,16 @@ def test_where_jobs_run_may_change(begun: Path):
     assert not {"hydra.launcher.x=1", "wandb=offline"} & set(found)
 
 
+def test_a_search_may_be_given_more_trials(begun: Path):
+    assert "hydra.sweeper.n_trials=30" in command_line(["-m", f"sweep={begun}", "hydra.sweeper.n_trials=30"])
+    with pytest.raises(UserError, match=r"hydra.sweeper.n_jobs: not given → 4"):
+        command_line(["-m", f"sweep={begun}", *FIRST, "hydra.sweeper.n_jobs=4"])
+
+
+def test_optuna_is_our_preset_of_it():
+    assert command_line(["-m", "hydra/sweeper=optuna"]) == ["-m", "hydra/sweeper=optuna_tpe"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
