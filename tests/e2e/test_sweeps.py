@@ -212,3 +212,25 @@ def test_optuna_chooses_in_a_search_space_from_a_config(tiny: list[str], tmp_pat
     assert f"error: {3 - len(finished)} job" in done.stderr
     assert "Traceback" not in done.stderr
     assert (folder / "sweep.html").exists()
+
+
+WITHOUT_PLUGIN = """
+import pkgutil, runpy, sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("hydra_plugins.hydra_optuna"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+walk = pkgutil.walk_packages
+pkgutil.walk_packages = lambda *a, **k: (module for module in walk(*a, **k) if "optuna" not in module.name)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_missing_extra_is_told_in_one_line(tmp_path: Path):
+    arguments = ["train.py", "-m", "hydra/sweeper=optuna", f"output_dir={tmp_path}", "dataset.path=pyproject.toml"]
+    done = run("-c", WITHOUT_PLUGIN, *arguments, ok=False)
+    assert done.returncode == 2
+    told = "error: hydra/sweeper: needs an extra that is not installed: pip install -e '.[optuna]'"
+    assert done.stderr.splitlines() == [told]
