@@ -134,7 +134,7 @@ def _lead(groups: Sequence[Group]) -> str:
     if seeds > 1 and spread is not None:
         text += f" (mean of {seeds} seeds, standard deviation {_spread('accuracy', spread)} points)"
     if ties := sum(group.mean("accuracy") == accuracy for group in groups[1:]):
-        text += f". {ties} other{'s have' if ties > 1 else ' has'} the same accuracy; the next figure decides"
+        text += f". {ties} other{'s have' if ties > 1 else ' has'} the same accuracy; ranking and margin decide"
     return text + "."
 
 
