@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from socratic_rl import processes, ranking, sweeps, terminal
-from socratic_rl.errors import UserError
+from socratic_rl.errors import UserError, missing_value
 
 TELLS_FIRST = 5.0
 """Seconds in which the launcher ends this process, where another one has told what went wrong."""
@@ -184,8 +184,8 @@ def explain(error: BaseException, schema: str = "") -> str:
         from socratic_rl.mistakes import explain_composition
 
         return explain_composition(error, schema)
-    if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-        return f"{missing[1]}: is needed and not set"
+    if missing := missing_value(error):
+        return missing
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         match error.errno:

@@ -249,7 +249,7 @@ class ChatSettings(Component):
     @field_validator("with_base")
     @classmethod
     def _has_a_base(cls, with_base: bool, info: ValidationInfo) -> bool:
-        if with_base and info.data.get("adapter") is None:
+        if with_base and info.data.get("adapter", "") is None:
             raise ValueError("there is no tutor to put beside the base: adapter=FOLDER")
         return with_base
 

@@ -1,5 +1,6 @@
 """The one exception for what a user can put right."""
 
+import re
 from collections.abc import Mapping
 
 from pydantic import ValidationError
@@ -26,3 +27,9 @@ def reasons(error: ValidationError) -> Mapping[str, str]:
             message += f" (got {item['input']!r})"
         found[".".join(str(part) for part in item["loc"])] = message
     return found
+
+
+def missing_value(error: BaseException) -> str | None:
+    """Which key OmegaConf found missing; None where its error is about something else."""
+    found = re.search(r"Missing mandatory value: (\S+)", str(error))
+    return f"{found[1]}: is needed and not set" if found else None

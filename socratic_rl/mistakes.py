@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from socratic_rl import config
-from socratic_rl.errors import UserError
+from socratic_rl.errors import UserError, missing_value
 
 THIRD_PARTY = {"dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
 """Nodes that take any field of the class that they describe."""
@@ -53,6 +53,9 @@ def explain_composition(error: HydraException, schema: str) -> str:
             config.parse(getattr(config, schema), compose(name, overrides=good))
         except UserError as more:
             told += str(more).splitlines()
+        except OmegaConfBaseException as more:
+            # other keys are made from what is missing, so nothing more can be checked
+            told.append(missing_value(more) or _first_line(more))
     return "\n".join(told)
 
 

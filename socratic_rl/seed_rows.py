@@ -93,7 +93,8 @@ class SeedRows(Component):
         conversations, row_places = put_together(rows)
         places = self._choose(conversations, row_places)
         if not places:
-            raise UserError(f"dataset.path: {self.path}: none of its rows can be used")
+            first = f" ({flawed[0].where}: {flawed[0].why})" if flawed else ""
+            raise UserError(f"dataset.path: {self.path}: none of its rows can be used{first}")
         with file.open("rb") as data:
             digest = hashlib.file_digest(data, "sha256").hexdigest()
         made_from = {

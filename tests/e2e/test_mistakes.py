@@ -45,6 +45,10 @@ def test_all_mistakes_of_a_command_line_are_told_together():
         "dpo.learning_rate: Input should be a valid number, unable to parse string as a number (got 'abc')",
         "dataset.path: no.jsonl: no such file; python generate.py makes one",
     ]
+    assert mistake("evaluate.py", "adaptr=x") == [
+        "adaptr: there is no such key (did you mean 'adapter'?)",
+        "adapter: is needed and not set",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +68,10 @@ def test_all_mistakes_of_a_command_line_are_told_together():
         (["train.py", "hub.repo_id=me/a/b", FILE], "hub.repo_id: must be OWNER/NAME"),
         (["train.py", "hub.token=hf_x", FILE], "hub.token: there is no such key"),
         (["chat.py"], "model: nobody to talk to: adapter=FOLDER, or a base model alone"),
+        (["evaluate.py"], "adapter: is needed and not set"),
         (["chat.py", "adapter=nowhere"], "adapter: nowhere: no such folder"),
         (["chat.py", "adapter=nowhere", "model=gpt2"], "model: an adapter brings its own base"),
+        (["chat.py", "adapter=nowhere", "with_base=true"], "adapter: nowhere: no such folder"),
         (["chat.py", "model=gpt2", "with_base=true"], "with_base: there is no tutor to put beside the base"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
