@@ -6,7 +6,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from socratic_rl import cli
+from socratic_rl import cli, sweeps
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="generate")
@@ -32,9 +32,8 @@ def main(cfg: DictConfig) -> None:
 
 def pair_shards(arguments: list[str]) -> int:
     """After a multirun of shards, make the pairs of their conversations in one more job; returns its exit code."""
-    multirun = {"-m", "--multirun"}.intersection(arguments)
-    left = [each for each in arguments if each not in ("-m", "--multirun") and not each.startswith("shard=")]
-    if not multirun or len(left) == len(arguments) - 1:
+    left = [each for each in arguments if each not in ("-m", "--multirun") and sweeps.key_of(each) != "shard"]
+    if sweeps.started is None or not any(sweeps.key_of(each) == "shard" for each in arguments):
         return 0
     return subprocess.run([sys.executable, __file__, *left], check=False).returncode  # noqa: S603
 

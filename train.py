@@ -1,7 +1,6 @@
 """Train a base model on preference pairs with DPO: ``python train.py --help``."""
 
 import shutil
-from collections import Counter
 
 import hydra
 from omegaconf import DictConfig
@@ -41,6 +40,7 @@ def main(cfg: DictConfig) -> float | None:
     # the heavy imports wait until the config is known to be right
     from socratic_rl import evaluation, models, tracking, training
     from socratic_rl.fitting import fit_pairs
+    from socratic_rl.stages import counts
     from socratic_rl.storage import write_jsonl
 
     args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
@@ -75,9 +75,7 @@ def main(cfg: DictConfig) -> float | None:
             "trained_on": {
                 "pairs": len(fitted.pairs),
                 "problems": len({pair.problem_id for pair in fitted.pairs}),
-                "rejected by": ", ".join(
-                    f"{kind} {count}" for kind, count in Counter(pair.rejection for pair in fitted.pairs).most_common()
-                ),
+                "rejected by": counts(pair.rejection for pair in fitted.pairs),
             },
             "held_out": outcome.held_out,
             "versions": record.versions(),

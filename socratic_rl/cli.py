@@ -251,14 +251,11 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
-    def figure(value: float | None, sign: str = "") -> str:
-        return "–" if value is None else f"{value:{sign}.3f}"
+    from socratic_rl.page import in_digits
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in ("measure", "kind", "base", "tutor", "difference", "95% interval", "n"):
         table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
     for row in metrics:
-        interval = "–" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-        figures = (figure(row["base"]), figure(row["tutor"]), figure(row["difference"], "+"), interval, str(row["n"]))
-        table.add_row(row["name"], row["kind"], *figures)
+        table.add_row(row["name"], row["kind"], *in_digits(row).values())
     terminal.console().print(table)

@@ -6,7 +6,7 @@ This is the one place that maps student → user and teacher → assistant.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -135,6 +135,18 @@ def from_messages(messages: Iterable[Message]) -> list[Turn]:
         for m in messages
         if m["role"] in speakers
     ]
+
+
+def shortened(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """A dialogue, then the same without its oldest exchange after the problem, without its two oldest, and so on.
+
+    The problem (everything up to the first student turn) and the last exchange, which is replied to, stay. What goes is
+    a teacher's turn with the student's reply, so that the roles still alternate.
+    """
+    head = next((i for i, m in enumerate(messages) if m["role"] == ROLES["student"]), 0) + 1
+    yield list(messages)
+    for gone in range(2, len(messages) - head - 1, 2):
+        yield [*messages[:head], *messages[head + gone :]]
 
 
 LABEL = re.compile(

@@ -1,12 +1,12 @@
 """Dialogues into a model's length: a prompt is shortened at a turn's edge, an answer never."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from socratic_rl.dialogue import Message, PreferencePair
+from socratic_rl.dialogue import Message, PreferencePair, shortened
 from socratic_rl.errors import UserError
 from socratic_rl.generators.base import without_system
 from socratic_rl.tokens import token_ids
@@ -70,21 +70,10 @@ def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: i
         answers = (pair.chosen, pair.rejected)
         return max(len(token_ids(tokenizer, prompt + answer)) for answer in answers) <= max_length
 
-    return _shorten(pair.prompt, fits)
+    return next(filter(fits, shortened(pair.prompt)), None)
 
 
 def fit_prompt(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:
     """A prompt in at most ``max_length`` tokens, shortened as ``fit_pairs`` does; None where even that is too long."""
-    return _shorten(prompt, lambda shorter: len(token_ids(tokenizer, shorter, prompt=True)) <= max_length)
-
-
-def _shorten(prompt: Sequence[Message], fits: Callable[[list[Message]], bool]) -> list[Message] | None:
-    head = next((i for i, m in enumerate(prompt) if m["role"] == "user"), 0) + 1
-    left = list(prompt)
-    while not fits(left):
-        # one exchange at a time: a teacher's turn and the student's reply, so that the roles still alternate; the last
-        # exchange is what is replied to
-        if len(left) < head + 4:
-            return None
-        del left[head : head + 2]
-    return left
+    short = (left for left in shortened(prompt) if len(token_ids(tokenizer, left, prompt=True)) <= max_length)
+    return next(short, None)

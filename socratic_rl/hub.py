@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from socratic_rl import embedded
 from socratic_rl.config import MADE_FROM, HubSettings
 from socratic_rl.errors import UserError
+from socratic_rl.record import read_json
 from socratic_rl.storage import looks_local
 
 RECORDS = ("adapter_config.json", "config.json", MADE_FROM)
@@ -80,10 +81,9 @@ def base_id(model: dict[str, Any]) -> str | None:
 def _without_paths(path: Path) -> Path | bytes:
     if path.name not in RECORDS:
         return path
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     if "base_model_name_or_path" in values:
-        made_from = path.with_name(MADE_FROM)
-        model = json.loads(made_from.read_text(encoding="utf-8"))["model"]
+        model = read_json(path.with_name(MADE_FROM))["model"]
         values["base_model_name_or_path"] = base_id(model) or model["name"]
     return (json.dumps(_names(values), indent=2, ensure_ascii=False) + "\n").encode()
 

@@ -15,7 +15,7 @@ from socratic_rl.config import Component
 from socratic_rl.dialogue import Message, PreferencePair, text_id
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Generator
-from socratic_rl.preference_data import Flawed, Prepared, SocraticPairs, name_flawed, own_file
+from socratic_rl.preference_data import Flawed, Prepared, SocraticPairs, UnusableError, name_flawed, own_file
 from socratic_rl.preferences import Share, Split, split_of
 from socratic_rl.problems import Encoding
 from socratic_rl.rejections import Rejection
@@ -230,10 +230,6 @@ class _Form(NamedTuple):
     def problem_id(self) -> str:
         """The same for all rows that open with the same user message, so that a growing dialogue is on one side."""
         return text_id(next(message["content"] for message in self.prompt if message["role"] == "user"))
-
-
-class UnusableError(Exception):
-    """Why a row cannot be used."""
 
 
 def to_messages(prompt: Any, chosen: Any, rejected: Any) -> tuple[list[Message], list[Message], list[Message]]:

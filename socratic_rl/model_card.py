@@ -1,6 +1,5 @@
 """The model card of a trained tutor: what it is, what it was trained on and how, and what was measured."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from socratic_rl import hub
 from socratic_rl.config import MADE_FROM
-from socratic_rl.record import CARD
+from socratic_rl.page import in_digits
+from socratic_rl.record import CARD, read_json
 from socratic_rl.report import MEASURES
 from socratic_rl.storage import looks_local, whole_file
 
@@ -36,7 +36,7 @@ def write_card(folder: Path, measured: Measured | None = None) -> None:
         folder: What ``training.save`` left, or is about to.
         measured: What an evaluation found; None where nothing was measured yet.
     """
-    made_from = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+    made_from = read_json(folder / MADE_FROM)
     with whole_file(folder / CARD) as temporary:
         temporary.write_text(render(made_from, measured), encoding="utf-8")
 
@@ -101,20 +101,8 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
 def _figures(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of ``evaluation.json`` as the table shows it."""
     measure = MEASURES[row["name"]]
-
-    def figure(name: str, sign: str = "") -> str:
-        return "–" if row[name] is None else f"{row[name]:{sign}.3f}"
-
-    return {
-        "label": measure.label,
-        "meaning": measure.meaning,
-        "base": figure("base"),
-        "tutor": figure("tutor"),
-        "difference": figure("difference", "+"),
-        "interval": "–" if row["low"] is None else f"[{figure('low', '+')}, {figure('high', '+')}]",
-        "n": str(row["n"]),
-        "problems": str(row["problems"]),
-    }
+    named = {"label": measure.label, "meaning": measure.meaning, "problems": str(row["problems"])}
+    return named | in_digits(row)
 
 
 def _rows(values: Mapping[str, Any]) -> str:

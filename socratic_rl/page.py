@@ -53,6 +53,21 @@ def rounded(value: float | None, share: bool) -> str:
     return f"{percent:.{1 if near_an_end else 0}f}%"
 
 
+def in_digits(row: Row) -> dict[str, str]:
+    """A row of ``evaluation.json`` for a plain table: base, tutor, difference, its 95% interval, with three digits."""
+
+    def figure(name: str, sign: str = "") -> str:
+        return "–" if row[name] is None else f"{row[name]:{sign}.3f}"
+
+    return {
+        "base": figure("base"),
+        "tutor": figure("tutor"),
+        "difference": figure("difference", "+"),
+        "interval": "–" if row["low"] is None else f"[{figure('low', '+')}, {figure('high', '+')}]",
+        "n": str(row["n"]),
+    }
+
+
 def points(history: Iterable[Row], key: str) -> list[tuple[float, float]]:
     """The steps at which a key of a ``log_history`` has a value, with the value."""
     logged = ((number(row.get("step")), number(row.get(key))) for row in history)

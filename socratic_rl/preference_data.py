@@ -82,6 +82,10 @@ class Flawed(NamedTuple):
     """Whether it was mended and is used; else it was left out."""
 
 
+class UnusableError(Exception):
+    """Why a row of a data set cannot be used."""
+
+
 def own_file(folder: Path) -> Path:
     """Where a data set that has to be made puts its pairs.
 

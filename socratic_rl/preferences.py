@@ -75,23 +75,7 @@ class Pairing(Component):
         seed: int,
         done: Container[tuple[str, int]] = (),
     ) -> Iterator[PreferencePair]:
-        """A pair for every chosen turn that has a worse one, in the order of the conversations.
-
-        What is drawn for a turn depends on the seed, its conversation's id, its number and the pool of turns alone.
-        Turns go to the rejection in groups that do not depend on what is done, so that a run that was killed and goes
-        on gives the same pairs as one that was not.
-
-        Args:
-            conversations: All of them; only accepted ones become pairs.
-            problems: By id.
-            rejection: Gives the worse turns.
-            generator: What writes text, where the rejection needs it.
-            seed: Everything that is drawn comes from it.
-            done: The pairs that were yielded before, as conversation id and ``PreferencePair.turn``.
-
-        Raises:
-            UserError: A conversation's problem is missing, or the rejection's generator is missing or fails.
-        """
+        """``pairs_at`` the chosen turns of all these conversations; only accepted ones become pairs."""
         chosen = [(conversation, turn) for conversation in conversations for turn in self.turns(conversation)]
         return pairs_at(chosen, self.split_of, problems, rejection, generator, seed, done)
 
@@ -105,7 +89,11 @@ def pairs_at(
     seed: int,
     done: Container[tuple[str, int]] = (),
 ) -> Iterator[PreferencePair]:
-    """A pair for each of these turns that has a worse one; see ``Pairing.pairs``.
+    """A pair for each of these turns that has a worse one, in their order.
+
+    What is drawn for a turn depends on the seed, its conversation's id, its number and the pool of turns alone. Turns
+    go to the rejection in groups that do not depend on what is done, so that a run that was killed and goes on gives
+    the same pairs as one that was not.
 
     Args:
         chosen: Conversations and the indices of their chosen turns.

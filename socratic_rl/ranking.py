@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from socratic_rl import sweeps
+from socratic_rl.record import read_json
 
 FIGURES = {"accuracy": "eval_rewards/accuracies", "ranking": "eval_ranking_accuracy", "margin": "eval_rewards/margins"}
 """The held-out figures that jobs are ordered by, the first first, each by what it is called in a table.
@@ -59,10 +60,10 @@ class Group:
 
 def read_jobs(sweep: Path) -> list[Job]:
     """The jobs of a multirun in the order of their numbers."""
-    keys = sweeps.read_json(sweep / sweeps.START)["choices"]
+    keys = read_json(sweep / sweeps.START)["choices"]
     jobs = []
     for path in sorted(sweep.glob(f"*/{sweeps.RESULT}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        result = sweeps.read_json(path)
+        result = read_json(path)
         values = {sweeps.key_of(text): text.partition("=")[2] for text in result["overrides"]}
         jobs.append(
             Job(

@@ -45,7 +45,7 @@ def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> 
     """
     values = {key: value for key, value in resolved(cfg).items() if key not in ignore}
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = read_json(path)
         changed = [change for change in differences(old, values) if not change.startswith(REACHED_BY)]
         if changed:
             raise UserError(
@@ -54,6 +54,12 @@ def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> 
             )
         return
     write_json(path, values)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

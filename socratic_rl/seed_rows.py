@@ -1,7 +1,6 @@
 """The seed rows: a CSV of dialogues, each cut at a few places, with the columns Prompt, Bad answer and Good answer."""
 
 import hashlib
-import json
 import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +24,10 @@ from socratic_rl.dialogue import (
 )
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Generator
-from socratic_rl.preference_data import Flawed, Prepared, SocraticPairs, name_flawed, own_file
+from socratic_rl.preference_data import Flawed, Prepared, SocraticPairs, UnusableError, name_flawed, own_file
 from socratic_rl.preferences import Share, evenly, pairs_at, split_of
 from socratic_rl.problems import Encoding
-from socratic_rl.record import write_json
+from socratic_rl.record import read_json, write_json
 from socratic_rl.rejections import Annotated as Given
 from socratic_rl.rejections import Case, Rejected, Rejection
 from socratic_rl.stages import audit_rows, counts, write_pairs
@@ -105,7 +104,7 @@ class SeedRows(Component):
             "seed": seed,
         }
         recipe = folder / "pairs_made_from.json"
-        if not recipe.exists() or json.loads(recipe.read_text(encoding="utf-8")) != made_from:
+        if not recipe.exists() or read_json(recipe) != made_from:
             for old in (recipe, path, *folder.glob("all_pairs.jsonl*")):
                 old.unlink(missing_ok=True)
             write_json(recipe, made_from)
@@ -212,10 +211,6 @@ def _column_names(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[st
             f"columns here are {', '.join(names) or 'none'}"
         )
     return names
-
-
-class UnusableError(Exception):
-    """Why a row cannot be used."""
 
 
 def parse_row(prompt: str, bad: str, good: str) -> tuple[SeedRow, list[str]]:

@@ -1,6 +1,5 @@
 """The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from socratic_rl.config import GenerateSettings
 from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Record
 from socratic_rl.errors import UserError
 from socratic_rl.preferences import deduplicate
+from socratic_rl.record import read_json
 from socratic_rl.storage import StageFile, read_records, read_rows, write_csv, write_jsonl
 
 STAGES = ("problems", "conversations", "pairs")
@@ -112,7 +112,7 @@ def gather(settings: GenerateSettings, problems: Sequence[Problem], path: Path) 
     found: dict[str, dict[str, Any]] = {}
     told: dict[int, str] = {}
     for config in sorted(path.parent.glob("*/generate_config.json")):
-        begun = json.loads(config.read_text(encoding="utf-8"))
+        begun = read_json(config)
         part = config.with_name(path.name)
         if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and part.exists():
             rows = {row["id"]: row for _, row in read_rows(str(part))}
@@ -204,8 +204,7 @@ def _problems_row(problems: Sequence[Problem], skipped: dict[str, list[str]]) ->
 def _gate_row(conversations: Sequence[Conversation]) -> str:
     """How many conversations the quality gate let pass, and why it did not let others."""
     passed = sum(conversation.accepted for conversation in conversations)
-    reasons = Counter(reason for conversation in conversations for reason in set(conversation.reasons))
-    told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    told = counts(reason for conversation in conversations for reason in set(conversation.reasons))
     return f"{passed} of {len(conversations)} accepted" + (f" ({told})" if told else "")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,21 @@ class Sweep:
     samples: Sequence[Row]
     """The best job's replies: ``prompt`` (chat messages), ``reply``, ``teacher``."""
 
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The jobs in order."""
+        return ranked(self.jobs)
+
+    @cached_property
+    def heat_maps(self) -> list[Plot]:
+        """See ``heat_maps``."""
+        return heat_maps(self.jobs)
+
+    @cached_property
+    def curve_plots(self) -> list[Plot]:
+        """See ``curve_plots``."""
+        return curve_plots(self.groups, self.curves)
+
 
 def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
     """Write ``sweep.html`` into a sweep's folder and log it as a W&B run of the sweep's group.
@@ -54,7 +69,7 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
         jobs: Its jobs.
         config: What the multirun was started with, ``hydra`` included.
     """
-    start = sweeps.read_json(folder / sweeps.START)
+    start = record.read_json(folder / sweeps.START)
     logs = {job.folder: job.folder / sweeps.TRAINING_LOG for job in jobs if job.status == "finished"}
     best = best_job(jobs)
     samples = best.folder / "samples.jsonl" if best else Path()
@@ -86,7 +101,7 @@ def best_job(jobs: Sequence[Job]) -> Job | None:
 
 def render(sweep: Sweep) -> str:
     """The page as one HTML file that needs nothing from outside; all text in it is escaped."""
-    groups = ranked(sweep.jobs)
+    groups = sweep.groups
     seeds = any(len(group.jobs) > 1 for group in groups)
     best = best_job(sweep.jobs)
     return fill(
@@ -98,8 +113,8 @@ def render(sweep: Sweep) -> str:
         figures=list(FIGURES),
         seeds=seeds,
         rows=[row for group in groups for row in _rows(group, seeds)],
-        heat_maps=heat_maps(sweep.jobs),
-        curves=curve_plots(groups, sweep.curves),
+        heat_maps=sweep.heat_maps,
+        curves=sweep.curve_plots,
         best=best.folder.name if best else "",
         dialogues=[{**row, "turns": from_messages(row["prompt"])} for row in sweep.samples],
     )
@@ -358,7 +373,7 @@ def _track(path: Path, sweep: Sweep, best: Job, start: Mapping[str, Any], config
     import wandb
 
     folder = path.parent
-    jobs = [job for group in ranked(sweep.jobs) for job in group.jobs]
+    jobs = [job for group in sweep.groups for job in group.jobs]
     keys = start["choices"]
     with tracking.track(settings, "sweep", {"sweep": dict(start)}, folder, group=folder.name, name=folder.name) as run:
         rows = [
@@ -372,8 +387,7 @@ def _track(path: Path, sweep: Sweep, best: Job, start: Mapping[str, Any], config
             for job in jobs
         ]
         tracking.log_table(run, "jobs", rows)
-        groups = ranked(sweep.jobs)
-        plots = {plot.title: plot for plot in [*heat_maps(sweep.jobs), *curve_plots(groups, sweep.curves)]}
+        plots = {plot.title: plot for plot in [*sweep.heat_maps, *sweep.curve_plots]}
         pictures = {f"pictures/{name}": fill("picture.html.j2", title=name, plot=plot) for name, plot in plots.items()}
         pages = {"page": path.read_text(encoding="utf-8"), **pictures}
         run.log({name: wandb.Html(page, inject=False) for name, page in pages.items()})

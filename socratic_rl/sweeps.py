@@ -1,6 +1,5 @@
 """A multirun's folder: what it was started with, how each job ended, and how to go on after a kill."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from omegaconf import DictConfig
 
 from socratic_rl.config import MADE_FROM
 from socratic_rl.errors import UserError
-from socratic_rl.record import ELSEWHERE, write_json
+from socratic_rl.record import ELSEWHERE, read_json, write_json
 
 START = "sweep.json"
 """In the sweep's folder: the overrides that it was started with and the keys that its jobs differ in."""
@@ -69,12 +68,6 @@ class Jobs(Callback):
             "error": None if done else (str(value) or type(value).__name__).splitlines()[0],
         }
         write_json(folder / RESULT, result)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
 
 
 def swept_keys(config: DictConfig) -> list[str]:

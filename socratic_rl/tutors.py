@@ -1,11 +1,9 @@
 """A trained tutor and the base it came from, as evaluation reads them."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,6 +12,7 @@ from socratic_rl.config import MADE_FROM, ModelSettings, tutor_folder
 from socratic_rl.dialogue import Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
+from socratic_rl.record import read_json
 
 
 class Tutor:
@@ -32,7 +31,7 @@ class Tutor:
         except ValueError as error:
             raise UserError(f"adapter: {error}") from None
         self.folder = folder
-        self.made_from: dict[str, Any] = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+        self.made_from = read_json(folder / MADE_FROM)
         self.settings = ModelSettings.model_validate(self.made_from["model"])
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from socratic_rl.config import Component
-from socratic_rl.dialogue import Message
+from socratic_rl.dialogue import Message, shortened
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,10 @@ def fitting(request: Request, tokens: Callable[[Request], list[int]], room: int)
     Returns:
         The tokens; none where not even the first message and the last exchange fit.
     """
-    found = tokens(request)
-    while request.shorten and len(found) > room:
-        if len(request.messages) < 5:
-            return []
-        request = replace(request, messages=(*request.messages[:1], *request.messages[3:]))
-        found = tokens(request)
-    return found
+    if not request.shorten:
+        return tokens(request)
+    tried = (tokens(replace(request, messages=tuple(left))) for left in shortened(request.messages))
+    return next((found for found in tried if len(found) <= room), [])
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:
