@@ -13,10 +13,11 @@ from socratic_rl.errors import UserError
 @cli.task
 def main(cfg: DictConfig) -> float | None:
     """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
-    from socratic_rl import hub, processes, record
     from socratic_rl.config import TrainSettings, parse
 
     settings = parse(TrainSettings, cfg)
+    from socratic_rl import hub, processes, record
+
     place = cli.job_place(cfg)
     folder = place["folder"]
     processes.meet(settings.dpo.ddp_timeout)

@@ -1,7 +1,6 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
 import re
-from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,9 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from socratic_rl.errors import UserError, reasons
-
-MADE_FROM = "socratic_rl.json"
-"""The file in a tutor's folder that says which base, data and settings it was made from."""
+from socratic_rl.record import MADE_FROM
 
 
 def tutor_folder(folder: str) -> str:
@@ -319,13 +316,3 @@ def _bare(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {k: v for k, v in value.items() if not str(k).startswith("_")} or None
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """``key: old → new`` for every key whose value is not the same."""
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key}: {before!r} → {after!r}"

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(Exception):
@@ -13,12 +15,12 @@ class UserError(Exception):
     """
 
 
-def reason(error: ValidationError) -> str:
+def reason(error: "ValidationError") -> str:
     """What pydantic found, in one line: ``turns.0.speaker: Input should be 'student' or 'teacher'``."""
     return "; ".join(f"{key}: {message}" if key else message for key, message in reasons(error).items())
 
 
-def reasons(error: ValidationError) -> Mapping[str, str]:
+def reasons(error: "ValidationError") -> Mapping[str, str]:
     """What pydantic found, by dotted key."""
     found = {}
     for item in error.errors(include_url=False):

@@ -11,9 +11,9 @@ from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from socratic_rl import embedded
-from socratic_rl.config import MADE_FROM, HubSettings
+from socratic_rl.config import HubSettings
 from socratic_rl.errors import UserError
-from socratic_rl.record import read_json
+from socratic_rl.record import MADE_FROM, read_json
 from socratic_rl.storage import looks_local
 
 RECORDS = ("adapter_config.json", "config.json", MADE_FROM)

@@ -8,9 +8,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from socratic_rl import hub
-from socratic_rl.config import MADE_FROM
 from socratic_rl.page import in_digits
-from socratic_rl.record import CARD, read_json
+from socratic_rl.record import CARD, MADE_FROM, read_json
 from socratic_rl.report import MEASURES
 from socratic_rl.storage import looks_local, whole_file
 

@@ -3,16 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
 from socratic_rl.config import Component
 from socratic_rl.dialogue import PreferencePair, Problem
 from socratic_rl.errors import UserError
-from socratic_rl.generators import Generator
-from socratic_rl.rejections import Rejection
 from socratic_rl.storage import read_records, write_jsonl
+
+if TYPE_CHECKING:
+    from socratic_rl.generators import Generator
+    from socratic_rl.rejections import Rejection
 
 
 class SocraticPairs(Component):
@@ -39,8 +41,8 @@ class SocraticPairs(Component):
     def prepare(
         self,
         folder: Path,  # noqa: ARG002
-        rejection: Rejection | None,  # noqa: ARG002
-        generator: Generator | None,  # noqa: ARG002
+        rejection: "Rejection | None",  # noqa: ARG002
+        generator: "Generator | None",  # noqa: ARG002
         seed: int,  # noqa: ARG002
     ) -> "Prepared":
         """The same, since it is a file of pairs already."""

@@ -1,16 +1,17 @@
 """What a folder was made with, so that a run never mixes two configs in it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from socratic_rl.config import differences
 from socratic_rl.errors import UserError
-from socratic_rl.storage import whole_file
+
+MADE_FROM = "socratic_rl.json"
+"""The file in a tutor's folder that says which base, data and settings it was made from."""
 
 CARD = "README.md"
 """The model card in a tutor's folder, by the name that the hub knows."""
@@ -64,6 +65,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """A JSON file that appears only when it is whole."""
+    # storage knows the records, whose schemas take a while to build and which --help and --cfg do not need
+    from socratic_rl.storage import whole_file
+
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -71,3 +75,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def versions() -> dict[str, str]:
     """The versions of what shapes a result."""
     return {name: metadata.version(name) for name in ("socratic-rl", "torch", "transformers", "trl", "peft")}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """``key: old → new`` for every key whose value is not the same."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}: {before!r} → {after!r}"

@@ -13,9 +13,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from socratic_rl.config import MADE_FROM
 from socratic_rl.errors import UserError
-from socratic_rl.record import ELSEWHERE, read_json, write_json
+from socratic_rl.record import ELSEWHERE, MADE_FROM, read_json, write_json
 
 START = "sweep.json"
 """In the sweep's folder: the overrides that it was started with and the keys that its jobs differ in."""

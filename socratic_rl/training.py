@@ -21,12 +21,11 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOConfig, DPOTrainer
 
 from socratic_rl import models, processes
-from socratic_rl.config import MADE_FROM
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.errors import UserError
 from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
 from socratic_rl.model_card import write_card
-from socratic_rl.record import write_json
+from socratic_rl.record import MADE_FROM, write_json
 from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.storage import whole_file
 from socratic_rl.tokens import token_ids

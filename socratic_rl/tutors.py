@@ -8,11 +8,11 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import models
-from socratic_rl.config import MADE_FROM, ModelSettings, tutor_folder
+from socratic_rl.config import ModelSettings, tutor_folder
 from socratic_rl.dialogue import Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
-from socratic_rl.record import read_json
+from socratic_rl.record import MADE_FROM, read_json
 
 
 class Tutor:

@@ -19,9 +19,10 @@ from socratic_rl import models, record, training
 from socratic_rl.config import TrainSettings, parse
 from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.generators import decode
+from socratic_rl.record import MADE_FROM
 from socratic_rl.scoring import PairScores, score_pairs
 from socratic_rl.storage import write_jsonl
-from socratic_rl.tutors import MADE_FROM, Tutor
+from socratic_rl.tutors import Tutor
 from tests.conftest import ROOT, TinyModel
 from tests.e2e.conftest import run
 

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from socratic_rl.config import TrainSettings, differences, parse
+from socratic_rl.config import TrainSettings, parse
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
+from socratic_rl.record import differences
 
 CONF = Path(__file__).parents[2] / "conf"
 
