@@ -9,21 +9,20 @@ prefixes can give.
 
 import argparse
 import csv
-import json
 import math
-import os
-import platform
 import random
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
+
+from machine import machine, write_results
 
 from socratic_rl.dialogue import PreferencePair, Turn, merge_turns, parse_transcript
 
@@ -284,20 +283,6 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
     )
 
 
-def machine() -> str:
-    """What the figures were measured on."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, bfloat16"
-    names = {
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    }
-    return f"{', '.join(names) or platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, float32"
-
-
 def report(result: Result) -> str:
     """A result in words."""
     lines = [
@@ -349,7 +334,7 @@ def main() -> None:
             results.append(compare(full_name, make_pairs(found, cut, options.pairs), options, beforehand))
             print(report(results[-1]), flush=True)
     if options.json:
-        options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+        write_results(options.json, results)
 
 
 if __name__ == "__main__":
