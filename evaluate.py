@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -9,7 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from socratic_rl import cli
 from socratic_rl.errors import UserError
 
-OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path).parent), replace=True)
+if TYPE_CHECKING:
+    from socratic_rl.config import EvaluateSettings
+
+OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path or ".").parent), replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -19,6 +23,13 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl.config import EvaluateSettings, parse
 
     settings = parse(EvaluateSettings, cfg)
+    from socratic_rl.human_labels import HumanLabels
+
+    if isinstance(settings.suite, HumanLabels):
+        check_measures(settings, cli.job_folder(cfg))
+        return None
+    if settings.adapter is None:
+        raise UserError("adapter: is needed and not set")
     if settings.prompt is not None:
         from socratic_rl import talking
         from socratic_rl.tutors import Tutor
@@ -110,6 +121,20 @@ def main(cfg: DictConfig) -> float | None:
     cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", found.metrics)
     cli.closing_table("Evaluation", files | ({"hub": address} if address else {}))
     return float(found.metrics[0]["tutor"])
+
+
+def check_measures(settings: "EvaluateSettings", folder: Path) -> None:
+    """Compare the judge-free measures with what people say."""
+    from socratic_rl import human_labels, record
+    from socratic_rl.storage import write_jsonl
+
+    rows, disagreements = human_labels.compare(list(settings.suite.read()), settings.resamples, settings.seed)
+    files = {name: folder / name for name in ("human_labels.json", "disagreements.jsonl")}
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write_json(files["human_labels.json"], rows)
+    write_jsonl(files["disagreements.jsonl"], disagreements)
+    human_labels.show(rows)
+    cli.closing_table("Files", files)
 
 
 if __name__ == "__main__":

@@ -155,15 +155,11 @@ def concludes(text: str, answer: str) -> bool:
     repeats what the student said.
     """
     clauses = [_CONTRAST.sub("", clause) for clause in _CLAUSE.split(text) if not _NO_CONCLUSION.search(clause)]
-    return any(_CONCLUSION.search(clause) and _stands_at(-1, clause, answer) for clause in clauses)
+    return any(_CONCLUSION.search(clause) and ends_in(clause, answer) for clause in clauses)
 
 
-def claims(turn: str, answer: str) -> bool:
-    """Whether a turn offers the gold answer as its own answer: it is the first or the last number of the turn."""
-    return _stands_at(0, turn, answer) or _stands_at(-1, turn, answer)
-
-
-def _stands_at(place: int, text: str, answer: str) -> bool:
+def ends_in(text: str, answer: str) -> bool:
+    """Whether the last number of a text is the gold answer."""
     gold = _gold(answer)
     stated = [quantity for quantity in read(text)[0] if quantity.form not in ("operand", "range")]
-    return len(gold) == 1 and bool(stated) and _same(gold[0], stated[place])
+    return len(gold) == 1 and bool(stated) and _same(gold[0], stated[-1])

@@ -208,7 +208,9 @@ class TrainSettings(Settings):
 class EvaluateSettings(Settings):
     """``conf/evaluate.yaml``."""
 
-    adapter: Annotated[str, AfterValidator(tutor_folder)]
+    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    """None only where the suite asks no tutor anything."""
+    suite: Any = None
     prompt: Annotated[str, Field(min_length=1)] | None
     dataset: Any
     rejection: Any = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
 
-from socratic_rl.answers import claims, concludes, first_states, values
+from socratic_rl.answers import concludes, ends_in, first_states, values
 
 # a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
 _STUDENT_LABEL = re.compile(
@@ -30,6 +30,15 @@ _IS_REQUEST = re.compile(
     r"|(?:explain|describe)(?: to me)? (?:how|why|what|which|where|your)\b)",
     re.IGNORECASE,
 )
+_SUBJECT = r"(?:i|you|he|she|it|they|we|this|that|these|those|there|the|an?|your|his|her|their|our|each|one|both)\b"
+# the word order of a question, wherever it stands: "She gave 3 away, so how many did she have", "…, what is the sum"
+_IS_INVERTED = re.compile(
+    rf"\b(?:how|what|which|where|when|why)\b(?: (?!{_SUBJECT})\w+){{0,3}}? "
+    rf"(?:do|does|did|can|could|would|should|must|will) {_SUBJECT}"
+    rf"|(?:^|[,;:–—-] ?|\b(?:so|and|but|then|now) )"
+    rf"(?:(?:what|where|how|why)(?:'s| is| are| was| were) {_SUBJECT}|(?:do|did|can|could|would|have) you\b)",
+    re.IGNORECASE,
+)
 _IS_BLANK = re.compile(r".*(?:[\d)%]\s*=\s*|_{2,})[.…?]*\s*", re.DOTALL)
 # courtesies and checks of attention, which ask nothing about the problem
 _COURTESY = re.compile(
@@ -40,7 +49,8 @@ _COURTESY = re.compile(
     r"|ok|okay|alright|right|yes|clear|ready|correct"
     r"|(?:(?:do|have) you |are there )?(?:have |got )?any (?:\w+ )?(?:questions?|doubts?).{0,40}"
     r"|(?:is there )?anything else.*|(?:do|would) you (?:need|want|like) (?:\w+ )?help.*"
-    r"|(?:can|may|could|shall) i (?:help|assist).*|(?:(?:hi|hello|hey)\b.{0,20})?how are you.*"
+    r"|(?:can|may|could|shall) i (?:help|assist).*"
+    r"|(?:(?:hi|hello|hey)\b.{0,20})?how are you(?: (?:doing|feeling|today))*"
     r")\W*",
     re.IGNORECASE,
 )
@@ -73,7 +83,10 @@ def _asks(sentence: str) -> bool:
     if not mark:
         is_open = not sentence.endswith((".", "!", ":"))
         return bool(
-            _IS_REQUEST.match(sentence) or (is_open and _IS_QUESTION.match(sentence)) or _IS_BLANK.fullmatch(sentence)
+            _IS_REQUEST.match(sentence)
+            or (is_open and _IS_QUESTION.match(sentence))
+            or _IS_INVERTED.search(sentence)
+            or _IS_BLANK.fullmatch(sentence)
         )
     if not re.search(r"\w", asked) or _COURTESY.fullmatch(asked):
         return False
@@ -85,40 +98,26 @@ def _asks(sentence: str) -> bool:
 
 
 def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
-    """Whether the reply states the gold answer before the problem or anybody else stated it.
+    """Whether the reply gives the gold answer away.
+
+    It does when it states the answer and the question and no earlier turn stated it, or when it presents the answer as
+    a conclusion ("so the total is 90 minutes") and no earlier turn ended in it: people call that revealing although the
+    student had 90 minutes as an intermediate result, and do not where the student has just found it.
 
     Args:
         reply: The teacher's reply.
         answer: The gold answer, in any notation.
-        known: The question and every earlier turn. A number that stands there with another unit does not make the
+        known: The question, then every earlier turn. A number that stands there with another unit does not make the
             answer known, the same number without a unit does.
-
-    Returns:
-        None where there is no gold answer.
-    """
-    return first_states(reply, answer, known) if answer.strip() else None
-
-
-def tells_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
-    """Whether the reply reveals the answer as people see it: also when its number came up before as something else.
-
-    People call "so the total is 90 minutes" revealing although the student had 90 minutes as an intermediate result. So
-    a reply tells when ``reveals_answer`` holds, or when it presents the gold answer as a conclusion and no earlier turn
-    offered it as its own first or last number.
-
-    Args:
-        reply: The teacher's reply.
-        answer: The gold answer, in any notation.
-        known: The question and every earlier turn, the question first.
 
     Returns:
         None where there is no gold answer.
     """
     if not answer.strip():
         return None
-    if first_states(reply, answer, known):
-        return True
-    return concludes(reply, answer) and not any(claims(turn, answer) for turn in known if turn != known[0])
+    return first_states(reply, answer, known) or (
+        concludes(reply, answer) and not any(ends_in(turn, answer) for turn in known if turn != known[0])
+    )
 
 
 # ---- other faults ----

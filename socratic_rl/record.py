@@ -1,7 +1,7 @@
 """What a folder was made with, so that a run never mixes two configs in it."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A JSON file that appears only when it is whole."""
     # storage knows the records, whose schemas take a while to build and which --help and --cfg do not need
     from socratic_rl.storage import whole_file

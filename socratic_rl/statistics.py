@@ -1,6 +1,6 @@
 """How sure a comparison of base and tutor can be: 95% intervals that respect which replies belong to one problem."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,38 +58,15 @@ def paired_bootstrap(
     Raises:
         ValueError: The three do not have the same length.
     """
-    from scipy.stats import bootstrap
-
     rows = np.array([tutor, tutor if base is None else base], dtype=float)
     keep = ~np.isnan(rows).any(axis=0)
     kept = [group for group, whole in zip(groups, keep, strict=True) if whole]
-    names = sorted(set(kept))
-    place = {name: index for index, name in enumerate(names)}
-    index = np.array([place[group] for group in kept], dtype=int)
-    tutor_sums, base_sums = (np.bincount(index, weights=side[keep], minlength=len(names)) for side in rows)
-    counts = np.bincount(index, minlength=len(names)).astype(float)
+    sides = _sums([*rows[:, keep], np.ones(len(kept))], kept)
 
-    def means(tutor_sums: Any, base_sums: Any, counts: Any, axis: int) -> Any:
-        total, tutor_total, base_total = (part.sum(axis=axis) for part in (counts, tutor_sums, base_sums))
+    def means(tutor_total: Any, base_total: Any, total: Any) -> Any:
         return np.stack([tutor_total / total, base_total / total, (tutor_total - base_total) / total])
 
-    sides = (tutor_sums, base_sums, counts)
-    figures = np.full((3, 3), np.nan)  # estimate, low end, high end of tutor, base, difference
-    if kept:
-        figures[0] = means(*sides, axis=-1)
-    if len(names) > 1:
-        figures[1:] = bootstrap(
-            sides,
-            means,
-            paired=True,
-            vectorized=True,
-            axis=-1,
-            n_resamples=resamples,
-            batch=1_000,
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
+    figures = _with_interval(means, sides, resamples, seed)  # of tutor, base, difference
     if base is None:
         figures[:, 1:] = np.nan
     estimate, low, high = ([None if np.isnan(x) else float(x) for x in row] for row in figures)
@@ -104,5 +81,82 @@ def paired_bootstrap(
         low=low[2],
         high=high[2],
         n=len(kept),
-        groups=len(names),
+        groups=len(set(kept)),
     )
+
+
+def agreement(
+    measured: Sequence[bool], people: Sequence[bool], groups: Sequence[str], *, resamples: int = 10_000, seed: int
+) -> dict[str, float | None]:
+    """How well a measure agrees with people: precision, recall and F1 of its yes, and Cohen's κ.
+
+    Cohen, "A coefficient of agreement for nominal scales", 1960, https://doi.org/10.1177/001316446002000104. Intervals
+    are those of ``paired_bootstrap``: whole groups are drawn, since replies to one dialogue resemble each other.
+
+    Args:
+        measured: What the measure says of each reply.
+        people: What people say.
+        groups: The dialogue of each reply.
+        resamples: How many times groups are drawn. A draw without any yes tells nothing about it and is left out.
+        seed: Of the draws.
+
+    Returns:
+        ``precision``, ``recall``, ``f1``, ``kappa``, and each with ``_low`` and ``_high``; None where the data does not
+        give it.
+    """
+    said, meant = np.array(measured, dtype=bool), np.array(people, dtype=bool)
+    counts = _sums([said & meant, said & ~meant, ~said & meant, ~said & ~meant], groups)
+
+    def figures(hits: Any, false: Any, missed: Any, rest: Any) -> Any:
+        n = hits + false + missed + rest
+        by_chance = ((hits + false) * (hits + missed) + (rest + missed) * (rest + false)) / n
+        f1, kappa = 2 * hits / (2 * hits + false + missed), (hits + rest - by_chance) / (n - by_chance)
+        return np.stack([hits / (hits + false), hits / (hits + missed), f1, kappa])
+
+    found = _with_interval(figures, counts, resamples, seed)
+    return {
+        name + end: None if np.isnan(figure) else float(figure)
+        for name, column in zip(("precision", "recall", "f1", "kappa"), found.T, strict=True)
+        for end, figure in zip(("", "_low", "_high"), column, strict=True)
+    }
+
+
+def _sums(columns: Sequence[Any], groups: Sequence[str]) -> list[Any]:
+    """Each column's sum in every group."""
+    names = sorted(set(groups))
+    place = {name: index for index, name in enumerate(names)}
+    index = np.array([place[group] for group in groups], dtype=int)
+    return [np.bincount(index, weights=column, minlength=len(names)).astype(float) for column in columns]
+
+
+def _with_interval(figures: Callable[..., Any], sums: Sequence[Any], resamples: int, seed: int) -> Any:
+    """The figures of the totals over all groups, and the low and high ends of their intervals; shape (3, figures).
+
+    NaN where the totals do not give a figure, and as an interval of fewer than two groups. Resamples that do not give a
+    figure are left out of its interval.
+    """
+    from scipy.stats import bootstrap
+
+    def totals(*sums: Any, axis: int) -> Any:
+        return np.stack([part.sum(axis=axis) for part in sums])
+
+    with np.errstate(invalid="ignore"):
+        estimate = figures(*totals(*sums, axis=-1))
+        found = np.full((3, len(estimate)), np.nan)
+        found[0] = estimate
+        if len(sums[0]) > 1:
+            drawn = bootstrap(
+                sums,
+                totals,
+                paired=True,
+                vectorized=True,
+                axis=-1,
+                n_resamples=resamples,
+                batch=1_000,
+                method="percentile",
+                rng=np.random.default_rng(seed),
+            ).bootstrap_distribution
+            told = ~np.isnan(estimate)
+            ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+            found[1:, told] = np.nanquantile(figures(*drawn)[told], ends, axis=-1)
+    return found

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from socratic_rl.answers import claims, concludes, first_states, states, values
+from socratic_rl.answers import concludes, ends_in, first_states, states, values
 
 STATED = [
     # digits and separators
@@ -192,10 +192,11 @@ def test_a_conclusion_has_a_word_for_it_and_ends_in_the_answer() -> None:
     assert not concludes("So take the 90 minutes and add 15.", "90")
 
 
-def test_a_claim_is_the_first_or_last_number() -> None:
-    assert claims("It is 12, because 5 plus 7.", "12")
-    assert claims("First 5, then 7, so 12!", "12")
-    assert not claims("First 30, then 90 for that step, so 135.", "90")
+def test_a_text_ends_in_its_last_number() -> None:
+    assert ends_in("First 5, then 7, so twelve apples!", "12")
+    assert not ends_in("It is 12, because 5 plus 7.", "12")
+    assert not ends_in("It is 12 km, so 5 apples.", "5 km")
+    assert not ends_in("No idea.", "12")
 
 
 # ---- real rows ----

@@ -1,23 +1,14 @@
 """The judge-free measures, on written cases and against what people say of real replies."""
 
-import json
-import re
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
-from sklearn.metrics import cohen_kappa_score, f1_score, precision_score
 
 from socratic_rl.metrics import (
     asks_question,
     repeats_turn,
     reveals_answer,
     speaks_for_student,
-    tells_answer,
     word_count,
 )
-
-Data = Callable[[str], Path]
 
 # ---- asking ----
 
@@ -48,6 +39,12 @@ Data = Callable[[str], Path]
         "How many are left?\nStudent: I don't know.",
         "Teacher: How many are left?",
         "**What is 3 × 4?**",
+        "She gave 3 away, so how many did she have before that",
+        "If he has 4 days and 24 pages how many must he read each day",
+        "Good, do you see where the 5 comes from",
+        "The third costs $4, what is the total",
+        "Start from the third box, what do you think.",
+        "How are you calculating 120 ft?",
     ],
 )
 def test_asks(reply: str) -> None:
@@ -76,6 +73,10 @@ def test_asks(reply: str) -> None:
         "The area is length times width, right?",
         "It costs 40 dollars, isn't it?",
         "Hi Riya, how are you?",
+        "How are you doing today?",
+        "You found what is asked, which is the sum of the two.",
+        "Think about how many more she would need.",
+        "Let's look again at why each box is counted twice.",
         'You asked "is it 12?", and it is.',
         "?",
         "It is 12.\nStudent: Is it 12?",
@@ -116,11 +117,11 @@ def test_reveals(reply: str, answer: str, turns: list[str], reveals: bool) -> No
 
 def test_nothing_can_be_revealed_without_a_gold_answer() -> None:
     assert reveals_answer("It is 12.", "", ["What is it?"]) is None
-    assert tells_answer("It is 12.", " ", ["What is it?"]) is None
+    assert reveals_answer("It is 12.", " ", ["What is it?"]) is None
 
 
 @pytest.mark.parametrize(
-    ("reply", "turns", "tells"),
+    ("reply", "turns", "reveals"),
     [
         ("It takes 90 minutes.", [], True),
         (
@@ -131,11 +132,17 @@ def test_nothing_can_be_revealed_without_a_gold_answer() -> None:
         ("You have 90 for the third step.", ["First 30, then 90 for the third, so 135 minutes."], False),
         ("So what comes after the 90?", ["First 30, then 90 for the third, so 135 minutes."], False),
         ("So the total is 90 minutes.", ["I get 90."], False),
+        ("So the total is 90 minutes.", ["I get 90.", "How?", "No, I have 135."], False),
         ("Think again.", ["I get 135."], False),
     ],
 )
-def test_tells(reply: str, turns: list[str], tells: bool) -> None:
-    assert tells_answer(reply, "90", ["How long does it take?", *turns]) is tells
+def test_a_conclusion_reveals_what_was_an_intermediate_result(reply: str, turns: list[str], reveals: bool) -> None:
+    assert reveals_answer(reply, "90", ["How long does it take?", *turns]) is reveals
+
+
+def test_the_problem_ending_in_the_number_does_not_make_it_known() -> None:
+    question = "Tom has 42 candles and sells them in boxes of 21. How many are left after he sold 21?"
+    assert reveals_answer("So the answer is 21.", "21", [question, question, "Is it 42?"])
 
 
 # ---- other faults ----
@@ -206,45 +213,3 @@ def test_repeats_turn(reply: str, repeats: bool) -> None:
 def test_word_count() -> None:
     assert word_count("What is\n3 × 4?") == 5
     assert word_count("  ") == 0
-
-
-# ---- against people ----
-
-
-def test_asking_agrees_with_people(shared_data: Data) -> None:
-    rows = [json.loads(line) for line in shared_data("tutor_judgements.jsonl").read_text(encoding="utf-8").splitlines()]
-    people = [row["evaluation"]["questions"] == "yes" for row in rows]
-    measured = [asks_question(row["output"]) for row in rows]
-    assert f1_score(people, measured) >= 0.94
-
-
-@pytest.fixture(scope="module")
-def mrbench(shared_data: Data) -> list[tuple[str, str, list[str], bool]]:
-    """Reply, gold answer, earlier turns, and whether people say that the reply reveals the right answer."""
-    replies = []
-    for line in shared_data("mrbench.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row["Ground_Truth_Solution"] == "Not Available":
-            continue
-        answer = row["Ground_Truth_Solution"].splitlines()[-1].strip()
-        turns = [
-            turn for turn in re.split(r"(?:^|\n) *(?:Tutor|Student):", row["conversation_history"]) if turn.strip()
-        ]
-        for reply in row["anno_llm_responses"].values():
-            label = reply["annotation"]["Revealing_of_the_Answer"]
-            replies.append((reply["response"], answer, turns, label == "Yes (and the answer is correct)"))
-    return replies
-
-
-def test_what_reveals_is_revealing_to_people(mrbench: list[tuple[str, str, list[str], bool]]) -> None:
-    """By definition it misses answers whose number came up before as something else; what it finds is right."""
-    people = [label for *_, label in mrbench]
-    measured = [reveals_answer(reply, answer, turns) for reply, answer, turns, _ in mrbench]
-    assert precision_score(people, measured) >= 0.85
-    assert cohen_kappa_score(people, measured) >= 0.6
-
-
-def test_telling_agrees_with_people(mrbench: list[tuple[str, str, list[str], bool]]) -> None:
-    people = [label for *_, label in mrbench]
-    measured = [tells_answer(reply, answer, turns) for reply, answer, turns, _ in mrbench]
-    assert cohen_kappa_score(people, measured) >= 0.8

@@ -4,8 +4,9 @@ import random
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
+from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
-from socratic_rl.statistics import paired_bootstrap
+from socratic_rl.statistics import agreement, paired_bootstrap
 
 
 def replies(
@@ -155,3 +156,42 @@ def test_sides_of_different_length_are_refused() -> None:
         paired_bootstrap([1], [1, 0], ["a", "b"], seed=0)
     with pytest.raises(ValueError, match="argument"):
         paired_bootstrap([1, 0], [1, 0], ["a"], seed=0)
+
+
+# ---- agreement with people ----
+
+
+def test_agreement_is_what_scikit_learn_says() -> None:
+    rng = np.random.default_rng(1)
+    people = rng.random(80) < 0.3
+    measured = people ^ (rng.random(80) < 0.2)
+    groups = [str(n // 4) for n in range(80)]
+    found = agreement(measured.tolist(), people.tolist(), groups, resamples=500, seed=0)
+    for name, score in (
+        ("precision", precision_score),
+        ("recall", recall_score),
+        ("f1", f1_score),
+        ("kappa", cohen_kappa_score),
+    ):
+        assert found[name] == pytest.approx(score(people, measured))
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+
+
+def test_agreement_draws_whole_dialogues() -> None:
+    # one dialogue of twenty replies is all wrong; drawn by row, its share would hardly vary
+    people = [True, False] * 50
+    measured = people[:80] + [not said for said in people[80:]]
+    whole, single = (
+        agreement(measured, people, groups, resamples=2000, seed=0)
+        for groups in ([str(n // 20) for n in range(100)], [str(n) for n in range(100)])
+    )
+    assert whole["kappa"] == single["kappa"] == pytest.approx(0.6)
+    assert whole["kappa_high"] - whole["kappa_low"] > 1.5 * (single["kappa_high"] - single["kappa_low"])
+
+
+def test_agreement_that_the_data_does_not_give_is_none() -> None:
+    assert set(agreement([], [], [], seed=0).values()) == {None}
+    nobody = agreement([False, False], [False, False], ["a", "b"], seed=0)
+    assert set(nobody.values()) == {None}
+    one = agreement([True, False], [True, False], ["a", "a"], seed=0)
+    assert (one["kappa"], one["kappa_low"]) == (1, None)
