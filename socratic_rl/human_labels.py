@@ -150,9 +150,10 @@ def compare(judged: Sequence[Judged], resamples: int, seed: int) -> tuple[list[d
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the figures with their 95% intervals."""
+    """Print the figures with their 95% intervals, to how many of n people say yes, and how many have no gold answer."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from socratic_rl import terminal
 
@@ -160,8 +161,8 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for heading in ("measure", "set"):
         table.add_column(heading, no_wrap=True)
     figures = {"precision": "precision", "recall": "recall", "f1": "F1", "kappa": "Cohen's κ"}
-    for heading in (*figures.values(), "n", "people: yes", "no gold answer"):
-        table.add_column(heading, justify="right")
+    for heading in (*figures.values(), "n", "yes", "no gold"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         digits = (_with_interval(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in figures)
         table.add_row(
@@ -173,4 +174,4 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def _with_interval(figure: float | None, low: float | None, high: float | None) -> str:
     if figure is None:
         return "–"
-    return f"{figure:.2f}" + (f"\n{low:.2f} to {high:.2f}" if low is not None and high is not None else "")
+    return f"{figure:.2f}" + (f"\n[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "")
