@@ -153,7 +153,6 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print the figures with their 95% intervals, to how many of n people say yes, and how many have no gold answer."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     from socratic_rl import terminal
 
