@@ -54,7 +54,7 @@ def audit(pairs: Sequence[PreferencePair], seed: int = 0) -> list[Shortcut]:
     note = ""
     if len(pairs) > MOST:
         note = f"{MOST} of {len(pairs)} pairs, drawn with seed {seed}"
-        pairs = random.Random(seed).sample(pairs, MOST)
+        pairs = [pairs[number] for number in random.Random(seed).sample(range(len(pairs)), MOST)]
     kinds = sorted({pair.rejection for pair in pairs})
     groups = {"all": pairs} | {kind: [pair for pair in pairs if pair.rejection == kind] for kind in kinds}
     return [

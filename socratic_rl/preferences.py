@@ -2,9 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple, Self
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import islice, pairwise, repeat
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -15,12 +18,21 @@ from socratic_rl.errors import UserError
 from socratic_rl.generators import Generator
 from socratic_rl.quantities import read
 from socratic_rl.rejections import Case, Pool, Rejection
+from socratic_rl.storage import StageFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasketch import MinHash
+    from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 NEAR = 0.8
 """Two texts are near duplicates from this Jaccard similarity of their word pairs on: one word in about 17 differs."""
+BANDS, BAND = 10, 6
+"""Bands of a MinHash and values in each: rows that share ``NEAR`` of their word pairs share a band 95 times in 100,
+those that share 0.9 of them 999 times in 1000."""
 
 
 class Pairing(Component):
@@ -66,18 +78,44 @@ class Pairing(Component):
         """The side of a problem."""
         return split_of(problem_id, self.validation, self.test)
 
-    def pairs(
-        self,
-        conversations: Sequence[Conversation],
-        problems: Mapping[str, Problem],
-        rejection: Rejection,
-        generator: Generator | None,
-        seed: int,
-        done: Container[tuple[str, int]] = (),
-    ) -> Iterator[PreferencePair]:
-        """``pairs_at`` the chosen turns of all these conversations; only accepted ones become pairs."""
-        chosen = [(conversation, turn) for conversation in conversations for turn in self.turns(conversation)]
-        return pairs_at(chosen, self.split_of, problems, rejection, generator, seed, done)
+    def places(self, conversations: Sequence[Conversation]) -> "Places":
+        """The chosen turns of all these conversations; only accepted ones have some."""
+        places = Places(conversations)
+        for number, conversation in enumerate(conversations):
+            places.add(number, self.turns(conversation))
+        return places
+
+
+class Places(Sequence[tuple[Conversation, int]]):
+    """Turns of conversations, in their order: each as its conversation and its index there; 8 bytes of memory each.
+
+    Args:
+        conversations: Where the turns are; they may be read from a file when they are asked for.
+    """
+
+    def __init__(self, conversations: Sequence[Conversation]) -> None:
+        self._conversations = conversations
+        self._numbers = array("I")
+        self._turns = array("I")
+
+    def add(self, number: int, turns: Sequence[int]) -> None:
+        """Some turns of the conversation with that number; conversations come in order."""
+        self._numbers.extend(repeat(number, len(turns)))
+        self._turns.extend(turns)
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __getitem__(self, place: int) -> tuple[Conversation, int]:  # type: ignore[override]
+        return self._conversations[self._numbers[place]], self._turns[place]
+
+    def __iter__(self) -> Iterator[tuple[Conversation, int]]:
+        conversations = enumerate(self._conversations)
+        at = -1
+        for number, turn in zip(self._numbers, self._turns, strict=True):
+            while at < number:
+                at, conversation = next(conversations)
+            yield conversation, turn
 
 
 def pairs_at(
@@ -87,7 +125,7 @@ def pairs_at(
     rejection: Rejection,
     generator: Generator | None,
     seed: int,
-    done: Container[tuple[str, int]] = (),
+    done: Collection[tuple[str, int]] | StageFile = (),
 ) -> Iterator[PreferencePair]:
     """A pair for each of these turns that has a worse one, in their order.
 
@@ -108,13 +146,14 @@ def pairs_at(
         UserError: A conversation's problem is missing, or the rejection's generator is missing or fails.
     """
     # a turn about a held-out problem must not be trained on, not even as a rejected one
-    sides = {conversation.id: split_of(conversation.problem_id) for conversation, _ in chosen}
-    pools = {side: Pool(place for place in chosen if sides[place[0].id] == side) for side in set(sides.values())}
+    pools = Pool.by_side(chosen, split_of)
     # pairs come in order, so that what lies before the last one has had its turn, with or without a pair
-    first = max((n + 1 for n, place in enumerate(chosen) if _key(*place) in done), default=0)
+    first = max((n + 1 for n, place in enumerate(chosen) if _key(*place) in done), default=0) if len(done) else 0
     size = 4 * (generator.width if generator else 1)
-    for start in range(first - first % size, len(chosen), size):
-        cases = [_case(problems, *place, pools[sides[place[0].id]], seed) for place in chosen[start : start + size]]
+    start = first - first % size
+    rest = islice(chosen, start, None)
+    while group := list(islice(rest, size)):
+        cases = [_case(problems, *place, pools[split_of(place[0].problem_id)], seed) for place in group]
         for number, (case, rejected) in enumerate(zip(cases, rejection.reject(cases, generator), strict=True), start):
             if number < first or rejected is None or case.repeats_chosen(rejected.text):
                 continue
@@ -127,8 +166,9 @@ def pairs_at(
                 problem_id=case.problem.id,
                 turn=turn,
                 rejection=rejected.kind,
-                split=sides[conversation_id],
+                split=split_of(case.problem.id),
             )
+        start += size
 
 
 def split_of(problem_id: str, validation: float, test: float) -> Split:
@@ -143,16 +183,15 @@ class _Row(NamedTuple):
     """What is compared of a pair."""
 
     conversation_id: str
-    numbers: str
-    """What the problem and the parts state, in order."""
     parts: tuple[str, str, str]
     """The student's last turn, the chosen turn and the rejected one."""
 
     @classmethod
     def of(cls, pair: PreferencePair) -> Self:
-        said = (pair.prompt[-1]["content"], pair.chosen[0]["content"], pair.rejected[0]["content"])
-        numbers = [q.parts or q.value for text in (pair.prompt[0]["content"], *said) for q in read(text)[0]]
-        return cls(pair.conversation_id, text_id(*map(str, numbers)), said)
+        return cls(
+            pair.conversation_id,
+            (pair.prompt[-1]["content"], pair.chosen[0]["content"], pair.rejected[0]["content"]),
+        )
 
     def repeats(self, other: Self) -> bool:
         """Whether it is a near duplicate of an earlier row with the same numbers."""
@@ -167,8 +206,14 @@ def _shingles(text: str) -> set[tuple[str, str]]:
     return set(pairwise(["", *re.findall(r"\w+|[-+*/=×÷]", text.casefold()), ""]))
 
 
-def deduplicate(pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
-    """The pairs without exact and near duplicates; the first of each stays.
+def _numbers(pair: PreferencePair) -> int:
+    """A hash of what the problem and the parts state, in order."""
+    said = (pair.prompt[0]["content"], *_Row.of(pair).parts)
+    return int(text_id(*(str(q.parts or q.value) for text in said for q in read(text)[0])), 16)
+
+
+def distinct(pairs: Sequence[PreferencePair]) -> "NDArray[np.bool]":
+    """For every pair whether it stays when exact and near duplicates go; the first of each stays.
 
     Exact duplicates are equal up to case and white space. Near duplicates come from different conversations, state the
     same numbers in the same order, and in each of the student's last turn, the chosen and the rejected turn share at
@@ -176,49 +221,58 @@ def deduplicate(pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
     one conversation.
 
     Candidates are found by MinHash with banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)
-    among pairs that state the same numbers, so time grows with the number of pairs. Some hundred bytes are kept of
-    each, a few thousand of one whose numbers another one states too.
+    among pairs that state the same numbers, so time grows with the number of pairs. Of each pair 16 bytes are kept, of
+    one whose numbers another one states too ``8 * BANDS`` more; texts are read again where they are compared.
+
+    Args:
+        pairs: Gone through in order, then asked for here and there.
     """
-    from datasketch import MinHash, MinHashLSH
+    import numpy as np
 
-    # a lower threshold than NEAR, since banding misses some that are near it and what it finds is compared in full
-    index = MinHashLSH(threshold=0.6, num_perm=64)
-    empty = MinHash(num_perm=64)
-    exact: set[str] = set()
-    alone: dict[str, _Row | None] = {}
-    rows: list[_Row] = []
-
-    def sketch(row: _Row) -> MinHash:
-        made = empty.copy()
-        # rows with other numbers share no element
-        made.update_batch(
-            f"{row.numbers} {n} {one} {two}".encode()
-            for n, part in enumerate(row.parts)
-            for one, two in _shingles(part)
-        )
-        return made
-
-    def insert(row: _Row, made: MinHash) -> None:
-        index.insert(len(rows), made)
-        rows.append(row)
-
+    texts, numbers = array("Q"), array("Q")
     for pair in pairs:
-        key = text_id(*(message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected)))
-        if key in exact:
-            continue
-        exact.add(key)
-        row = _Row.of(pair)
-        if row.numbers not in alone:
-            alone[row.numbers] = row
+        said = (message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected))
+        texts.append(int(text_id(*said), 16))
+        numbers.append(_numbers(pair))
+    stays = np.zeros(len(pairs), bool)
+    stays[np.unique(texts, return_index=True)[1]] = True
+    _, group, sizes = np.unique(np.asarray(numbers)[stays], return_inverse=True, return_counts=True)
+    # only a pair whose numbers another one states can be its near duplicate
+    alike = np.flatnonzero(stays)[sizes[group] > 1]
+    bands = np.empty((len(alike), BANDS), np.int64)
+    for place, number in enumerate(map(int, alike)):
+        bands[place] = _bands(_Row.of(pairs[number]), numbers[number])
+    values, sizes = np.unique(bands, return_counts=True)
+    shared = np.isin(bands, values[sizes > 1])
+    index: dict[int, list[int]] = defaultdict(list)
+    for place in np.flatnonzero(shared.any(axis=1)).tolist():
+        number = int(alike[place])
+        row = _Row.of(pairs[number])
+        own = bands[place][shared[place]].tolist()
+        candidates = {candidate for band in own for candidate in index[band]}
+        if any(row.repeats(_Row.of(pairs[candidate])) for candidate in candidates):
+            stays[number] = False
         else:
-            if first := alone[row.numbers]:
-                insert(first, sketch(first))
-                alone[row.numbers] = None
-            made = sketch(row)
-            if any(row.repeats(rows[candidate]) for candidate in index.query(made)):
-                continue
-            insert(row, made)
-        yield pair
+            for band in own:
+                index[band].append(number)
+    return stays
+
+
+def _bands(row: _Row, numbers: int) -> list[int]:
+    """A hash of each band of a row's MinHash; rows with other numbers share none."""
+    made = _empty_sketch().copy()
+    made.update_batch(
+        f"{numbers:016x} {n} {one} {two}".encode() for n, part in enumerate(row.parts) for one, two in _shingles(part)
+    )
+    values = made.hashvalues[: BANDS * BAND].reshape(BANDS, BAND)
+    return [hash((n, band.tobytes())) for n, band in enumerate(values)]
+
+
+@cache
+def _empty_sketch() -> "MinHash":
+    from datasketch import MinHash
+
+    return MinHash(num_perm=64)
 
 
 def _case(problems: Mapping[str, Problem], conversation: Conversation, turn: int, pool: Pool, seed: int) -> Case:

@@ -3,8 +3,9 @@
 import random
 import re
 from abc import abstractmethod
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
@@ -25,23 +26,58 @@ from socratic_rl.quantities import read
 
 
 class Pool:
-    """The teacher turns that may be chosen, of all conversations, by length.
+    """The teacher turns that may be chosen, of all conversations, by length; 8 bytes of memory each.
 
     What is drawn from it has the same distribution of lengths and first words as the chosen turns have.
+
+    Args:
+        places: The turns, as conversations and the turns' indices.
+        lengths: The turns' words, in ascending order.
+        order: The turns' numbers in ``places``, in the order of the lengths.
     """
 
-    def __init__(self, places: Iterable[tuple[Conversation, int]]) -> None:
-        found = [(metrics.word_count(c.turns[turn].text), c.id, turn, c) for c, turn in places]
-        found.sort(key=lambda place: place[:3])
-        self._lengths = [length for length, *_ in found]
-        self._places = [(conversation, turn) for *_, turn, conversation in found]
+    def __init__(
+        self, places: Sequence[tuple[Conversation, int]], lengths: Iterable[int], order: Iterable[int]
+    ) -> None:
+        self._places = places
+        self._lengths = array("I", lengths)
+        self._order = array("I", order)
+
+    @classmethod
+    def by_side(cls, places: Sequence[tuple[Conversation, int]], side_of: Callable[[str], str]) -> dict[str, Self]:
+        """A pool for every side of the split; turns of one length stand in the order of their conversations' ids.
+
+        Args:
+            places: As above.
+            side_of: The side of a problem, by its id.
+        """
+        import numpy as np
+
+        lengths, turns, talks, sides = array("I"), array("I"), array("I"), array("B")
+        ids: list[str] = []
+        numbered: dict[str, int] = {}
+        for conversation, turn in places:
+            if not ids or ids[-1] != conversation.id:
+                ids.append(conversation.id)
+            lengths.append(metrics.word_count(conversation.turns[turn].text))
+            turns.append(turn)
+            talks.append(len(ids) - 1)
+            sides.append(numbered.setdefault(side_of(conversation.problem_id), len(numbered)))
+        _, ranks = np.unique(np.array(ids, dtype=np.dtypes.StringDType()), return_inverse=True)
+        order = np.lexsort((np.asarray(turns), ranks[talks], np.asarray(lengths)))
+        sides_in_order = np.asarray(sides)[order]
+        pools = {}
+        for side, number in numbered.items():
+            chosen = order[sides_in_order == number]
+            pools[side] = cls(places, np.asarray(lengths)[chosen], chosen)
+        return pools
 
     def draw(self, length: int, rng: random.Random) -> Iterator[tuple[Conversation, int]]:
         """Turns of about so many words, drawn with replacement without end; nothing where there are none."""
         low = bisect_left(self._lengths, length * 0.8 - 1)
         high = bisect_right(self._lengths, length * 1.25 + 1)
         while low < high:
-            yield self._places[rng.randrange(low, high)]
+            yield self._places[self._order[rng.randrange(low, high)]]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from socratic_rl.record import read_json, write_json
 from socratic_rl.rejections import Annotated as Given
 from socratic_rl.rejections import Case, Rejected, Rejection
 from socratic_rl.stages import audit_rows, counts, write_pairs
-from socratic_rl.storage import csv_fields
+from socratic_rl.storage import StageFile, csv_fields
 
 COLUMNS = ("Prompt", "Bad answer", "Good answer")
 
@@ -109,12 +109,13 @@ class SeedRows(Component):
                 old.unlink(missing_ok=True)
             write_json(recipe, made_from)
         make = partial(self._pairs, places, Filled(rejection=rejection), generator, seed)
-        pairs, duplicates = write_pairs(path, make, len(places))
-        if not pairs:
+        made = write_pairs(path, make, len(places))
+        if made is None:
             raise UserError(
                 f"rejection: {type(rejection).__name__} has nothing to say at any of {len(places)} turns; seed rows "
                 "have neither gold answer nor worked steps: irrelevant, repeated, weak_model, constant or mixed fit"
             )
+        pairs, duplicates = made
         read = len(rows) + sum(not row.used for row in flawed)
         nothing = len(places) - len(pairs) - duplicates
         problems = len({conversation.problem_id for conversation in conversations})
@@ -148,7 +149,7 @@ class SeedRows(Component):
         rejection: Rejection,
         generator: Generator | None,
         seed: int,
-        done: Container[tuple[str, int]],
+        done: StageFile,
     ) -> Iterator[PreferencePair]:
         problems = {
             said.problem_id: Problem(

@@ -1,25 +1,23 @@
 """The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
 from socratic_rl import audit
 from socratic_rl.config import GenerateSettings
-from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Record
+from socratic_rl.dialogue import Conversation, PreferencePair, Problem
 from socratic_rl.errors import UserError
-from socratic_rl.preferences import deduplicate
+from socratic_rl.preferences import distinct, pairs_at
 from socratic_rl.record import read_json
-from socratic_rl.storage import StageFile, read_records, read_rows, write_csv, write_jsonl
+from socratic_rl.storage import ById, Index, RecordFile, StageFile, write_csv, write_jsonl, write_lines
 
 STAGES = ("problems", "conversations", "pairs")
-
-R = TypeVar("R", bound=Record)
 
 
 @dataclass
@@ -63,15 +61,16 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
     summary.rows |= told
     summary.figures |= figures
     summary.figures["pairs"] = len(pairs)
-    summary.samples = [
-        {
-            "student": pair.prompt[-1]["content"],
-            "chosen": pair.chosen[0]["content"],
-            "rejected": pair.rejected[0]["content"],
-            "rejection": pair.rejection,
-        }
-        for pair in pairs[:: max(1, len(pairs) // 20)]
-    ]
+    for number in range(0, len(pairs), max(1, len(pairs) // 20)):
+        pair = pairs[number]
+        summary.samples.append(
+            {
+                "student": pair.prompt[-1]["content"],
+                "chosen": pair.chosen[0]["content"],
+                "rejected": pair.rejected[0]["content"],
+                "rejection": pair.rejection,
+            }
+        )
     return summary
 
 
@@ -91,16 +90,16 @@ def audit_rows(pairs: Sequence[PreferencePair], seed: int) -> tuple[dict[str, ob
     return rows, figures
 
 
-def make_problems(source: Any, path: Path, shard: int | None, num_shards: int) -> list[Problem]:
+def make_problems(source: Any, path: Path, shard: int | None, num_shards: int) -> RecordFile[Problem]:
     """The problems of a source, or every ``num_shards``-th of them, in ``problems.jsonl``."""
     if not path.exists():
         dealt = source.read() if shard is None else islice(source.read(), shard, None, num_shards)
         bar = tqdm(dealt, "problems", unit=" problems", delay=2)
         write_jsonl(path, (problem.to_record() for problem in bar))
-    return list(read_records(Problem, path))
+    return RecordFile(Problem, path)
 
 
-def gather(settings: GenerateSettings, problems: Sequence[Problem], path: Path) -> str:
+def gather(settings: GenerateSettings, problems: Iterable[Problem], path: Path) -> str:
     """Put the conversations of all shards, which lie in folders beside ``path``, together in the order of one job.
 
     Returns:
@@ -109,64 +108,69 @@ def gather(settings: GenerateSettings, problems: Sequence[Problem], path: Path) 
     Raises:
         UserError: A shard's conversations are not there, or not all.
     """
-    found: dict[str, dict[str, Any]] = {}
-    told: dict[int, str] = {}
+    parts: dict[int, RecordFile[Conversation]] = {}
     for config in sorted(path.parent.glob("*/generate_config.json")):
         begun = read_json(config)
-        part = config.with_name(path.name)
-        if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and part.exists():
-            rows = {row["id"]: row for _, row in read_rows(str(part))}
-            told[begun["shard"]] = f"{part.parent.name}: {len(rows)}"
-            found |= rows
-    ids = list(settings.conversations.ids(problems))
-    missing = [number for number in range(settings.num_shards) if number not in told]
-    if missing or (lost := sum(key not in found for key in ids)):
-        what = f"shard {', '.join(map(str, missing))}" if missing else f"{lost} of {len(ids)} conversations"
+        own = config.with_name(path.name)
+        if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and own.exists():
+            parts[begun["shard"]] = RecordFile(Conversation, own)
+    found = Index()
+    for shard, part in parts.items():
+        for number, conversation in enumerate(part):
+            found[conversation.id] = number * settings.num_shards + shard
+    missing = [number for number in range(settings.num_shards) if number not in parts]
+    lost = Counter(key not in found for key in settings.conversations.ids(problems))
+    if missing or lost[True]:
+        what = f"shard {', '.join(map(str, missing))}" if missing else f"{lost[True]} of {lost.total()} conversations"
         every = ",".join(map(str, range(settings.num_shards)))
         raise UserError(
             f"{path}: {what} not finished in the folders of {path.parent}; "
             f"python generate.py shard={every} num_shards={settings.num_shards} -m goes on"
         )
-    write_jsonl(path, (found[key] for key in ids))
-    return ", ".join(f"{told[number]} conversations" for number in sorted(told))
+    places = (divmod(place, settings.num_shards) for place in found.of(settings.conversations.ids(problems)))
+    write_lines(path, (parts[shard].line(number) for number, shard in places))
+    return ", ".join(f"{part.path.parent.name}: {len(part)} conversations" for _, part in sorted(parts.items()))
 
 
-def make_conversations(settings: GenerateSettings, problems: Sequence[Problem], path: Path) -> list[Conversation]:
+def make_conversations(settings: GenerateSettings, problems: Iterable[Problem], path: Path) -> RecordFile[Conversation]:
     """The conversations about all problems, in ``conversations.jsonl``."""
     file = StageFile(path, key=lambda row: row["id"])
     if not file.finished:
-        ids = list(settings.conversations.ids(problems))
+        total = sum(1 for _ in settings.conversations.ids(problems))
         written = settings.conversations.write(problems, settings.generator, settings.seed, done=file)
-        for conversation in tqdm(
-            written, "conversations", len(ids), initial=len(file.records), unit=" conversations", delay=2
-        ):
+        for conversation in tqdm(written, "conversations", total, initial=len(file), unit=" conversations", delay=2):
             file.append(conversation)
-        file.finish(ids)
-    return list(read_records(Conversation, path))
+        file.finish(settings.conversations.ids(problems))
+    return RecordFile(Conversation, path)
 
 
 def make_pairs(
-    settings: GenerateSettings, problems: Sequence[Problem], conversations: Sequence[Conversation], path: Path
-) -> tuple[list[PreferencePair], int]:
+    settings: GenerateSettings, problems: RecordFile[Problem], conversations: RecordFile[Conversation], path: Path
+) -> tuple[RecordFile[PreferencePair], int]:
     """The pairs of all accepted conversations, in ``pairs.jsonl``, and how many duplicates were left out."""
-    places = [(c, turn) for c in conversations for turn in settings.pairs.turns(c)]
+    places = settings.pairs.places(conversations)
 
-    def make(done: Container[tuple[str, int]]) -> Iterator[PreferencePair]:
-        by_id = {problem.id: problem for problem in problems}
-        return settings.pairs.pairs(  # type: ignore[no-any-return]
-            conversations, by_id, settings.rejection, settings.generator, settings.seed, done
+    def make(done: StageFile) -> Iterator[PreferencePair]:
+        return pairs_at(
+            places,
+            settings.pairs.split_of,
+            ById(problems),
+            settings.rejection,
+            settings.generator,
+            settings.seed,
+            done,
         )
 
-    kept, duplicates = write_pairs(path, make, len(places))
-    if not kept:
-        raise UserError(f"{path}: no usable pair: {_why_none(conversations, places)}")
-    return kept, duplicates
+    made = write_pairs(path, make, len(places))
+    if made is None:
+        raise UserError(f"{path}: no usable pair: {_why_none(conversations, len(places))}")
+    return made
 
 
 def write_pairs(
-    path: Path, make: Callable[[Container[tuple[str, int]]], Iterator[PreferencePair]], places: int
-) -> tuple[list[PreferencePair], int]:
-    """Pairs without duplicates in a file, and how many duplicates were left out; no file where there is no pair.
+    path: Path, make: Callable[[StageFile], Iterator[PreferencePair]], places: int
+) -> tuple[RecordFile[PreferencePair], int] | None:
+    """Pairs without duplicates in a file, and how many duplicates were left out; None, and no file, without a pair.
 
     All pairs are kept in ``all_pairs.jsonl`` until the duplicates are gone, since writing them may take a model's time.
 
@@ -177,23 +181,23 @@ def write_pairs(
     """
     file = StageFile(path.with_name("all_pairs.jsonl"), key=lambda row: (row["conversation_id"], row["turn"]))
     if not file.finished:
-        for pair in tqdm(make(file), "pairs", places, initial=len(file.records), unit=" pairs", delay=2):
+        for pair in tqdm(make(file), "pairs", places, initial=len(file), unit=" pairs", delay=2):
             file.append(pair)
-        if not file.records:
-            return [], 0
-        file.finish(list(file.records))
-    pairs = list(read_records(PreferencePair, file.path))
-    kept = list(deduplicate(pairs))
-    write_jsonl(path, (pair.to_record() for pair in kept))
+        if not len(file):
+            return None
+        file.finish()
+    pairs = RecordFile(PreferencePair, file.path)
+    write_lines(path, (pairs.line(number) for number in compress(range(len(pairs)), distinct(pairs))))
+    kept = RecordFile(PreferencePair, path)
     return kept, len(pairs) - len(kept)
 
 
-def _why_none(conversations: Sequence[Conversation], places: Sequence[object]) -> str:
+def _why_none(conversations: Sequence[Conversation], places: int) -> str:
     if not any(conversation.accepted for conversation in conversations):
         return f"the quality gate accepted none of {len(conversations)} conversations; {_gate_row(conversations)}"
     if not places:
         return "no teacher turn may be chosen; see pairs.must_ask and pairs.skip_acts"
-    return f"the rejection had nothing to say at any of {len(places)} turns; try rejection=mixed"
+    return f"the rejection had nothing to say at any of {places} turns; try rejection=mixed"
 
 
 def _problems_row(problems: Sequence[Problem], skipped: dict[str, list[str]]) -> str:

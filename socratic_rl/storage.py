@@ -6,14 +6,17 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sqlite3
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
-from socratic_rl.dialogue import PreferencePair, Record
+from socratic_rl.dialogue import PreferencePair, Problem, Record
 from socratic_rl.errors import UserError, reason
 
 Row = tuple[str, dict[str, Any]]
@@ -59,7 +62,7 @@ def read_rows(
         found = True
         yield where, row
     if not found:
-        raise UserError(f"{source}: the file is empty; at least one row is needed")
+        raise _is_empty(source)
 
 
 def _read_file(path: Path, encoding: str) -> Iterator[Row]:
@@ -184,8 +187,124 @@ def parse_record(kind: type[R], where: str, row: Mapping[str, Any]) -> R:
 
 def read_records(kind: type[R], path: str | Path) -> Iterator[R]:
     """The records of a JSONL file that a stage left."""
-    for where, row in read_rows(str(path)):
-        yield parse_record(kind, where, row)
+    path = Path(path)
+    if path.suffix.lower() != ".jsonl" or not path.is_file():
+        for where, row in read_rows(str(path)):
+            yield parse_record(kind, where, row)
+        return
+    found = False
+    for number, line in _lines(path, "utf-8"):
+        if not line.isspace():
+            found = True
+            yield _parse_line(kind, f"{path}:{number}", line)
+    if not found:
+        raise _is_empty(path)
+
+
+def _is_empty(source: object) -> UserError:
+    return UserError(f"{source}: the file is empty; at least one row is needed")
+
+
+def _parse_line(kind: type[R], where: str, line: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError:
+        # slower, and tells what is wrong
+        return parse_record(kind, where, _parse(where, line))
+
+
+class RecordFile(Sequence[R]):
+    """The records of a JSONL file as a sequence: read when they are asked for, 8 bytes of memory each.
+
+    Args:
+        kind: The kind of the records.
+        path: The file; it must not change while it is in use.
+
+    Raises:
+        UserError: The file is missing or empty; later, a record cannot be read (names file and line).
+    """
+
+    def __init__(self, kind: type[R], path: Path) -> None:
+        self.kind = kind
+        self.path = path
+        self._places = array("Q")
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        place = 0
+        with path.open("rb") as file:
+            for line in file:
+                if not line.isspace():
+                    self._places.append(place)
+                place += len(line)
+        if not self._places:
+            raise _is_empty(path)
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return self.path.open("rb")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[R]:
+        return read_records(self.kind, self.path)
+
+    def __getitem__(self, number: int) -> R:  # type: ignore[override]
+        return _parse_line(self.kind, f"{self.path}:row {number + 1}", self.line(number).decode())
+
+    def line(self, number: int) -> bytes:
+        """The record as it stands in the file."""
+        return _line_at(self._file, self._places[number])
+
+
+class Index:
+    """Whole numbers by key, in a temporary file of SQLite's own: memory does not grow with it."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("")
+        # kilobytes; what is more is on disk
+        self._rows.execute("PRAGMA cache_size = -32000")
+        self._rows.execute("CREATE TABLE numbers (key TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+
+    def __setitem__(self, key: object, number: int) -> None:
+        self._rows.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (str(key), number))
+
+    def get(self, key: object) -> int | None:
+        """The number of a key; None where there is none."""
+        found = self._rows.execute("SELECT number FROM numbers WHERE key = ?", (str(key),)).fetchone()
+        return found[0] if found else None
+
+    def of(self, keys: Iterable[object]) -> Iterator[int]:
+        """The numbers of those keys that have one."""
+        return (number for number in map(self.get, keys) if number is not None)
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(key) is not None
+
+    def __len__(self) -> int:
+        return self._rows.execute("SELECT count(*) FROM numbers").fetchone()[0]  # type: ignore[no-any-return]
+
+
+class ById(Mapping[str, Problem]):
+    """The problems of a file by their ids, found through an index."""
+
+    def __init__(self, records: RecordFile[Problem]) -> None:
+        self._records = records
+        self._numbers = Index()
+        for number, record in enumerate(records):
+            self._numbers[record.id] = number
+
+    def __getitem__(self, key: str) -> Problem:
+        number = self._numbers.get(key)
+        if number is None:
+            raise KeyError(key)
+        return self._records[number]
+
+    def __iter__(self) -> Iterator[str]:
+        return (record.id for record in self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
 
 
 class StageFile:
@@ -203,34 +322,60 @@ class StageFile:
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.key = key
-        self.records: dict[Any, dict[str, Any]] = {}
-        source = self.partial if self.partial.exists() else path
-        if source.exists():
-            if source == self.partial:
-                _drop_torn_line(source)
-            for _, row in _read_jsonl(source, "utf-8"):
-                self.records[key(row)] = row
+        self._places = Index()
+        self._end = 0
+        if self.partial.exists():
+            self._read_partial()
+
+    def _read_partial(self) -> None:
+        with self.partial.open("rb+") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    # what a killed process left of the record that it was writing
+                    file.truncate(self._end)
+                    break
+                row = _parse(f"{self.partial}:{number}", line.decode())
+                self._places[self.key(row)] = self._end
+                self._end += len(line)
 
     def __contains__(self, key: Any) -> bool:
-        return key in self.records
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     @property
     def finished(self) -> bool:
         """Whether the stage ended before."""
         return self.path.exists()
 
+    @cached_property
+    def _file(self) -> BinaryIO:
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        return self.partial.open("ab", buffering=0)
+
     def append(self, record: Record) -> None:
         """Write one finished record; it survives a kill from here on."""
         row = record.to_record()
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        with self.partial.open("a", encoding="utf-8") as file:
-            file.write(dump(row) + "\n")
-        self.records[self.key(row)] = row
+        line = f"{dump(row)}\n".encode()
+        self._file.write(line)
+        self._places[self.key(row)] = self._end
+        self._end += len(line)
 
-    def finish(self, order: Iterable[Any]) -> None:
-        """Write all records in the order of their keys under the file's own name."""
-        write_jsonl(self.path, (self.records[key] for key in order if key in self.records))
+    def finish(self, order: Iterable[Any] | None = None) -> None:
+        """Give the file its own name, with the records in the order of their keys, or as they were appended."""
+        self._file.close()
+        if order is None:
+            self.partial.replace(self.path)
+            return
+        with self.partial.open("rb") as file:
+            write_lines(self.path, (_line_at(file, place) for place in self._places.of(order)))
         self.partial.unlink(missing_ok=True)
+
+
+def _line_at(file: BinaryIO, place: int) -> bytes:
+    file.seek(place)
+    return file.readline()
 
 
 def dump(row: Mapping[str, Any]) -> str:
@@ -248,6 +393,12 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines as they are to a file that appears only when it is whole."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        file.writelines(lines)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary neighbour of ``path`` that takes its name when the block ends well."""
@@ -260,14 +411,6 @@ def whole_file(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off what a killed process left of the record that it was writing."""
-    data = path.read_bytes()
-    if not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
 
 
 def write_csv(path: Path, pairs: Iterable[PreferencePair]) -> None:

@@ -1,6 +1,6 @@
 """Conversations that the problems bring: by their steps' questions, or as human dialogues."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from socratic_rl.config import Component
 from socratic_rl.conversations.base import conversation
@@ -12,13 +12,13 @@ from socratic_rl.quality import gate
 class Annotated(Component):
     """No model at all: from the steps' questions and replies, or from the human dialogues that a problem brings."""
 
-    def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
+    def ids(self, problems: Iterable[Problem]) -> Iterator[str]:
         """Every conversation that it would write, in order; a problem without annotations has none."""
-        return (f"{problem.id}/{number}" for problem in problems for number in range(len(annotated(problem))))
+        return (f"{problem.id}/{number}" for problem in problems for number in range(brought(problem)))
 
     def write(
         self,
-        problems: Sequence[Problem],
+        problems: Iterable[Problem],
         generator: Generator | None,  # noqa: ARG002
         seed: int,  # noqa: ARG002
         done: Container[str],
@@ -31,10 +31,19 @@ class Annotated(Component):
                     yield conversation(key, problem, turns, gate(turns, problem), provenance)
 
 
+def brought(problem: Problem) -> int:
+    """How many conversations a problem brings."""
+    return len(problem.dialogues or ()) + _asks(problem)
+
+
 def annotated(problem: Problem) -> list[tuple[str, list[Turn]]]:
     """The conversations that a problem brings, each with what it comes from."""
     found = [("dialogue", _from_dialogue(problem, dialogue)) for dialogue in problem.dialogues or ()]
-    return [("steps", _from_steps(problem)), *found] if any(step.question for step in problem.steps) else found
+    return [("steps", _from_steps(problem)), *found] if _asks(problem) else found
+
+
+def _asks(problem: Problem) -> bool:
+    return any(step.question for step in problem.steps)
 
 
 def _from_steps(problem: Problem) -> list[Turn]:

@@ -1,9 +1,10 @@
 """The default: annotated where a problem brings something, generated where not."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
+from itertools import filterfalse
 
 from socratic_rl.config import Component
-from socratic_rl.conversations.annotated import Annotated, annotated
+from socratic_rl.conversations.annotated import Annotated, brought
 from socratic_rl.conversations.generated import RolePlay, Script
 from socratic_rl.dialogue import Conversation, Problem
 from socratic_rl.generators import Generator
@@ -17,20 +18,20 @@ class Auto(Component):
     generated: RolePlay | Script
     """Writes the rest."""
 
-    def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
+    def ids(self, problems: Iterable[Problem]) -> Iterator[str]:
         """Every conversation that it would write, in order."""
         for problem in problems:
-            writer = self.annotated if annotated(problem) else self.generated
+            writer = self.annotated if brought(problem) else self.generated
             yield from writer.ids([problem])
 
     def write(
-        self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
+        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
     ) -> Iterator[Conversation]:
         """The conversations as they finish, without those in ``done``; the annotated ones first.
 
         Raises:
             UserError: There is no generator where one is needed, or it fails.
         """
-        yield from self.annotated.write([p for p in problems if annotated(p)], generator, seed, done)
-        if rest := [problem for problem in problems if not annotated(problem)]:
-            yield from self.generated.write(rest, generator, seed, done)
+        yield from self.annotated.write(filter(brought, problems), generator, seed, done)
+        if not all(map(brought, problems)):
+            yield from self.generated.write(filterfalse(brought, problems), generator, seed, done)

@@ -11,12 +11,12 @@ from socratic_rl.quality import Flaw
 class Writer(Protocol):
     """Makes conversations about problems."""
 
-    def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
+    def ids(self, problems: Iterable[Problem]) -> Iterator[str]:
         """Every conversation that it would write, in order: ``<problem id>/<number>``."""
         ...
 
     def write(
-        self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
+        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
     ) -> Iterator[Conversation]:
         """The conversations as they finish, without those in ``done``."""
         ...

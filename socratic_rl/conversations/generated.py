@@ -38,7 +38,7 @@ class Generated(Component):
     per_problem: int = Field(ge=1)
     """Conversations about each problem."""
 
-    def ids(self, problems: Sequence[Problem]) -> Iterator[str]:
+    def ids(self, problems: Iterable[Problem]) -> Iterator[str]:
         """Every conversation that it would write, in order."""
         return (f"{problem.id}/{number}" for problem in problems for number in range(self.per_problem))
 
@@ -50,7 +50,7 @@ class Generated(Component):
     def _hold(
         self,
         talk: Callable[[Problem, str, Generator, int], Talk],
-        problems: Sequence[Problem],
+        problems: Iterable[Problem],
         generator: Generator | None,
         seed: int,
         done: Container[str],
@@ -104,7 +104,7 @@ class RolePlay(Generated):
     """A text file with ``{problem}`` in it, maybe ``{persona}`` too; None is the shipped one."""
 
     def write(
-        self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
+        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
     ) -> Iterator[Conversation]:
         """The conversations as they finish, without those in ``done``.
 
@@ -169,7 +169,7 @@ class Script(Generated):
     """The most tokens of a whole dialogue."""
 
     def write(
-        self, problems: Sequence[Problem], generator: Generator | None, seed: int, done: Container[str]
+        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
     ) -> Iterator[Conversation]:
         """The conversations as they finish, without those in ``done``.
 

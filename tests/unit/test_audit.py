@@ -10,6 +10,7 @@ from socratic_rl import audit
 from socratic_rl.audit import Shortcut, warnings
 from socratic_rl.conversations import Annotated
 from socratic_rl.dialogue import PreferencePair, Turn
+from socratic_rl.preferences import pairs_at
 from socratic_rl.problems import GSM8KSocratic, MathDial, Source, Starter
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -136,7 +137,9 @@ def default_pairs(source: Source) -> list[PreferencePair]:
     problems = list(source.read())
     conversations = list(Annotated().write(problems, None, 0, ()))
     by_id = {problem.id: problem for problem in problems}
-    return list(instantiate(cfg.pairs).pairs(conversations, by_id, instantiate(cfg.rejection), None, 0))
+    pairing = instantiate(cfg.pairs)
+    places = pairing.places(conversations)
+    return list(pairs_at(places, pairing.split_of, by_id, instantiate(cfg.rejection), None, 0))
 
 
 def assert_no_shortcut(rows: list[PreferencePair]) -> None:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from socratic_rl.conversations import Annotated
 from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Turn
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Reply, Request
-from socratic_rl.preferences import Pairing, deduplicate, split_of
+from socratic_rl.preferences import Pairing, distinct, pairs_at, split_of
 from socratic_rl.problems import Starter
 from socratic_rl.rejections import Constant, DirectAnswer, Irrelevant, Mixed, Premature, Repeated, WeakModel
 
@@ -45,6 +46,15 @@ def talk(*said: str | Turn, number: int = 0, **keys: Any) -> Conversation:
 
 def teacher(text: str, **keys: str) -> Turn:
     return Turn(speaker="teacher", text=text, **keys)
+
+
+def made(conversations: Sequence[Conversation], *more: Any) -> Iterator[PreferencePair]:
+    """The pairs at all turns that may be chosen."""
+    return pairs_at(pairing().places(conversations), pairing().split_of, *more)
+
+
+def deduplicated(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+    return list(compress(pairs, distinct(pairs)))
 
 
 PROBLEM = Problem(id="p", question="What is 2 + 3 + 4?", solution="2 + 3 = 5. 5 + 4 = 9.", answer="9", source="test")
@@ -105,7 +115,7 @@ def test_shares_leave_something_to_train_on():
 
 def test_a_pair_can_be_traced(starter):
     problems, conversations = starter
-    pairs = list(pairing().pairs(conversations, problems, MIXED, None, 0))
+    pairs = list(made(conversations, problems, MIXED, None, 0))
     by_id = {conversation.id: conversation for conversation in conversations}
     assert len(pairs) == sum(len(conversation.turns) // 2 for conversation in conversations)
     assert {pair.rejection for pair in pairs} == set(MIXED.kinds)
@@ -121,7 +131,7 @@ def test_a_pair_can_be_traced(starter):
 
 def test_pairs_are_the_same_with_one_seed_and_others_with_another(starter):
     problems, conversations = starter
-    first, again, other = (list(pairing().pairs(conversations, problems, MIXED, None, seed)) for seed in (0, 0, 1))
+    first, again, other = (list(made(conversations, problems, MIXED, None, seed)) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
@@ -132,23 +142,23 @@ def test_pairs_do_not_depend_on_the_process(starter):
         "from tests.unit.test_preferences import *\n"
         "problems = list(Starter(name='starter', limit=40).read())\n"
         "talks = list(Annotated().write(problems, None, 0, ()))\n"
-        "pairs = pairing().pairs(talks, {p.id: p for p in problems}, MIXED, None, 0)\n"
+        "pairs = made(talks, {p.id: p for p in problems}, MIXED, None, 0)\n"
         "print(*(pair.model_dump_json() for pair in pairs), sep='\\n')"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    pairs = pairing().pairs(conversations, problems, MIXED, None, 0)
+    pairs = made(conversations, problems, MIXED, None, 0)
     assert printed.splitlines() == [pair.model_dump_json() for pair in pairs]
 
 
 def test_a_pair_that_says_the_same_is_never_written():
     said = talk(PROBLEM.question, "What is 2 + 3?", "5", "What is  5 + 4?!")
-    pairs = list(pairing().pairs([said], {"p": PROBLEM}, Constant(text="what is 5 + 4?"), None, 0))
+    pairs = list(made([said], {"p": PROBLEM}, Constant(text="what is 5 + 4?"), None, 0))
     assert [pair.turn for pair in pairs] == [0]
 
 
 def test_a_conversation_without_its_problem_is_a_mistake():
     with pytest.raises(UserError, match="conversation p/0: its problem 'p' is not among the problems"):
-        list(pairing().pairs([talk("s", "What?")], {}, Constant(text="No."), None, 0))
+        list(made([talk("s", "What?")], {}, Constant(text="No."), None, 0))
 
 
 class Batching:
@@ -171,7 +181,7 @@ def test_a_killed_run_goes_on_to_the_same_pairs(starter):
     weak = WeakModel(max_tokens=9)
 
     def pairs(done: set[tuple[str, int]]) -> Iterator[PreferencePair]:
-        return pairing().pairs(conversations[:10], problems, weak, Batching(), 0, done)
+        return made(conversations[:10], problems, weak, Batching(), 0, done)
 
     whole = list(pairs(set()))
     assert len(whole) < sum(len(conversation.turns) // 2 for conversation in conversations[:10])
@@ -233,11 +243,11 @@ def pair(
 def test_exact_duplicates_go_wherever_they_come_from():
     first, again = pair(), pair(number=1)
     shouted = pair(chosen=first.chosen[0]["content"].upper(), number=2)
-    assert list(deduplicate([first, again, shouted])) == [first]
+    assert deduplicated([first, again, shouted]) == [first]
 
 
 def test_the_same_turn_of_a_conversation_twice_is_one():
-    assert list(deduplicate([pair(), pair()])) == [pair()]
+    assert deduplicated([pair(), pair()]) == [pair()]
 
 
 def test_near_duplicates_go():
@@ -248,7 +258,7 @@ def test_near_duplicates_go():
         problem_id="q",
     )
     other = pair(chosen="If some of them are eaten, does the basket get fuller or emptier?", problem_id="q", number=1)
-    assert list(deduplicate([first, near, other])) == [first, other]
+    assert deduplicated([first, near, other]) == [first, other]
 
 
 def test_other_numbers_are_no_duplicates():
@@ -260,13 +270,13 @@ def test_other_numbers_are_no_duplicates():
 
     names = [("12", "5"), ("12", "4"), ("5", "12"), ("twelve", "three"), ("1.2", "5"), ("20%", "5"), ("2/3", "5")]
     first_turns = [template(*numbers) for numbers in names]
-    assert list(deduplicate(first_turns)) == first_turns
+    assert deduplicated(first_turns) == first_turns
     later_turns = [
         template(apples, "5", "He picked them, and then some were eaten.", chosen=chosen)
         for apples in ("11", "12", "13")
         for chosen in ("What is left of them then?", "Where have the others gone?")
     ]
-    assert list(deduplicate(later_turns)) == later_turns
+    assert deduplicated(later_turns) == later_turns
 
 
 def test_the_turns_of_one_conversation_are_no_duplicates():
@@ -276,13 +286,13 @@ def test_the_turns_of_one_conversation_are_no_duplicates():
         pair(question, "What happens to the apples?", "They get fewer."),
         pair(question, "What happens to the apples?", "They get fewer.", "How come?", "They get fewer."),
     ]
-    assert list(deduplicate(turns)) == turns
+    assert deduplicated(turns) == turns
 
 
 def test_the_starter_pairs_are_all_kept(starter):
     problems, conversations = starter
-    pairs = list(pairing().pairs(conversations, problems, MIXED, None, 0))
-    assert list(deduplicate(pairs)) == pairs
+    pairs = list(made(conversations, problems, MIXED, None, 0))
+    assert deduplicated(pairs) == pairs
 
 
 @pytest.mark.parametrize("copies", [2, 50])
@@ -300,7 +310,7 @@ def test_many_rows_with_the_same_numbers(copies: int):
         if one != two
     ]
     same = [row.model_copy(update={"conversation_id": f"{n}"}) for n in range(copies) for row in rows]
-    assert list(deduplicate(same)) == same[: len(rows)]
+    assert deduplicated(same) == same[: len(rows)]
 
 
 def test_a_rejected_turn_is_never_from_the_other_side_of_the_split(starter):
@@ -311,6 +321,6 @@ def test_a_rejected_turn_is_never_from_the_other_side_of_the_split(starter):
         for turn in said.turns
         if turn.speaker == "teacher"
     }
-    made = list(pairing().pairs(conversations, problems, Irrelevant(), None, 0))
-    assert {pair.split for pair in made} >= {"train", "test"}
-    assert all(sides[pair.rejected[0]["content"]] == pair.split for pair in made)
+    pairs = list(made(conversations, problems, Irrelevant(), None, 0))
+    assert {pair.split for pair in pairs} >= {"train", "test"}
+    assert all(sides[pair.rejected[0]["content"]] == pair.split for pair in pairs)

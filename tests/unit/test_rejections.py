@@ -91,10 +91,14 @@ def dialogue(problem: Problem, *texts: str) -> Conversation:
     return talk(problem, list(turns))
 
 
+def pool(places: list[tuple[Conversation, int]]) -> Pool:
+    return Pool.by_side(places, lambda _: "all").get("all", Pool([], [], []))
+
+
 def case(problem: Problem = SHOP, turn: int = 1, conversation: Conversation | None = None, seed: int = 0) -> Case:
     others = by_steps(BUS)
     places = [(others, n) for n in range(1, len(others.turns), 2)]
-    return Case(problem, conversation or by_steps(problem), turn, Pool(places), seed)
+    return Case(problem, conversation or by_steps(problem), turn, pool(places), seed)
 
 
 def only(kind: Rejection, *cases: Case, generator: Generator | None = None) -> list[str | None]:
@@ -165,16 +169,16 @@ def test_irrelevant_belongs_to_another_problem():
 def test_irrelevant_leaves_out_what_fits_anywhere_and_its_own_problem():
     anywhere = dialogue(BUS, "What could you do next?", "Add.")
     own = dialogue(SHOP, "What do the notebooks cost?", "My cashier drawer is open.", "Who has a cashier drawer?")
-    assert only(Irrelevant(), Case(SHOP, own, 1, Pool([(anywhere, 1)]), 0)) == [None]
-    assert only(Irrelevant(), Case(SHOP, own, 1, Pool([(own, 3)]), 0)) == [None]
-    assert only(Irrelevant(), Case(BUS, by_steps(BUS), 1, Pool([(own, 3)]), 0)) == ["Who has a cashier drawer?"]
-    assert only(Irrelevant(), Case(SHOP, own, 1, Pool([]), 0)) == [None]
+    assert only(Irrelevant(), Case(SHOP, own, 1, pool([(anywhere, 1)]), 0)) == [None]
+    assert only(Irrelevant(), Case(SHOP, own, 1, pool([(own, 3)]), 0)) == [None]
+    assert only(Irrelevant(), Case(BUS, by_steps(BUS), 1, pool([(own, 3)]), 0)) == ["Who has a cashier drawer?"]
+    assert only(Irrelevant(), Case(SHOP, own, 1, pool([]), 0)) == [None]
 
 
 def test_the_pool_draws_turns_of_about_the_same_length():
     talks = [dialogue(BUS, " ".join(["word"] * n)) for n in range(1, 60)]
     cases = case()
-    drawn = Pool([(conversation, 1) for conversation in talks]).draw(20, cases.rng("test"))
+    drawn = pool([(conversation, 1) for conversation in talks]).draw(20, cases.rng("test"))
     lengths = [len(next(drawn)[0].turns[1].text.split()) for _ in range(200)]
     assert 15 <= min(lengths) < 19
     assert 21 < max(lengths) <= 26
