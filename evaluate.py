@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +12,7 @@ from socratic_rl.errors import UserError
 
 if TYPE_CHECKING:
     from socratic_rl.config import EvaluateSettings
+    from socratic_rl.tutors import Tutor
 
 OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path or ".").parent), replace=True)
 
@@ -48,6 +49,8 @@ def main(cfg: DictConfig) -> float | None:
     tutor = Tutor(Path(settings.adapter))
     place = cli.job_place(cfg)
     folder = place["folder"]
+    if settings.suite:
+        return score_suite(settings, tutor, cfg)
     dataset = tutor.dataset
     if settings.dataset:
         chosen = settings.dataset
@@ -88,13 +91,7 @@ def main(cfg: DictConfig) -> float | None:
         page = report.Report("Socratic RL: tutor against base", facts, found.metrics, curves, found.dialogues)
         files["report.html"].write_text(report.render(page), encoding="utf-8")
 
-        run.summary.update(
-            {
-                f"{row['name']}/{row['kind']}/{side}": row[side]
-                for row in found.metrics
-                for side in ("base", "tutor", "difference", "low", "high", "n")
-            }
-        )
+        run.summary.update(in_summary(found.metrics))
         columns = ("topic", "question", "turn", "base", "tutor")
         tracking.log_table(
             run,
@@ -121,6 +118,50 @@ def main(cfg: DictConfig) -> float | None:
     cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", found.metrics)
     cli.closing_table("Evaluation", files | ({"hub": address} if address else {}))
     return float(found.metrics[0]["tutor"])
+
+
+def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
+    """An evaluation's figures as a run's summary has them."""
+    sides = ("base", "tutor", "difference", "low", "high", "n")
+    return {f"{prefix}{row['name']}/{row['kind']}/{side}": row[side] for row in metrics for side in sides}
+
+
+def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
+    """Score base and tutor on the pairs of an outside test set, without those about problems trained on."""
+    from socratic_rl import evaluation, record, suites, tracking
+    from socratic_rl.fitting import fit_pairs
+
+    suite, place = settings.suite, cli.job_place(cfg)
+    pairs = list(suite.pairs())
+    trained = suites.trained_problems(tutor.dataset)
+    fresh = suites.unseen(pairs, trained or ())
+    if not fresh:
+        raise UserError(f"suite: {suite.name} has no pair about a problem that {settings.adapter} was not trained on")
+    with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
+        fitted = fit_pairs(fresh[: settings.limit], tutor.tokenizer, tutor.max_length)
+        rows = evaluation.compare_preferences(
+            tutor.base,
+            tutor.tutor,
+            tutor.tokenizer,
+            fitted.pairs,
+            settings.sampling.batch_size,
+            seed=settings.seed,
+            resamples=settings.resamples,
+        )
+        told = {
+            "pairs": f"{len(fitted.pairs)} about {len({pair.problem_id for pair in fitted.pairs})} problems",
+            "too long": len(fitted.dropped),
+            "trained on": f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"
+            if trained is not None
+            else f"not known: {tutor.dataset.path} is gone, so pairs that were trained on may be among them",
+        }
+        path = place["folder"] / "suites" / f"{suite.name}.json"
+        facts = {"suite": suite.path, "tutor": settings.adapter, "base": tutor.made_from["model"]["name"], **told}
+        record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})
+        run.summary.update(in_summary(rows, f"{suite.name}/"))
+    cli.metrics_table(f"{suite.name}: tutor against base, {len(fitted.pairs)} pairs", rows)
+    cli.closing_table("Suite", {**told, "figures": path})
+    return float(rows[0]["tutor"])
 
 
 def check_measures(settings: "EvaluateSettings", folder: Path) -> None:

@@ -141,32 +141,16 @@ def evaluate(
         seed: Of sampling and of the bootstrap.
         resamples: Of the bootstrap.
     """
+    rows = compare_preferences(base, tutor, tokenizer, pairs, sampling.batch_size, seed=seed, resamples=resamples)
     turns = held_out_turns(pairs, problems)
-    scores, said = {}, {}
+    said = {}
     for name, opened in (("base", base), ("tutor", tutor)):
         with opened() as model:
-            scores[name] = score_pairs(model, tokenizer, pairs, sampling.batch_size, f"{name} on pairs")
             said[name] = replies(model, tokenizer, turns, sampling, seed, f"{name} replies")
-
-    def compare(name: str, kind: str, base: Values | None, tutor: Values, groups: Sequence[str]) -> dict[str, Any]:
-        found = asdict(paired_bootstrap(base, tutor, groups, resamples=resamples, seed=seed))
-        problems = found.pop("groups")
-        return {"name": name, "kind": kind, **found, "problems": problems}
-
-    rows: list[dict[str, Any]] = []
-    likelier = {name: score.likelier().tolist() for name, score in scores.items()}
-    preferred = {name: rewarded(score, scores["base"]).tolist() for name, score in scores.items()}
-    margins = reward_margins(scores["tutor"], scores["base"]).tolist()
-    for kind, chosen in _by_kind(pairs):
-        groups = [pairs[row].problem_id for row in chosen]
-        for name, values in (("preference_accuracy", preferred), ("ranking_accuracy", likelier)):
-            base_values, tutor_values = ([values[side][row] for row in chosen] for side in ("base", "tutor"))
-            rows.append(compare(name, kind, base_values, tutor_values, groups))
-        rows.append(compare("log_ratio_margin", kind, None, [margins[row] for row in chosen], groups))
     groups = [turn.problem_id for turn in turns]
     for measure in REPLY_MEASURES:
         values = {name: [reply["marks"][measure] for reply in drawn] for name, drawn in said.items()}
-        rows.append(compare(measure, "all", values["base"], values["tutor"], groups))
+        rows.append(_row(measure, "all", values["base"], values["tutor"], groups, seed=seed, resamples=resamples))
     dialogues = [
         {
             **asdict(turn),
@@ -178,6 +162,55 @@ def evaluate(
         for turn, base_reply, tutor_reply in zip(turns, said["base"], said["tutor"], strict=True)
     ]
     return Evaluation(sorted(rows, key=lambda row: row["kind"] != "all"), dialogues)
+
+
+def compare_preferences(
+    base: Opened,
+    tutor: Opened,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    batch_size: int,
+    *,
+    seed: int,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """Which turns of pairs base and tutor prefer: rows as in ``evaluation.json``, of all pairs and of each kind.
+
+    Args:
+        base: Opens the base.
+        tutor: Opens the tutor.
+        tokenizer: Of both.
+        pairs: Fitted into the model's length.
+        batch_size: Pairs at once.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+    """
+    scores = {}
+    for name, opened in (("base", base), ("tutor", tutor)):
+        with opened() as model:
+            scores[name] = score_pairs(model, tokenizer, pairs, batch_size, f"{name} on pairs")
+    likelier = {name: score.likelier() for name, score in scores.items()}
+    preferred = {name: rewarded(score, scores["base"]) for name, score in scores.items()}
+    margins = reward_margins(scores["tutor"], scores["base"])
+    rows: list[dict[str, Any]] = []
+    for kind, chosen in _by_kind(pairs):
+        groups = [pairs[row].problem_id for row in chosen]
+        for name, base_values, tutor_values in (
+            ("preference_accuracy", preferred["base"][chosen], preferred["tutor"][chosen]),
+            ("ranking_accuracy", likelier["base"][chosen], likelier["tutor"][chosen]),
+            ("log_ratio_margin", None, margins[chosen]),
+        ):
+            base_list = None if base_values is None else base_values.tolist()
+            rows.append(_row(name, kind, base_list, tutor_values.tolist(), groups, seed=seed, resamples=resamples))
+    return rows
+
+
+def _row(
+    name: str, kind: str, base: Values | None, tutor: Values, groups: Sequence[str], *, seed: int, resamples: int
+) -> dict[str, Any]:
+    found = asdict(paired_bootstrap(base, tutor, groups, resamples=resamples, seed=seed))
+    problems = found.pop("groups")
+    return {"name": name, "kind": kind, **found, "problems": problems}
 
 
 def _by_kind(pairs: Sequence[PreferencePair]) -> Iterator[tuple[str, list[int]]]:

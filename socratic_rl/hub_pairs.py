@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class HubPairs(Component):
     and rejected. Text becomes the message of a user or an assistant, since it is the chat template that tells a model
     where a turn ends: trained without it, a tutor would not know when to stop. System messages are kept.
     """
+
+    key: ClassVar[str] = "dataset"
+    """The config key that it stands under, for what is told of its mistakes."""
 
     path: str
     subset: str | None
@@ -132,7 +135,7 @@ class HubPairs(Component):
         if len(unusable) > self.max_flawed * read:
             named = "; ".join(f"{row.where}: {row.why}" for row in unusable[:3])
             raise UserError(
-                f"dataset.max_flawed: {len(unusable)} of {read} rows cannot be used, more than the share of "
+                f"{self.key}.max_flawed: {len(unusable)} of {read} rows cannot be used, more than the share of "
                 f"{self.max_flawed:g} that may be: {named}"
             )
 
@@ -170,8 +173,9 @@ class HubPairs(Component):
         for key, name in keys.items():
             if name not in row:
                 raise UserError(
-                    f"dataset.{key}: {where}: no column {name!r}; the columns are {', '.join(row)}; say which is which "
-                    "by dataset.prompt (null where chosen and rejected begin with it), dataset.chosen, dataset.rejected"
+                    f"{self.key}.{key}: {where}: no column {name!r}; the columns are {', '.join(row)}; say which is "
+                    f"which by {self.key}.prompt (null where chosen and rejected begin with it), {self.key}.chosen, "
+                    f"{self.key}.rejected"
                 )
 
     def _rows(self, split: str) -> Iterator[Row]:
@@ -179,11 +183,11 @@ class HubPairs(Component):
             try:
                 yield from read_rows(self.path, encoding=self.encoding)
             except UserError as error:
-                raise UserError(f"dataset.path: {error}") from error
+                raise UserError(f"{self.key}.path: {error}") from error
             return
         rows = self._load(split)
         if not len(rows):
-            raise UserError(f"dataset.path: {self.path}[{split}]: has no rows")
+            raise UserError(f"{self.key}.path: {self.path}[{split}]: has no rows")
         yield from ((f"{self.path}[{split}]:row {number}", dict(row)) for number, row in enumerate(rows, 1))
 
     def _load(self, split: str) -> Any:
@@ -210,11 +214,11 @@ class HubPairs(Component):
             told = " ".join(str(error).split())
             what = "cannot be read" if path.is_dir() else "neither a local file nor a hub data set that can be reached"
             hint = "" if path.is_dir() else "; a file, a folder or what save_to_disk left will do as well"
-            raise UserError(f"dataset.path: {self.path}[{split}]: {what} ({told[:300]}){hint}") from error
+            raise UserError(f"{self.key}.path: {self.path}[{split}]: {what} ({told[:300]}){hint}") from error
         if not isinstance(saved, datasets.DatasetDict):
             saved = {"train": saved}
         if split not in saved:
-            raise UserError(f"dataset.path: {self.path} has no split {split!r}; its splits are {', '.join(saved)}")
+            raise UserError(f"{self.key}.path: {self.path} has no split {split!r}; its splits are {', '.join(saved)}")
         return saved[split]
 
 

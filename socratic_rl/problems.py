@@ -52,6 +52,8 @@ class Source(Component):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many problems."""
 
+    key: ClassVar[str] = "problems"
+    """The config key that a source stands under, for what is told of its mistakes."""
     columns: ClassVar[tuple[str, ...]] = ()
     """What every row must have."""
     gathers: ClassVar[bool] = False
@@ -77,9 +79,9 @@ class Source(Component):
         """A path that is no file."""
         path = Path(self.path).expanduser()
         if path.is_dir():
-            return [f"problems.path: {self.path} is a folder; give one of the files in it"]
+            return [f"{self.key}.path: {self.path} is a folder; give one of the files in it"]
         if looks_local(self.path) and not path.exists():
-            return [f"problems.path: {self.path}: no such file"]
+            return [f"{self.key}.path: {self.path}: no such file"]
         return []
 
     def read(self) -> Iterator[Problem]:
@@ -116,7 +118,7 @@ class Source(Component):
         for reason, places in self._skipped.items():
             logger.warning("%s: rows that give no problem: %d, %s (%s)", self.name, len(places), reason, _some(places))
         if not problems:
-            raise UserError(f"problems.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
+            raise UserError(f"{self.key}.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
         if self.gathers:
             yield from problems.values()
 
@@ -124,7 +126,7 @@ class Source(Component):
         try:
             yield from read_rows(self.path, self.split, self.encoding, self.columns, self.subset)
         except UserError as error:
-            raise UserError(f"problems.path: {error}") from error
+            raise UserError(f"{self.key}.path: {error}") from error
 
 
 def _some(places: list[str]) -> str:
@@ -303,7 +305,7 @@ class Bridge(Source):
         session = str(row["c_id"]).partition("_")[0]
         return Problem(
             id=session,
-            question=_topic_sentence(topic),
+            question=topic_sentence(topic),
             solution="",
             answer="",
             topic=topic,
@@ -323,7 +325,7 @@ def _chat(where: str, row: Mapping[str, Any], key: str) -> list[Turn]:
     )
 
 
-def _topic_sentence(topic: str) -> str:
+def topic_sentence(topic: str) -> str:
     """``3.6D.Decomposing Figures (Review) - 1`` as a sentence that a student may open with."""
     names = [
         re.sub(r"\s*\(Review\)(?:\s*-\s*\d+)?\s*$", "", re.sub(r"^\w+\.\w+\.\s*", "", part.strip()))

@@ -1,0 +1,53 @@
+"""evaluate.py on outside test sets, and without a tutor on people's labels."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from socratic_rl.storage import read_rows, write_jsonl
+from tests.e2e.conftest import run
+
+
+def reply(text: str, reveals: str, guides: str) -> dict[str, Any]:
+    return {"response": text, "annotation": {"Revealing_of_the_Answer": reveals, "Providing_Guidance": guides}}
+
+
+def dialogue(number: int, question: str) -> dict[str, Any]:
+    return {
+        "conversation_id": f"c{number}",
+        "conversation_history": f"Tutor: The question is: {question}\n\xa0Student: I get 7.",
+        "Ground_Truth_Solution": "3 * 4 = 12\n 12",
+        "anno_llm_responses": {
+            "A": reply("How many boxes are there?", "No", "Yes"),
+            "B": reply("It is 12.", "Yes (and the answer is correct)", "No"),
+        },
+    }
+
+
+def test_a_suite_is_scored_without_what_was_trained_on(trained: Path, data: Path, tmp_path: Path):
+    known = next(row for _, row in read_rows(str(data / "pairs.jsonl")) if row["split"] == "train")
+    rows = [dialogue(n, f"Ann has {n} boxes of 4 pens. How many pens has she?") for n in range(3)]
+    write_jsonl(tmp_path / "mrbench.jsonl", [*rows, dialogue(9, known["prompt"][0]["content"])])
+    suite = ["suite=mrbench", f"suite.path={tmp_path / 'mrbench.jsonl'}"]
+    done = run("evaluate.py", *suite, f"adapter={trained / 'adapter'}", f"output_dir={tmp_path}", "resamples=200")
+    found = json.loads((tmp_path / "suites" / "mrbench.json").read_text(encoding="utf-8"))
+    figures = {row["name"]: row for row in found["metrics"]}
+    assert set(figures) == {"preference_accuracy", "ranking_accuracy", "log_ratio_margin"}
+    assert all((row["n"], row["problems"]) == (3, 3) for row in figures.values())
+    assert figures["preference_accuracy"]["base"] == 0.5
+    assert found["facts"]["trained on"].startswith("1 of 4 pairs left out")
+    assert "mrbench: tutor against base, 3 pairs" in done.stdout
+
+
+def test_the_measures_are_compared_with_people_without_a_tutor(tmp_path: Path):
+    write_jsonl(tmp_path / "mrbench.jsonl", [dialogue(n, "Ann has 3 boxes of 4 pens. How many?") for n in range(3)])
+    said = {"questions": "yes", "reveal_answer": "no"}
+    write_jsonl(tmp_path / "judged.jsonl", [{"prompt": "7", "output": "How many boxes?", "evaluation": said}])
+    files = [f"suite.{key}={tmp_path / name}.jsonl" for key, name in (("mrbench", "mrbench"), ("judgements", "judged"))]
+    done = run("evaluate.py", "suite=human_labels", *files, f"output_dir={tmp_path / 'out'}")
+    rows = json.loads((tmp_path / "out" / "human_labels.json").read_text(encoding="utf-8"))
+    figures = {(row["measure"], row["set"]): row for row in rows}
+    assert {"measure", "set", "precision", "recall", "f1", "kappa", "n", "kappa_low", "kappa_high"} <= set(rows[0])
+    assert figures["reveals_answer", "mrbench"]["kappa"] == 1
+    assert figures["asks_question", "judgements"]["n"] == 1
+    assert "reveals_answer" in done.stdout
