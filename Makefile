@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: setup demo test lint format chromium clean
+.PHONY: setup demo test bench lint format chromium clean
 
 setup: .venv/installed
 
@@ -22,6 +22,10 @@ demo: setup
 # two processes of one thread each: several threads in each would wait for each other
 test: setup chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# every file in benchmarks/, one table; nothing else should run meanwhile
+bench: setup
+	$(BIN)/python benchmarks/run_all.py
 
 lint: setup
 	$(BIN)/ruff check .

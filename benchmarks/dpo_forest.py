@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 from machine import machine, write_results
@@ -78,6 +79,7 @@ class Result:
     tokens: dict[str, int]
     batch: dict[str, int]
     gigabytes: dict[str, float]
+    seconds: dict[str, list[float]]
     kernel: dict[str, float]
 
 
@@ -124,29 +126,51 @@ def its_rows(rows: Sequence[list[Turn]]) -> list[list[Turn]]:
     return [row for number, row in enumerate(rows) if row not in rows[:number]]
 
 
+CUTS = {"dpo_every_turn": every_turn, "dpo_three_rows": its_rows}
+
+
 def make_pairs(
-    found: Sequence[list[list[Turn]]], cut: Callable[[list[list[Turn]]], list[list[Turn]]], count: int
-) -> list[PreferencePair]:
-    """Pairs of conversations from short to long at equal steps; rejected is a teacher turn of any."""
+    found: Sequence[list[list[Turn]]], cut: Callable[[list[list[Turn]]], list[list[Turn]]]
+) -> list[list[PreferencePair]]:
+    """Each conversation's pairs; rejected is a teacher turn of any."""
     draw = random.Random(0)
-    cuts = sorted(map(cut, found), key=lambda rows: (len(rows), len(str(rows))))
+    cuts = [rows for rows in map(cut, found) if rows]
     teacher_turns = [row[-1].text for rows in cuts for row in rows]
-    wanted = min(len(cuts), math.ceil(count / mean(map(len, cuts))))
-    pairs = [
-        PreferencePair.of(
-            row[:-1],
-            row[-1].text,
-            draw.choice(teacher_turns),
-            conversation_id=str(number),
-            problem_id=str(number),
-            turn=turn,
-            rejection="irrelevant",
-            split="train",
-        )
-        for number in range(wanted)
-        for turn, row in enumerate(cuts[(2 * number + 1) * len(cuts) // (2 * wanted)])
+    return [
+        [
+            PreferencePair.of(
+                row[:-1],
+                row[-1].text,
+                draw.choice(teacher_turns),
+                conversation_id=str(number),
+                problem_id=str(number),
+                turn=turn,
+                rejection="irrelevant",
+                split="train",
+            )
+            for turn, row in enumerate(rows)
+        ]
+        for number, rows in enumerate(cuts)
     ]
-    return pairs[:count]
+
+
+def saving(conversations: Sequence[Sequence[PreferencePair]]) -> float:
+    """How many times fewer characters the pairs have as trees, one a conversation, than as rows padded pair by pair."""
+    rows = trees = 0
+    for pairs in conversations:
+        chosen, rejected = (
+            [sum(len(message["content"]) for message in (*pair.prompt, *getattr(pair, side))) for pair in pairs]
+            for side in ("chosen", "rejected")
+        )
+        rows += 2 * sum(map(max, chosen, rejected))
+        trees += max(chosen) + sum(len(pair.rejected[0]["content"]) for pair in pairs)
+    return rows / trees
+
+
+def sample(conversations: Sequence[list[PreferencePair]], count: int) -> list[list[PreferencePair]]:
+    """Conversations from little to much saved, at equal steps: one is the median."""
+    by_saving = sorted(conversations, key=lambda pairs: saving([pairs]))
+    return [by_saving[(2 * step + 1) * len(by_saving) // (2 * count)] for step in range(count)]
 
 
 def make_trainer(side: Side) -> Any:
@@ -249,17 +273,14 @@ class Worker:
 
 def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Result:
     """Both sides on the same pairs, taking turns; the padded side with the batch size that was fastest."""
-    workers: dict[str, Worker] = {}
-    fastest = math.inf
-    for batch in options.padded_batches:
-        trial = Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
-        seconds = trial.step().seconds
-        slower = trial if seconds > fastest else workers.get("padded")
-        if seconds < fastest:
-            fastest, workers["padded"] = seconds, trial
-        if slower:
-            slower.finish()
-    workers["forest"] = Worker(replace(workers["padded"].side, forest=True))
+    trials = [
+        Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
+        for batch in options.padded_batches
+    ]
+    fastest, *slower = sorted(trials, key=lambda trial: trial.step().seconds)
+    for trial in slower:
+        trial.finish()
+    workers = {"padded": fastest, "forest": Worker(replace(fastest.side, forest=True))}
     workers["forest"].step()
     steps: dict[str, list[Step]] = {side: [] for side in workers}
     for _ in range(options.repeats):
@@ -279,6 +300,7 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
         tokens={side: end.tokens for side, end in ends.items()},
         batch={side: end.batch for side, end in ends.items()},
         gigabytes={side: end.gigabytes for side, end in ends.items()},
+        seconds={side: [step.seconds for step in steps[side]] for side in workers},
         kernel={side: median(step.kernel for step in steps[side]) for side in workers},
     )
 
@@ -286,15 +308,16 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
 def report(result: Result) -> str:
     """A result in words."""
     lines = [
-        f"{result.name}: {result.pairs} pairs a step, median of {result.repeats} steps",
-        f"{'':8} {'pairs/s':>8} {'tokens':>8} {'peak GB':>8} {'kernel':>7} {'batch':>6}",
+        f"{result.pairs} pairs a step, median of {result.repeats} steps",
+        f"{'':8} {'pairs/s':>8} {'seconds a step':>15} {'tokens':>8} {'peak GB':>8} {'kernel':>7} {'batch':>6}",
     ]
     for side, speed in {"forest": result.ours, "padded": result.theirs}.items():
+        seconds = f"{min(result.seconds[side]):.1f} to {max(result.seconds[side]):.1f}"
         lines.append(
-            f"{side:8} {speed:8.3f} {result.tokens[side]:8,} {result.gigabytes[side]:8.2f}"
+            f"{side:8} {speed:8.3f} {seconds:>15} {result.tokens[side]:8,} {result.gigabytes[side]:8.2f}"
             f" {result.kernel[side]:7.0%} {result.batch[side]:6}"
         )
-    return "\n".join([*lines, f"{'ratio':8} {result.ratio:8.2f} {result.limit:8.2f}", ""])
+    return "\n".join([*lines, f"{'ratio':8} {result.ratio:8.2f} {'':15} {result.limit:8.2f}", ""])
 
 
 def main() -> None:
@@ -307,12 +330,15 @@ def main() -> None:
         help="a CSV of Prompt and Good answer, several rows a conversation; without one, the starter problems",
     )
     parser.add_argument("--model", default="embedded", help="a hub id, a folder, a .gguf file or `embedded`")
-    parser.add_argument("--pairs", type=int, default=8, help="pairs in a step")
+    parser.add_argument(
+        "--benchmarks", nargs="+", choices=list(CUTS), default=list(CUTS), help="which pairs to make of a conversation"
+    )
+    parser.add_argument("--conversations", type=int, default=1, help="whose pairs make a step")
     parser.add_argument(
         "--padded-batches",
         type=int,
         nargs="+",
-        default=[1, 2, 4],
+        default=[1, 2],
         help="batch sizes that the padded side may choose from by trying each",
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each side, taking turns")
@@ -329,9 +355,16 @@ def main() -> None:
     print(f"{machine()}; {options.data or 'starter problems'}", flush=True)
     results = []
     for beforehand in {"step": [False], "beforehand": [True], "both": [False, True]}[options.reference]:
-        for name, cut in {"dpo_every_turn": every_turn, "dpo_three_rows": its_rows}.items():
+        for name in options.benchmarks:
             full_name = f"{name}_reference_beforehand" if beforehand else name
-            results.append(compare(full_name, make_pairs(found, cut, options.pairs), options, beforehand))
+            paired = make_pairs(found, CUTS[name])
+            chosen = sample(paired, options.conversations)
+            print(
+                f"{full_name}: {len(chosen)} of {len(paired)} conversations, by their characters {saving(chosen):.1f}"
+                f" times fewer as trees; all conversations {saving(paired):.1f} times",
+                flush=True,
+            )
+            results.append(compare(full_name, [*chain(*chosen)], options, beforehand))
             print(report(results[-1]), flush=True)
     if options.json:
         write_results(options.json, results)
