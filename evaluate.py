@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from socratic_rl import cli
 from socratic_rl.errors import UserError
@@ -13,8 +13,6 @@ from socratic_rl.errors import UserError
 if TYPE_CHECKING:
     from socratic_rl.config import EvaluateSettings
     from socratic_rl.tutors import Tutor
-
-OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path or ".").parent), replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")

@@ -17,11 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from socratic_rl import processes, ranking, sweeps, terminal
 from socratic_rl.errors import UserError, missing_value
+
+OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path or ".").parent), replace=True)
 
 TELLS_FIRST = 5.0
 """Seconds in which the launcher ends this process, where another one has told what went wrong."""

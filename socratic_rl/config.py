@@ -24,6 +24,22 @@ def tutor_folder(folder: str) -> str:
     return folder
 
 
+def gguf_file(path: str) -> str:
+    """The path, if a GGUF file lies there.
+
+    Raises:
+        ValueError: It does not.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed") from error
+    if magic != b"GGUF":
+        raise ValueError(f"{path}: not a GGUF file (it begins with {magic!r})")
+    return path
+
+
 class Component(BaseModel):
     """What a user swaps by ``_target_``: immutable, its fields are the YAML keys, an unknown key is an error.
 
@@ -251,6 +267,25 @@ class ChatSettings(Component):
         if with_base and info.data.get("adapter", "") is None:
             raise ValueError("there is no tutor to put beside the base: adapter=FOLDER")
         return with_base
+
+
+class ExportSettings(Component):
+    """``conf/export.yaml``."""
+
+    adapter: Annotated[str, AfterValidator(tutor_folder)]
+    format: Literal["gguf", "merged_gguf", "merged"]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    check: bool
+    check_turns: Annotated[int, Field(ge=1)]
+    output_dir: str
+
+    @field_validator("output_dir")
+    @classmethod
+    def _keeps_the_tutor(cls, output_dir: str, info: ValidationInfo) -> str:
+        if Path(output_dir).resolve() == Path(info.data.get("adapter", "")).resolve():
+            raise ValueError(f"{output_dir}: is the tutor's own folder; give another one")
+        return output_dir
 
 
 S = TypeVar("S", bound=Component)

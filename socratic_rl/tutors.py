@@ -20,12 +20,13 @@ class Tutor:
 
     Args:
         folder: What ``train.py`` left: an adapter, or without LoRA a whole model.
+        quantised: Whether the base is read as it was in training; False reads its weights as they come.
 
     Raises:
         UserError: The folder is missing or was not made by ``train.py``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, quantised: bool = True) -> None:
         try:
             tutor_folder(str(folder))
         except ValueError as error:
@@ -33,6 +34,8 @@ class Tutor:
         self.folder = folder
         self.made_from = read_json(folder / MADE_FROM)
         self.settings = ModelSettings.model_validate(self.made_from["model"])
+        if not quantised:
+            self.settings = self.settings.model_copy(update={"quantization": None})
 
     @property
     def dataset(self) -> SocraticPairs:

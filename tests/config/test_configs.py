@@ -8,12 +8,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import evaluate  # noqa: F401  its resolver is part of the config
+from socratic_rl import cli  # noqa: F401  its resolver is part of the configs
 
 CONF = Path(__file__).parents[2] / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
-REQUIRED = {"evaluate": ["adapter=some/adapter"]}
+REQUIRED = {primary: ["adapter=some/adapter"] for primary in ("evaluate", "export")}
 
 
 def groups(primary: str) -> list[str]:

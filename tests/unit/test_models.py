@@ -118,7 +118,12 @@ def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
         backend.decoder = decoders.ByteLevel()
     else:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    trainer = trainers.BpeTrainer(vocab_size=2000, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if kind == "gpt2" else [],
+        show_progress=False,
+    )
     backend.train_from_iterator(STARTER.read_text(encoding="utf-8").splitlines(), trainer)
     if kind == "llama":
         # its tokens were learned within words, and are looked for in the whole text

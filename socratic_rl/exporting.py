@@ -1,0 +1,155 @@
+"""A trained tutor as files for elsewhere: its LoRA adapter or merged weights for llama.cpp, or for transformers."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import torch
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from socratic_rl import embedded, gguf_files, model_card, models
+from socratic_rl.config import ModelSettings
+from socratic_rl.errors import UserError
+from socratic_rl.record import CARD, MADE_FROM, read_json
+from socratic_rl.storage import whole_file
+from socratic_rl.tutors import Tutor
+
+Kind = Literal["adapter", "model", "folder"]
+"""A GGUF file of the adapter, one of all weights, or a folder for transformers."""
+
+USES = {
+    "adapter": """\
+`adapter.gguf` is the LoRA adapter for llama.cpp. Any GGUF file of the base takes it, however quantised:
+
+```
+llama-cli -m BASE.gguf --lora adapter.gguf --jinja --chat-template-file chat_template.jinja
+python generate.py generator=llama_cpp generator.model_path=BASE.gguf generator.lora_path=adapter.gguf
+```
+""",
+    "model": """`model.gguf` holds base and tutor as one file for llama.cpp:
+
+```
+llama-cli -m model.gguf --jinja
+python generate.py generator=llama_cpp generator.model_path=model.gguf
+```
+""",
+    "folder": """The adapter is merged into its base, so this folder is a whole model:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "…"  # this repository's name, or its folder
+tutor = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+dialogue = [{"role": "user", "content": "A box holds 12 eggs. How many eggs are in 7 boxes?"}]
+prompt = tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+tokens = tutor.generate(**prompt, max_new_tokens=64)
+print(tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+```
+""",
+}
+"""What the card says of each."""
+
+
+def kind_of(folder: Path, wanted: str) -> Kind:
+    """What to make of a tutor's folder.
+
+    Args:
+        folder: What ``train.py`` left.
+        wanted: ``gguf``, ``merged_gguf`` or ``merged``.
+
+    Raises:
+        UserError: It is what is wanted already.
+    """
+    whole = not models.has_adapter(folder)
+    if wanted == "merged":
+        if whole:
+            raise UserError(f"format: {folder} is a whole model for transformers already")
+        return "folder"
+    return "model" if whole or wanted == "merged_gguf" else "adapter"
+
+
+def base_file(settings: ModelSettings, given: str | None) -> Path | None:
+    """A GGUF file of the base: the one that is given, or that the base itself came from; None where there is none."""
+    if given:
+        return Path(given).expanduser()
+    if settings.pretrained == models.EMBEDDED:
+        return embedded.gguf_path()
+    path = Path(settings.pretrained).expanduser()
+    return path if path.suffix == ".gguf" else None
+
+
+def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None) -> dict[str, Path]:
+    """Write the files; those of an earlier export are replaced.
+
+    Args:
+        tutor: What to export; where it is merged, the weights in it change, so that it is of no use afterwards.
+        kind: As what.
+        folder: Where to.
+        dtype: Precision of merged weights: float32, float16 or bfloat16.
+        base: A GGUF file of the base.
+
+    Returns:
+        What was written, by what it is.
+
+    Raises:
+        UserError: The tutor cannot be had in this form; names why and what can be done.
+    """
+    title = f"Socratic tutor on {tutor.settings.name}"
+    if kind == "folder":
+        with whole_file(folder) as temporary:
+            _merged(tutor).to(getattr(torch, dtype)).save_pretrained(str(temporary))
+            tutor.tokenizer.save_pretrained(str(temporary))
+            _describe(tutor, kind, temporary)
+            shutil.rmtree(folder, ignore_errors=True)
+        return {kind: folder, "model card": folder / CARD}
+    path = folder / f"{kind}.gguf"
+    with whole_file(path) as temporary:
+        if kind == "adapter":
+            with tutor.tutor() as model:
+                gguf_files.write_adapter(model, tutor.tokenizer.chat_template, temporary, title)
+            # a base's file may bring another template, or none
+            (folder / "chat_template.jinja").write_text(tutor.tokenizer.chat_template, encoding="utf-8")
+        else:
+            gguf_files.write_model(_merged(tutor), tutor.tokenizer, temporary, title, dtype, base)
+    _describe(tutor, kind, folder)
+    return {kind: path, "model card": folder / CARD}
+
+
+def next_command(kind: Kind, path: Path, base: Path | None) -> str:
+    """What to do with what was written."""
+    match kind:
+        case "adapter":
+            return f"llama-cli -m {base or 'BASE.gguf'} --lora {path}"
+        case "model":
+            return f"python chat.py model=smollm2_135m model.name=tutor model.pretrained={path}"
+        case "folder":
+            return f"python chat.py model=smollm2_135m model.name=tutor model.pretrained={path}"
+
+
+def _merged(tutor: Tutor) -> PreTrainedModel:
+    """All weights of the tutor.
+
+    Raises:
+        UserError: There are none but quantised ones.
+    """
+    with tutor.tutor() as model:
+        if getattr(model, "is_quantized", False):
+            raise UserError(
+                f"format: the weights of {tutor.settings.name} are quantised, and nothing is merged into such"
+            )
+        return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+def _describe(tutor: Tutor, kind: Kind, folder: Path) -> None:
+    """The tutor's record, and its card with how these files are used."""
+    shutil.copy(tutor.folder / MADE_FROM, folder)
+    card = tutor.folder / CARD
+    text = card.read_text(encoding="utf-8") if card.exists() else model_card.render(read_json(tutor.folder / MADE_FROM))
+    use, count = re.subn(r"(?<=\n## Use\n).*?(?=\n## )", lambda _: f"\n{USES[kind]}", text, count=1, flags=re.DOTALL)
+    found = ModelCard(use if count else text)
+    found.data["library_name"] = "transformers" if kind == "folder" else "llama.cpp"
+    (folder / CARD).write_text(str(found), encoding="utf-8")

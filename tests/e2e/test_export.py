@@ -1,0 +1,87 @@
+"""export.py on a tiny tutor: what it leaves, and that llama.cpp and transformers read it as the tutor."""
+
+import json
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from socratic_rl import gguf_files, models
+from socratic_rl.record import MADE_FROM
+from tests.e2e.conftest import run
+
+
+@pytest.fixture(scope="module")
+def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base as a GGUF file."""
+    path = tmp_path_factory.mktemp("base") / "tiny.gguf"
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    gguf_files.write_model(model, models.tokenizer_from(str(tiny_llama)), path, "tiny", "float32", None)
+    return path
+
+
+def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
+    done = run("export.py", f"adapter={evaluated / 'adapter'}", f"base_gguf={base}", f"output_dir={tmp_path}")
+    assert "same likeliest token" in done.stdout
+    assert f"llama-cli -m {base} --lora {tmp_path / 'adapter.gguf'}" in " ".join(done.stdout.split())
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "adapter.gguf",
+        "parity.json",
+        "chat_template.jinja",
+        "README.md",
+        MADE_FROM,
+    }
+    found = json.loads((tmp_path / "parity.json").read_text())
+    assert found["tutor"]["mean"] < 1e-3
+    assert found["tutor"]["mean"] < found["training"]["mean"] / 10
+    assert found["base"]["n"] == found["tutor"]["n"] > 100
+    fields = gguf.GGUFReader(tmp_path / "adapter.gguf").fields
+    assert fields["adapter.lora.alpha"].contents() == 32
+    card = (tmp_path / "README.md").read_text()
+    # how these files are used, and with the rest of the tutor's card what was measured
+    assert "--lora adapter.gguf" in card
+    assert "AutoPeftModelForCausalLM" not in card
+    own = (evaluated / "adapter" / "README.md").read_text()
+    assert card.partition("## Training data")[2] == own.partition("## Training data")[2]
+    assert "95% interval" in card
+
+
+def test_base_and_adapter_as_one_file(trained: Path, tmp_path: Path):
+    done = run("export.py", f"adapter={trained / 'adapter'}", "format=merged_gguf", f"output_dir={tmp_path}")
+    assert "model.gguf" in done.stdout
+    found = json.loads((tmp_path / "parity.json").read_text())
+    # there is no file of the base to compare with
+    assert set(found) == {"tutor", "training"}
+    assert found["tutor"]["mean"] < found["training"]["mean"] / 10
+
+
+def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Path):
+    folder = tmp_path / "merged"
+    arguments = ["format=merged", "dtype=float32", "check=false"]
+    run("export.py", f"adapter={trained / 'adapter'}", *arguments, f"output_dir={folder}")
+    # on top of an earlier one
+    done = run("export.py", f"adapter={trained / 'adapter'}", *arguments[:2], f"output_dir={folder}")
+    assert json.loads((folder / "parity.json").read_text())["tutor"]["mean"] < 1e-5
+    chat = run(
+        "chat.py", "model=smollm2_135m", f"model.pretrained={folder}", "sampling.max_new_tokens=4", typed="one?\n"
+    )
+    assert "smollm2-135m: " in chat.stdout
+    done = run("export.py", f"adapter={folder}", "format=merged", f"output_dir={tmp_path / 'again'}", ok=False)
+    assert done.returncode == 2
+    assert f"error: format: {folder} is a whole model for transformers already" in done.stderr
+
+
+def test_what_cannot_be_exported_is_told_before_weights_are_loaded(trained: Path, base: Path, tmp_path: Path):
+    adapter = trained / "adapter"
+    for arguments, told in (
+        ([], "base_gguf: the adapter is checked on a GGUF file of its base, tiny-llama: give one"),
+        ([f"base_gguf={adapter / 'README.md'}"], "base_gguf: "),
+        ([f"output_dir={adapter}", f"base_gguf={base}"], f"output_dir: {adapter}: is the tutor's own folder"),
+        (["format=ggml"], "format: Input should be 'gguf', 'merged_gguf' or 'merged'"),
+    ):
+        done = run("export.py", f"adapter={adapter}", *arguments, ok=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {told}"), done.stderr
+    assert not (trained / "gguf").exists()

@@ -1,0 +1,193 @@
+"""GGUF files that are written here, held against transformers in llama.cpp itself."""
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from socratic_rl import gguf_files, models, parity
+from socratic_rl.errors import UserError
+from socratic_rl.tokens import token_ids
+from tests.conftest import TinyModel
+from tests.unit.test_models import STARTER, trained_tokenizer
+
+ARCHITECTURES = ["llama", "mistral", "gpt2"]
+TEXTS = ["What is 3 times 4, and why?", "Zoë counts to ½: one, two; then?!"]
+
+Sharp = Callable[[str], PreTrainedModel]
+
+
+@pytest.fixture(scope="module")
+def sharp(tiny_model: TinyModel) -> Sharp:
+    """A tiny model whose next tokens depend on what it reads: fresh weights make all of them about as likely."""
+
+    def load(architecture: str) -> PreTrainedModel:
+        # llama.cpp's Llama knows no window
+        window = {"sliding_window": None} if architecture == "mistral" else {}
+        model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.float32, **window)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(1)
+            for weight in model.parameters():
+                weight.normal_(1, 0.3) if weight.ndim == 1 else weight.normal_(0, 0.3)
+        return model.eval()
+
+    return load
+
+
+def read(model: PreTrainedModel, folder: Path, file: Path, adapter: Path | None = None) -> parity.Gap:
+    """How far llama.cpp with the files is from the model."""
+    sequences = [models.tokenizer_from(str(folder))(text)["input_ids"] for text in TEXTS]
+    with contextlib.closing(parity.load(file, 64, adapter)) as llama:
+        assert [llama.tokenize(text.encode(), add_bos=False) for text in TEXTS] == sequences
+        return parity.gap(parity.by_transformers(model, sequences), parity.by_llama_cpp(llama, sequences))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_llama_cpp_reads_a_written_model_as_transformers_does(
+    sharp: Sharp, tiny_model: TinyModel, tmp_path: Path, architecture: str
+):
+    model, folder = sharp(architecture), tiny_model(architecture)
+    tokenizer = models.tokenizer_from(str(folder))
+    gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
+    found = read(model, folder, tmp_path / "model.gguf")
+    assert found.mean < 3e-3
+    assert found.greedy > 0.95
+    # the reading depends on how rows are ordered
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, weight in other.named_parameters():
+            if "q_proj" in name or "c_attn.weight" in name:
+                weight.copy_(weight.flip(0))
+    assert read(other, folder, tmp_path / "model.gguf").mean > 0.1
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"use_rslora": True, "alpha_pattern": {".*mlp.*": 5}, "rank_pattern": {".*attn.*": 2}}]
+)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_llama_cpp_applies_a_written_adapter_as_peft_does(
+    sharp: Sharp, tiny_model: TinyModel, tmp_path: Path, architecture: str, settings: dict
+):
+    folder = tiny_model(architecture)
+    tokenizer = models.tokenizer_from(str(folder))
+    gguf_files.write_model(sharp(architecture), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
+    lora = LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", init_lora_weights=False, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        tutor = get_peft_model(sharp(architecture), lora).eval()
+    gguf_files.write_adapter(tutor, tokenizer.chat_template, tmp_path / "adapter.gguf", "tiny tutor")
+    found = read(tutor, folder, tmp_path / "base.gguf", tmp_path / "adapter.gguf")
+    assert found.mean < 3e-3
+    assert found.greedy > 0.95
+    assert read(tutor, folder, tmp_path / "base.gguf").mean > 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"use_dora": True}, "lora.use_dora"),
+        ({"bias": "all"}, "lora.bias"),
+        ({"modules_to_save": ["lm_head"]}, "lora.modules_to_save"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "model.embed_tokens"),
+        ({"trainable_token_indices": [1]}, "lora.trainable_token_indices"),
+    ],
+)
+def test_what_an_adapter_of_llama_cpp_cannot_hold_is_refused_by_name(
+    sharp: Sharp, tmp_path: Path, settings: dict, named: str
+):
+    tutor = get_peft_model(sharp("llama"), LoraConfig(**({"target_modules": ["q_proj"]} | settings)))
+    with pytest.raises(UserError, match=rf"^adapter: {named}: .*format=merged_gguf"):
+        gguf_files.write_adapter(tutor, "", tmp_path / "adapter.gguf", "tiny")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_head_that_is_the_embedding_is_refused_and_another_is_not(sharp: Sharp, tmp_path: Path):
+    lora = LoraConfig(target_modules=["lm_head"], init_lora_weights=False)
+    model = sharp("gpt2")
+    assert model.config.tie_word_embeddings
+    with pytest.raises(UserError, match="lm_head: is also the embedding"):
+        gguf_files.write_adapter(get_peft_model(model, lora), "", tmp_path / "adapter.gguf", "tiny")
+    gguf_files.write_adapter(get_peft_model(sharp("llama"), lora), "", tmp_path / "adapter.gguf", "tiny")
+    names = {tensor.name for tensor in gguf.GGUFReader(tmp_path / "adapter.gguf").tensors}
+    assert names == {"output.weight.lora_a", "output.weight.lora_b"}
+
+
+def test_a_base_s_file_gives_sizes_and_vocabulary(sharp: Sharp, tiny_model: TinyModel, tmp_path: Path):
+    model, tokenizer = sharp("llama"), models.tokenizer_from(str(tiny_model("llama")))
+    gguf_files.write_model(model, tokenizer, tmp_path / "base.gguf", "base", "float32", None)
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    gguf_files.write_model(model, tokenizer, tmp_path / "copy.gguf", "copy", "float16", tmp_path / "base.gguf")
+    base, copied = (
+        {key: field.contents() for key, field in gguf.GGUFReader(tmp_path / name).fields.items()}
+        for name in ("base.gguf", "copy.gguf")
+    )
+    changed = {key for key in base | copied if base.get(key) != copied.get(key)}
+    assert changed == {"general.name", "general.file_type", "tokenizer.chat_template"}
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "copy.gguf").tensors}
+    assert kinds["blk.0.attn_q.weight"] == "F16"
+    assert kinds["blk.0.attn_norm.weight"] == "F32"
+    assert read(model, tiny_model("llama"), tmp_path / "copy.gguf").mean < 0.02
+
+
+def test_metadata_that_cannot_be_made_names_what_is_needed(sharp: Sharp, tiny_model: TinyModel, tmp_path: Path):
+    model, tokenizer = sharp("llama"), models.tokenizer_from(str(tiny_model("llama")))
+    model.config.rope_parameters = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}
+    with pytest.raises(UserError, match=r"base_gguf: .*'yarn'.*base_gguf=FILE"):
+        gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
+    model.config.model_type = "nosuch"
+    with pytest.raises(UserError, match=r"no architecture 'nosuch'"):
+        gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
+
+
+def smollm(backend: dict) -> dict:
+    """As SmolLM's: each digit by itself."""
+    digits = {"type": "Digits", "individual_digits": True}
+    return backend | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, backend["pre_tokenizer"]]}}
+
+
+def llama_2(backend: dict) -> dict:
+    """As Llama 2's: bytes stand in for characters it does not know, and each piece of text begins with a space."""
+    texts = list(backend["model"]["vocab"])
+    tokens = [*texts[:3], *(f"<0x{byte:02X}>" for byte in range(256)), *texts[3:]]
+    model = backend["model"] | {"vocab": {text: number for number, text in enumerate(tokens)}}
+    spaces = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+    return backend | {"model": model, "pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": spaces}}
+
+
+KINDS = {"gpt2": ("gpt2", dict), "smollm": ("gpt2", smollm), "llama 2": ("llama", llama_2)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_llama_cpp_makes_the_same_tokens_with_a_written_vocabulary(tmp_path: Path, kind: str):
+    trained, change = KINDS[kind]
+    plain = trained_tokenizer(trained)
+    backend = Tokenizer.from_str(json.dumps(change(json.loads(plain.backend_tokenizer.to_str()))))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = plain.chat_template
+    # some models have room for more tokens than there are
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model("llama", vocab_size=len(tokenizer) + 3, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
+    questions = [json.loads(line)["question"] for line in STARTER.read_text(encoding="utf-8").splitlines()]
+    with contextlib.closing(parity.load(tmp_path / "model.gguf", 64)) as llama:
+        for question in [*questions, "½ of 1234 → é\n\n 12,5?"]:
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Why 12?"}]
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+            assert llama.tokenize(text.encode(), add_bos=False, special=True) == token_ids(tokenizer, messages), text
+
+
+def test_a_vocabulary_that_llama_cpp_would_split_otherwise_is_refused(sharp: Sharp, tmp_path: Path):
+    # pieces of characters without bytes to stand in
+    with pytest.raises(UserError, match=r"base_gguf: for a tokenizer of kind BPE, Metaspace, .*base_gguf=FILE"):
+        gguf_files.write_model(
+            sharp("llama"), trained_tokenizer("llama"), tmp_path / "model.gguf", "tiny", "float32", None
+        )
