@@ -23,7 +23,14 @@ def mistake(script: str, *arguments: str) -> list[str]:
 
 
 def test_help_and_cfg_answer_without_torch(tmp_path: Path):
-    for script, needed in (("generate.py", []), ("train.py", []), ("evaluate.py", ["adapter=x"]), ("chat.py", [])):
+    scripts = {
+        "generate.py": [],
+        "train.py": [],
+        "evaluate.py": ["adapter=x"],
+        "export.py": ["adapter=x"],
+        "chat.py": [],
+    }
+    for script, needed in scripts.items():
         for flags in (["--help"], ["--cfg", "job"]):
             code = (
                 "import runpy, sys; sys.argv = sys.argv[1:]\n"
