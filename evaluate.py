@@ -169,7 +169,6 @@ def check_measures(settings: "EvaluateSettings", folder: Path) -> None:
 
     rows, disagreements = human_labels.compare(list(settings.suite.read()), settings.resamples, settings.seed)
     files = {name: folder / name for name in ("human_labels.json", "disagreements.jsonl")}
-    folder.mkdir(parents=True, exist_ok=True)
     record.write_json(files["human_labels.json"], rows)
     write_jsonl(files["disagreements.jsonl"], disagreements)
     human_labels.show(rows)

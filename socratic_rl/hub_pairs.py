@@ -359,7 +359,7 @@ def _fuller(given: list[Message], own: list[Message]) -> list[Message]:
         return given
     if len(given) == 1 and given[0]["content"].strip() in texts:
         return own
-    raise UnusableError("the prompt is not how chosen and rejected begin (dataset.prompt=null takes theirs)")
+    raise UnusableError("the prompt is not how chosen and rejected begin (prompt: null takes theirs)")
 
 
 def _check(prompt: list[Message], chosen: list[Message], rejected: list[Message]) -> None:

@@ -1,29 +1,18 @@
-"""Outside test sets: pairs that people made, on which base and tutor are scored and which no tutor is trained on."""
+"""Outside test sets: pairs that people made, on which base and tutor are scored and which no tutor is trained on.
+
+Each has a ``name``, a ``path`` and ``pairs()``, whose splits are not read.
+"""
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from socratic_rl import hub_pairs, mrbench, problems
 from socratic_rl.config import Component
 from socratic_rl.conversations.annotated import annotated
 from socratic_rl.dialogue import PreferencePair, Problem, Turn, merge_turns, text_id
 from socratic_rl.preference_data import SocraticPairs
-
-
-class Suite(Protocol):
-    """A test set of pairs; all of them are on the side ``test``."""
-
-    name: str
-
-    def pairs(self) -> Iterator[PreferencePair]:
-        """The pairs, in the order of the data.
-
-        Raises:
-            UserError: The data cannot be had, or a row cannot be read; names the file and the line.
-        """
-        ...
 
 
 class Bridge(problems.Bridge):
@@ -62,7 +51,8 @@ class MathDial(problems.MathDial):
 class MRBench(Component):
     """MRBench: a reply that people call guiding and not revealing is chosen over each that they call revealing.
 
-    Both replied to the same dialogue. A reply that reveals a wrong answer is revealing too.
+    Both replied to the same dialogue. A reply that reveals a wrong answer is revealing too. A dialogue in which the
+    student does not speak last gives none.
     """
 
     name: str

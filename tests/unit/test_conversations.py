@@ -407,6 +407,7 @@ def test_auto_uses_annotations_where_there_are_any_and_the_generator_where_not()
         (["s Q", "t A?", "s It is 2 / 2 = 1.", "t B?", "s It is 2 / 2 = 4."], []),
         (["s Q", "t So it takes 3 bolts."], [Flaw("teacher states the answer first", 1)]),
         (["s Q", "t Why?", "s It takes 3 bolts.", "t Yes, 3 bolts."], []),
+        (["s Q", "t Why?", "s 3 times 2 is 6.", "t No, so it takes 3."], [Flaw("teacher states the answer first", 3)]),
         (["s Is it 3 bolts?", "t Why 3 bolts?"], []),
     ],
 )

@@ -148,7 +148,7 @@ def test_what_cannot_be_read_any_more_is_not_known(tmp_path: Path) -> None:
     [(suites.Bridge, "bridge", 400), (suites.MathDial, "mathdial", 150), (suites.MRBench, "mrbench", 200)],
 )
 def test_real_rows_give_pairs(
-    suite: Callable[..., suites.Suite], name: str, at_least: int, shared_data: Callable[[str], Path]
+    suite: Callable[..., Any], name: str, at_least: int, shared_data: Callable[[str], Path]
 ) -> None:
     pairs = list(suite(name=name, path=str(shared_data(f"{name}.jsonl"))).pairs())
     assert len(pairs) >= at_least
