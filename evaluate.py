@@ -128,6 +128,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
     """Score base and tutor on the pairs of an outside test set, without those about problems trained on."""
     from socratic_rl import evaluation, record, suites, tracking
     from socratic_rl.fitting import fit_pairs
+    from socratic_rl.stages import audit_rows
 
     suite, place = settings.suite, cli.job_place(cfg)
     pairs = list(suite.pairs())
@@ -146,13 +147,15 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
             seed=settings.seed,
             resamples=settings.resamples,
         )
-        told = {
+        told: dict[str, object] = {
             "pairs": f"{len(fitted.pairs)} about {len({pair.problem_id for pair in fitted.pairs})} problems",
             "too long": len(fitted.dropped),
             "trained on": f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"
             if trained is not None
             else f"not known: {tutor.dataset.path} is gone, so pairs that were trained on may be among them",
         }
+        # its warnings are about what one may train on
+        told |= {rule: auc for rule, auc in audit_rows(fitted.pairs, settings.seed)[0].items() if rule != "warning"}
         path = place["folder"] / "suites" / f"{suite.name}.json"
         facts = {"suite": suite.path, "tutor": settings.adapter, "base": tutor.made_from["model"]["name"], **told}
         record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})

@@ -36,6 +36,9 @@ def test_a_suite_is_scored_without_what_was_trained_on(trained: Path, data: Path
     assert all((row["n"], row["problems"]) == (3, 3) for row in figures.values())
     assert figures["preference_accuracy"]["base"] == 0.5
     assert found["facts"]["trained on"].startswith("1 of 4 pairs left out")
+    # "It is 12." is always the shorter one, with fewer problems than a first word can be learned from
+    assert found["facts"]["length alone"] == "AUC 1.00"
+    assert found["facts"]["first word alone"].startswith("not measured")
     assert "mrbench: tutor against base, 3 pairs" in done.stdout
 
 
