@@ -3,7 +3,6 @@
 import hashlib
 import random
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from collections.abc import Generator as Coroutine
 from functools import cached_property, partial
 from itertools import islice
 from typing import Annotated
@@ -23,11 +22,8 @@ from socratic_rl.conversations.prompting import (
 )
 from socratic_rl.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, text_id
 from socratic_rl.errors import UserError
-from socratic_rl.generators import Generator, Reply, Request
+from socratic_rl.generators import Generator, Request, Talk
 from socratic_rl.quality import CUT_OFF, EMPTY, Flaw, gate
-
-Talk = Coroutine[Request, Reply, Conversation]
-"""A conversation in the making: it asks for one reply after another and ends in the conversation."""
 
 
 class Generated(Component):
@@ -49,7 +45,7 @@ class Generated(Component):
 
     def _hold(
         self,
-        talk: Callable[[Problem, str, Generator, int], Talk],
+        talk: Callable[[Problem, str, Generator, int], Talk[Conversation]],
         problems: Iterable[Problem],
         generator: Generator | None,
         seed: int,
@@ -60,35 +56,29 @@ class Generated(Component):
         talks = (
             (key, partial(talk, problem, key, generator, seed)) for problem in problems for key in self.ids([problem])
         )
-        return _in_rounds(talks, generator, done)
+        return _in_groups(talks, generator, done)
 
 
-def _in_rounds(
-    talks: Iterable[tuple[str, Callable[[], Talk]]], generator: Generator, done: Container[str]
+GROUP = 4
+"""Conversations of a group, as a multiple of how many a generator works on at once: what is done again after a kill,
+and how rarely fewer are left than it could hold."""
+
+
+def _in_groups(
+    talks: Iterable[tuple[str, Callable[[], Talk[Conversation]]]], generator: Generator, done: Container[str]
 ) -> Iterator[Conversation]:
-    """Hold conversations, ``generator.width`` at once, turn by turn.
+    """Hold conversations in groups that do not depend on what is done.
 
-    They go in groups that do not depend on what is done, since what stands beside a prompt in a batch can change its
-    reply by rounding: a run that was killed and goes on gives the same text as one that was not.
+    What stands beside a prompt in a batch can change its reply by rounding: so a run that was killed and goes on gives
+    the same text as one that was not.
     """
     rest = iter(talks)
-    while group := list(islice(rest, generator.width)):
+    while group := list(islice(rest, GROUP * generator.width)):
         if all(key in done for key, _ in group):
             continue
-        waiting = []
-        for key, start in group:
-            talk = start()
-            waiting.append((key, talk, next(talk)))
-        while waiting:
-            going_on = {}
-            for index, reply in generator.generate([request for _, _, request in waiting]):
-                key, talk, _ = waiting[index]
-                try:
-                    going_on[index] = (key, talk, talk.send(reply))
-                except StopIteration as end:
-                    if key not in done:
-                        yield end.value
-            waiting = [going_on[index] for index in sorted(going_on)]
+        for _, held in generator.hold(start() for _, start in group):
+            if held.id not in done:
+                yield held
 
 
 class RolePlay(Generated):
@@ -128,7 +118,7 @@ class RolePlay(Generated):
     def _personas(self) -> list[str]:
         return [line for line in read_prompt(None, "personas.txt").splitlines() if line]
 
-    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk:
+    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk[Conversation]:
         persona = random.Random(_seed(seed, key, "persona")).choice(self._personas)
         turns = [Turn(speaker="student", text=problem.question)]
         flaws: list[Flaw] = []
@@ -182,7 +172,7 @@ class Script(Generated):
     def _prompt(self) -> str:
         return read_prompt(self.prompt, "script.txt")
 
-    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk:
+    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk[Conversation]:
         reply = yield Request(
             text=fill(self._prompt, problem),
             seed=_seed(seed, key, "script"),

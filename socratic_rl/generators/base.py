@@ -1,8 +1,9 @@
 """What all generators share: a request, its reply, and how text is drawn."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator as Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import Field
 
@@ -39,6 +40,12 @@ class Reply:
     """``length`` where it was cut off at its limit."""
 
 
+T = TypeVar("T")
+
+Talk: TypeAlias = Coroutine[Request, Reply, T]
+"""What asks for one reply after another, such as a conversation in the making, and ends in its result."""
+
+
 class Generator(Protocol):
     """Writes replies; its weights are loaded once, when they are first needed."""
 
@@ -54,6 +61,28 @@ class Generator(Protocol):
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Each request's index and reply, as they finish."""
         ...
+
+    def hold(self, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
+        """Each talk's index and result, as they end; the same talks in the same order give the same."""
+        ...
+
+
+class InRounds:
+    """Talks held turn by turn: all that wait for a reply get one, then those that go on the next."""
+
+    def hold(self: Generator, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
+        """Each talk's index and result, as they end."""
+        # a talk that begins takes None
+        replies: dict[int, Any] = dict.fromkeys(range(len(held := list(talks))))
+        while replies:
+            waiting: dict[int, Request] = {}
+            for number in sorted(replies):
+                try:
+                    waiting[number] = held[number].send(replies[number])
+                except StopIteration as end:
+                    yield number, end.value
+            numbers = list(waiting)
+            replies = {numbers[n]: reply for n, reply in self.generate(list(waiting.values()))}
 
 
 class Sampling(Component):

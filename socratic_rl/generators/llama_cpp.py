@@ -1,24 +1,25 @@
 """A GGUF file by llama.cpp."""
 
-import ctypes
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, field_validator
 
 from socratic_rl import embedded
 from socratic_rl.dialogue import Message
 from socratic_rl.errors import UserError
-from socratic_rl.generators.base import Reply, Request, Sampling, fitting, without_system
+from socratic_rl.generators.base import Reply, Request, Sampling, Talk, fitting, without_system
 
 if TYPE_CHECKING:
-    from llama_cpp import Llama
+    from socratic_rl.generators.decoding import Decoder
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LLAMA_2_TEMPLATE = (
     "{% set system = messages[0].content if messages[0].role == 'system' else none %}"
@@ -30,12 +31,9 @@ LLAMA_2_TEMPLATE = (
 )
 """How Llama-2-chat was trained to read a dialogue; its older GGUF files carry no template of their own."""
 
-GGML_LOG_LEVEL_ERROR = 4
-"""As in ggml.h."""
-
 
 class LlamaCpp(Sampling):
-    """A GGUF file by llama.cpp, one request after another.
+    """A GGUF file by llama.cpp, several talks or requests at once.
 
     llama.cpp keeps the ``top_p`` likeliest tokens before it applies the temperature; other generators do so after it.
     """
@@ -44,15 +42,12 @@ class LlamaCpp(Sampling):
     """A GGUF file; None is the embedded model."""
     n_ctx: int = Field(ge=64)
     """Tokens that prompt and reply may have together."""
+    width: int = Field(ge=1)
+    """Talks or requests that are decoded together; memory holds ``n_ctx`` tokens for 2 · ``width`` + 1."""
     n_threads: int | None = Field(ge=1)
     """None is one for each physical core; more only wait for each other."""
     n_gpu_layers: int = Field(ge=-1)
     """Layers that a GPU computes; -1 is all, and none where llama.cpp was built without GPU support."""
-
-    @property
-    def width(self) -> int:
-        """One request at once."""
-        return 1
 
     @property
     def path(self) -> Path:
@@ -77,34 +72,29 @@ class LlamaCpp(Sampling):
         return {"kind": "llama_cpp", "model": self.path.name, "sha256": self._sha256, **self.sampling()}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Each request's index and reply, in their order.
+        """Each request's index and reply, as they finish.
 
         Raises:
             UserError: The file cannot be loaded, or a prompt is longer than ``n_ctx``.
         """
-        for index, request in enumerate(requests):
-            tokens = fitting(request, self._tokens, self.n_ctx - (request.max_tokens or self.max_tokens))
-            if not tokens:
-                yield index, Reply("", "length")
-                continue
-            if len(tokens) >= self.n_ctx:
-                raise UserError(
-                    f"generator.n_ctx: a prompt of {len(tokens)} tokens does not fit into {self.n_ctx}; raise it"
-                )
-            # what is left in the cache changes how the prompt is cut into batches, and by rounding the text
-            self._llama.reset()
-            completion = self._llama.create_completion(
-                tokens,
-                max_tokens=request.max_tokens or self.max_tokens,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                # the library's own defaults would cut further
-                top_k=0,
-                min_p=0.0,
-                stop=list(request.stop),
-                seed=request.seed,
-            )["choices"][0]
-            yield index, Reply(completion["text"].strip(), completion["finish_reason"])
+        return self.hold(map(_ask, requests))
+
+    def hold(self, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
+        """Each talk's index and result, as they end.
+
+        Raises:
+            UserError: The file cannot be loaded, or a prompt is longer than ``n_ctx``.
+        """
+        return self._decoder.hold(talks, self._prompt, self)
+
+    def _prompt(self, request: Request) -> list[int]:
+        """A request's tokens; none where it may be shortened and still does not fit."""
+        tokens = fitting(request, self._tokens, self.n_ctx - (request.max_tokens or self.max_tokens))
+        if len(tokens) >= self.n_ctx:
+            raise UserError(
+                f"generator.n_ctx: a prompt of {len(tokens)} tokens does not fit into {self.n_ctx}; raise it"
+            )
+        return tokens
 
     @cached_property
     def _sha256(self) -> str:
@@ -112,53 +102,38 @@ class LlamaCpp(Sampling):
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @cached_property
-    def _llama(self) -> "Llama":
-        import llama_cpp
+    def _decoder(self) -> "Decoder":
         from joblib import cpu_count
 
-        threads = self.n_threads or cpu_count(only_physical_cores=True)
-        errors, _ = _quiet_log()
-        errors.clear()
+        from socratic_rl.generators.decoding import Decoder
+
         try:
-            return llama_cpp.Llama(
-                str(self.path),
+            return Decoder(
+                self.path,
+                width=self.width,
                 n_ctx=self.n_ctx,
-                n_threads=threads,
-                n_threads_batch=threads,
+                n_threads=self.n_threads or cpu_count(only_physical_cores=True),
                 n_gpu_layers=self.n_gpu_layers,
-                verbose=False,
             )
         except ValueError as error:
-            told = errors[0] if errors else str(error)
-            raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {told}") from error
+            raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {error}") from error
 
     @cached_property
     def _chat_template(self) -> Any:
         from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-        metadata = self._llama.metadata
-        template = metadata.get("tokenizer.chat_template")
+        template = self._decoder.metadata("tokenizer.chat_template")
         if template is None:
-            if metadata.get("general.architecture") != "llama":
+            if self._decoder.metadata("general.architecture") != "llama":
                 raise UserError(f"generator.model_path: {self.path}: a chat model is needed, this has no chat template")
             logger.warning("%s has no chat template; it is spoken to as Llama-2-chat", self.path.name)
             template = LLAMA_2_TEMPLATE
-        return Jinja2ChatFormatter(
-            template=template,
-            eos_token=self._token_text(self._llama.token_eos()),
-            bos_token=self._token_text(self._llama.token_bos()),
-        )
-
-    def _token_text(self, token: int) -> str:
-        return "" if token == -1 else str(self._llama._model.token_get_text(token))
+        return Jinja2ChatFormatter(template=template, eos_token=self._decoder.eos, bos_token=self._decoder.bos)
 
     def _tokens(self, request: Request) -> list[int]:
         """The prompt's tokens, with one BOS where the model wants one, also where its template writes it."""
         text = self._render(request.messages) if request.messages else request.text
-        bos = self._token_text(self._llama.token_bos())
-        add_bos = self._llama._model.add_bos_token() and not (bos and text.startswith(bos))
-        tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=add_bos, special=bool(request.messages))
-        return tokens
+        return self._decoder.tokenize(text, special=bool(request.messages))
 
     def _render(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError
@@ -175,20 +150,5 @@ def _path(given: str | None) -> Path:
     return embedded.gguf_path() if given is None else Path(given).expanduser()
 
 
-@cache
-def _quiet_log() -> tuple[list[str], Any]:
-    """The errors that llama.cpp told of, as it writes nothing to stderr from here on; and the hook that keeps them.
-
-    llama.cpp goes on calling the hook, so it must not be freed: the cache holds it.
-    """
-    import llama_cpp
-
-    errors: list[str] = []
-
-    def keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-        if level == GGML_LOG_LEVEL_ERROR:
-            errors.append(text.decode(errors="replace").strip())
-
-    hook = llama_cpp.llama_log_callback(keep)
-    llama_cpp.llama_log_set(hook, ctypes.c_void_p(0))
-    return errors, hook
+def _ask(request: Request) -> Talk[Reply]:
+    return (yield request)

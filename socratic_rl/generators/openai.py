@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
 from socratic_rl.errors import UserError
-from socratic_rl.generators.base import Reply, Request, Sampling
+from socratic_rl.generators.base import InRounds, Reply, Request, Sampling
 
 if TYPE_CHECKING:
     import openai
@@ -23,7 +23,7 @@ AWAY = (502, 503, 504)
 """What is answered in place of a server that is down or still loads its model."""
 
 
-class OpenAI(Sampling):
+class OpenAI(InRounds, Sampling):
     """A server that speaks OpenAI's protocol. Whether a seed gives the same text again is up to the server.
 
     A server may be stopped and started again: what it had not answered is asked again.

@@ -12,14 +12,14 @@ from tqdm import tqdm
 from socratic_rl.config import ModelSettings
 from socratic_rl.dialogue import Message
 from socratic_rl.errors import UserError
-from socratic_rl.generators.base import Reply, Request, Sampling, fitting, without_system
+from socratic_rl.generators.base import InRounds, Reply, Request, Sampling, fitting, without_system
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 
-class Transformers(Sampling):
+class Transformers(InRounds, Sampling):
     """A model by transformers, in batches of prompts of like length.
 
     Each row draws from its own seed, so what stands beside it changes a reply only where rounding tips two tokens that

@@ -13,7 +13,7 @@ from socratic_rl import problems
 from socratic_rl.conversations import Annotated, Auto, RolePlay, Script
 from socratic_rl.dialogue import Conversation, Problem, Step, Turn
 from socratic_rl.errors import UserError, reasons
-from socratic_rl.generators import LlamaCpp, Reply, Request, Transformers
+from socratic_rl.generators import InRounds, LlamaCpp, Reply, Request, Transformers
 from socratic_rl.quality import Flaw, gate
 
 ROBE = Problem(
@@ -30,7 +30,7 @@ ROBE = Problem(
 BARE = ROBE.model_copy(update={"id": "bare", "steps": ()})
 
 
-class Says:
+class Says(InRounds):
     """A generator whose replies a test chooses; it keeps the requests that it got together."""
 
     def __init__(self, reply: Callable[[Request], str | Reply], width: int = 1) -> None:
@@ -428,7 +428,8 @@ def test_without_a_gold_answer_the_teacher_cannot_state_it() -> None:
 def embedded_model() -> LlamaCpp:
     return LlamaCpp(
         model_path=None,
-        n_ctx=2048,
+        n_ctx=512,
+        width=2,
         n_threads=1,
         n_gpu_layers=0,
         temperature=0.7,

@@ -61,7 +61,7 @@ def test_a_request_that_may_be_shortened_loses_its_oldest_exchanges(shorten: boo
 
 
 def llama(**settings: Any) -> LlamaCpp:
-    defaults = {"model_path": None, "n_ctx": 512, "n_threads": 1, "n_gpu_layers": 0}
+    defaults = {"model_path": None, "n_ctx": 512, "width": 3, "n_threads": 1, "n_gpu_layers": 0}
     return LlamaCpp(**{**defaults, "temperature": 0.8, "top_p": 0.9, "max_tokens": 12, **settings})
 
 
@@ -208,9 +208,9 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 def prompt(generator: LlamaCpp, request: Request) -> tuple[str, int]:
     """The prompt as the model reads it, and how many BOS are in it."""
-    tokens = generator._tokens(request)
-    model = generator._llama
-    return model.detokenize(tokens, special=True).decode().replace("▁", " "), tokens.count(model.token_bos())
+    tokens, decoder = generator._tokens(request), generator._decoder
+    text = b"".join(decoder.name(token).encode() if token < 3 else decoder.piece(token) for token in tokens).decode()
+    return text.replace("▁", " "), text.count(decoder.bos)
 
 
 def test_the_files_own_template_is_used_with_one_bos(tiny_gguf: Callable[..., Path]) -> None:
