@@ -72,8 +72,9 @@ class InRounds:
 
     def hold(self: Generator, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
         """Each talk's index and result, as they end."""
+        held = list(talks)
         # a talk that begins takes None
-        replies: dict[int, Any] = dict.fromkeys(range(len(held := list(talks))))
+        replies: dict[int, Any] = dict.fromkeys(range(len(held)))
         while replies:
             waiting: dict[int, Request] = {}
             for number in sorted(replies):
@@ -82,7 +83,8 @@ class InRounds:
                 except StopIteration as end:
                     yield number, end.value
             numbers = list(waiting)
-            replies = {numbers[n]: reply for n, reply in self.generate(list(waiting.values()))}
+            asked = self.generate(list(waiting.values())) if waiting else ()
+            replies = {numbers[n]: reply for n, reply in asked}
 
 
 class Sampling(Component):

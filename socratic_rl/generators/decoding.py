@@ -131,9 +131,11 @@ class Decoder:
         """
         wants_bos = llama_cpp.llama_vocab_get_add_bos(self.vocab) and not (self.bos and text.startswith(self.bos))
         data = text.encode()
-        # a token has at least one byte, and BOS may come before and EOS after
-        tokens = (llama_cpp.llama_token * (len(data) + 2))()
-        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), wants_bos, special)
+        count = -len(data) - 1
+        # where there is no room for them, it answers with minus their number
+        while count < 0:
+            tokens = (llama_cpp.llama_token * -count)()
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), wants_bos, special)
         return list(tokens[:count])
 
     def hold(

@@ -197,25 +197,25 @@ def test_a_conversation_does_not_depend_on_which_others_are_held_beside_it(write
     assert len({c.turns[1].text for c in alone.values()}) == 8
 
 
-def test_as_many_conversations_as_the_generator_is_wide_are_held_at_once() -> None:
-    generator = Says(by_request, width=3)
-    write(roleplay(max_turns=3), generator, *about(5))
+def test_four_times_as_many_conversations_as_the_generator_is_wide_are_held_together() -> None:
+    generator = Says(by_request, width=1)
+    write(roleplay(max_turns=3), generator, *about(6))
     # in the same order in every round, whichever finished first
     assert [
-        [n for r in together for n in range(5) if f"({n} robes)" in str(r.messages)] for together in generator.rounds
+        [n for r in together for n in range(6) if f"({n} robes)" in str(r.messages)] for together in generator.rounds
     ] == [
-        [0, 1, 2],
-        [0, 1, 2],
-        [3, 4],
-        [3, 4],
+        [0, 1, 2, 3],
+        [0, 1, 2, 3],
+        [4, 5],
+        [4, 5],
     ]
 
 
 def test_a_run_that_goes_on_asks_what_an_uninterrupted_one_asks() -> None:
     whole, rest = Says(by_request, width=2), Says(by_request, width=2)
-    conversations = {c.id: c for c in write(roleplay(max_turns=3), whole, *about(6))}
-    again = write(roleplay(max_turns=3), rest, *about(6), done=["p0/0", "p1/0", "p3/0"])
-    assert {c.id for c in again} == {"p2/0", "p4/0", "p5/0"}
+    conversations = {c.id: c for c in write(roleplay(max_turns=3), whole, *about(12))}
+    again = write(roleplay(max_turns=3), rest, *about(12), done=[*(f"p{n}/0" for n in range(8)), "p9/0"])
+    assert {c.id for c in again} == {"p8/0", "p10/0", "p11/0"}
     assert all(conversations[c.id] == c for c in again)
     # the group that was not finished is held again as it was
     assert rest.rounds == whole.rounds[2:]
