@@ -56,11 +56,20 @@ def main(cfg: DictConfig) -> float | None:
         if dataset != settings.dataset and processes.is_main():
             tracking.log_artifact(run, tracking.artifact_name("pairs", [dataset.file]), "dataset", [dataset.file])
         tokenizer = models.load_tokenizer(settings.model)
-        model = models.load_base(settings.model)
+        model = models.load_policy(settings.model, lora)
         length = training.check_length(args.max_length, models.context_length(model))
         fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))
         outcome = training.train(
-            model, tokenizer, fitted.pairs, fitted_held_out.pairs, args, lora, checkpoint, settings.forest
+            model,
+            tokenizer,
+            fitted.pairs,
+            fitted_held_out.pairs,
+            args,
+            lora,
+            checkpoint,
+            settings.forest,
+            models.weights_identity(settings.model),
+            jobs=2 if cli.in_multirun() else 1,
         )
         if not processes.is_main():
             return None

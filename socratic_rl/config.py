@@ -143,7 +143,7 @@ class DpoSettings(BaseModel):
     warmup_steps: Annotated[float, Field(ge=0)]
     logging_steps: Annotated[float, Field(gt=0)]
     save_steps: Annotated[float, Field(gt=0)]
-    precompute_ref_log_probs: bool
+    precompute_ref_log_probs: bool | None
     gradient_checkpointing: bool
     bf16: bool | None
     ddp_timeout: Annotated[int, Field(ge=1)]

@@ -11,13 +11,14 @@ from torch import nn
 from torch.utils.data import SequentialSampler
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
 from socratic_rl import processes
 from socratic_rl.batches import ConversationSampler
 from socratic_rl.dialogue import PreferencePair
 from socratic_rl.forest import ForestCollator, grow
 from socratic_rl.forest_attention import attention_masks, query_spans
+from socratic_rl.reference_trainer import ReferenceTrainer
 from socratic_rl.tokens import pair_tokens
 
 WORTHWHILE = 1.25
@@ -30,7 +31,7 @@ COUNTED_PAIRS = 512
 """From how many pairs, of the first batches, tokens are counted."""
 
 
-class ForestTrainer(DPOTrainer):  # type: ignore[misc]
+class ForestTrainer(ReferenceTrainer):
     """``DPOTrainer`` with a conversation's pairs in one batch and each batch read as a forest.
 
     The training set needs a column ``conversation_id``. Losses, metrics, evaluation, reference, accumulation and

@@ -1,7 +1,9 @@
 """Base weights (hub, folder, GGUF or the embedded model), tokenizers and adapters."""
 
+import copy
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
+from huggingface_hub import try_to_load_from_cache
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +29,9 @@ EMBEDDED = "embedded"
 
 CHAT_TEMPLATE = Path(__file__).parent / "prompts" / "chat_template.jinja"
 """For a base model whose tokenizer has none."""
+
+_held: tuple[ModelSettings, PreTrainedModel] | None = None
+"""The base that ``load_policy`` gave last, itself never called or changed."""
 
 
 def weights_folder(settings: ModelSettings) -> str:
@@ -109,6 +115,54 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     return model
 
 
+def load_policy(settings: ModelSettings, lora: "LoraConfig | None") -> PreTrainedModel:
+    """A base to train. Below an adapter its weights stay as they are: they are read once a process, and each call gives
+    a model of its own around them. At most one base is held.
+
+    Raises:
+        UserError: As ``load_base`` does.
+    """
+    global _held
+    holds = lora is not None and _leaves_base(lora) and not processes.sharded()
+    if _held is not None and not (holds and _held[0] == settings):
+        _held = None
+    if not holds:
+        return load_base(settings)
+    if _held is None:
+        model = load_base(settings)
+        if getattr(model, "quantization_method", None) == "gptq":
+            # its layers hold kernels of their own
+            return model
+        _held = settings, model
+    return _around_its_weights(_held[1])
+
+
+def _leaves_base(lora: "LoraConfig") -> bool:
+    """Whether PEFT neither trains the base's biases nor takes the adapter's first weights out of the base's."""
+    return lora.bias == "none" and lora.init_lora_weights in (True, False, "gaussian")
+
+
+def _around_its_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy in everything but the memory that the weights lie in: no hook or flag of one is seen by the other."""
+    twins: dict[int, Any] = {}
+    for weight in model.parameters():
+        twin = torch.Tensor._make_subclass(type(weight), weight.data, weight.requires_grad)
+        # what bitsandbytes keeps at its weights
+        vars(twin).update(vars(weight))
+        twins[id(weight)] = twin
+    return copy.deepcopy(model, twins)
+
+
+def weights_identity(settings: ModelSettings) -> str:
+    """What tells loaded weights from others: their files' place, a commit's on the hub, their sizes and times."""
+    source = weights_folder(settings)
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = Path(str(try_to_load_from_cache(source, "config.json", revision=settings.revision))).parent
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
+    return json.dumps([str(folder.resolve()), files])
+
+
 def quantization_config(settings: ModelSettings) -> Any:
     """What transformers quantises weights by as it reads them; None where it does not.
 
@@ -171,6 +225,11 @@ def has_bf16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
+def cache() -> Path:
+    """The folder of the user's in which what takes long to make is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "socratic_rl"
+
+
 def _dtype(name: str) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_bf16() else torch.float32
@@ -197,10 +256,9 @@ def _from_gguf(path: Path) -> Path:
             raise UserError(f"model.pretrained: {path}: not a GGUF file")
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "socratic_rl"
-    folder = cache / f"{path.stem}-{digest}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{folder.name}.lock"):
+    folder = cache() / f"{path.stem}-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
             _convert(path, folder)
     return folder

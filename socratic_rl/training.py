@@ -26,6 +26,8 @@ from socratic_rl.errors import UserError
 from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
 from socratic_rl.model_card import write_card
 from socratic_rl.record import MADE_FROM, write_json
+from socratic_rl.reference import reference_scores, saves_passes
+from socratic_rl.reference_trainer import COLUMNS, ReferenceTrainer
 from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.storage import whole_file
 from socratic_rl.tokens import token_ids
@@ -48,7 +50,7 @@ class Outcome:
     """The weights, where the model itself holds a part of them alone; on the main process."""
 
 
-class RowTrainer(DPOTrainer):  # type: ignore[misc]
+class RowTrainer(ReferenceTrainer):
     """``DPOTrainer`` whose steps hold the same pairs, however many processes share a step."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -67,6 +69,8 @@ def train(
     lora: LoraConfig | None,
     checkpoint: str | None,
     forest: Literal["auto", True, False] = "auto",
+    weights: str | None = None,
+    jobs: int = 1,
 ) -> Outcome:
     """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
 
@@ -79,6 +83,9 @@ def train(
         lora: The adapter; None trains all weights.
         checkpoint: ``latest``, a checkpoint's folder, or None to start anew.
         forest: Whether batches are read as prefix forests; ``auto`` does so where it saves enough tokens.
+        weights: What tells the base's weights from others, so that the reference's log-probabilities are kept for
+            other jobs; None keeps none.
+        jobs: How many jobs at least are trained on these pairs.
 
     Raises:
         UserError: There is no pair, no such checkpoint, or the loss is not a number.
@@ -86,16 +93,24 @@ def train(
     score = functools.partial(
         score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=args.per_device_eval_batch_size
     )
+    if args.precompute_ref_log_probs is None:
+        args.precompute_ref_log_probs = saves_passes(args, len(pairs), jobs)
+    # before training the policy is the reference, whatever is trained
+    refer = functools.partial(reference_scores, model, tokenizer, args=args, weights=weights)
     reference: PairScores | None = None
-    if held_out and not processes.sharded():
-        # before training the policy is the reference, whatever is trained
-        reference = score(model, label="held-out pairs before training")
+    known: PairScores | None = None
+    if not processes.sharded():
+        reference = refer(held_out, label="held-out pairs") if held_out else None
+        if args.precompute_ref_log_probs and args.ld_alpha is None:
+            known = refer(pairs, label="training pairs")
     forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
     trainer = (ForestTrainer if forest_args else RowTrainer)(
         model=model,
         args=forest_args or args,
-        train_dataset=_dataset(pairs, tokenizer),
-        eval_dataset=_dataset(held_out, tokenizer) if held_out and args.eval_strategy != "no" else None,
+        train_dataset=_dataset(pairs, tokenizer, known),
+        eval_dataset=_dataset(held_out, tokenizer, known and reference)
+        if held_out and args.eval_strategy != "no"
+        else None,
         processing_class=tokenizer,
         peft_config=lora and models.with_targets(lora, model),
     )
@@ -156,9 +171,11 @@ def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
     return wanted
 
 
-def _dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+def _dataset(
+    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, reference: PairScores | None
+) -> Dataset:
     """The columns that TRL reads, and what pairs are grouped by: the conversation, the prompt's length in tokens."""
-    return Dataset.from_list(
+    dataset = Dataset.from_list(
         [
             {
                 "prompt": pair.prompt,
@@ -170,6 +187,10 @@ def _dataset(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase
             for pair in pairs
         ]
     )
+    if reference:
+        for column, values in zip(COLUMNS, (reference.chosen, reference.rejected), strict=True):
+            dataset = dataset.add_column(column, values)
+    return dataset
 
 
 def held_out_figures(policy: PairScores, reference: PairScores, beta: float) -> dict[str, float]:

@@ -120,7 +120,7 @@ def case(
     args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=False)
     lora = instantiate(cfg.lora) if settings.lora else None
     tokenizer = models.load_tokenizer(settings.model)
-    model = models.load_base(settings.model)
+    model = models.load_policy(settings.model, lora)
     before = score_pairs(model, tokenizer, pairs())
     outcome = training.train(model, tokenizer, pairs(), pairs(2), args, lora, None)
     after = score_pairs(outcome.model, tokenizer, pairs())
