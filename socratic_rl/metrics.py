@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import pairwise
 
 from socratic_rl.answers import concludes, ends_in, first_states, values
@@ -157,11 +158,17 @@ def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:
         reply: The teacher's reply.
         earlier: The earlier teacher turns.
     """
-    words = _words(reply)
-    return any(
-        words == other or (values(reply) == values(turn) and SequenceMatcher(None, words, other, False).ratio() >= 0.9)
-        for turn, other in ((turn, _words(turn)) for turn in earlier)
-    )
+    return any(_repeats(reply, turn) for turn in earlier)
+
+
+@lru_cache(maxsize=1 << 10)
+def _repeats(reply: str, turn: str) -> bool:
+    words, other = _words(reply), _words(turn)
+    if words == other:
+        return True
+    # what takes longer to find out goes last; of texts so different in length no nine tenths can be the same
+    like_long = 2 * min(len(words), len(other)) >= 0.9 * (len(words) + len(other))
+    return like_long and values(reply) == values(turn) and SequenceMatcher(None, words, other, False).ratio() >= 0.9
 
 
 def _words(text: str) -> list[str]:

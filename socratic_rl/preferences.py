@@ -4,7 +4,7 @@ import hashlib
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice, pairwise, repeat
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
@@ -206,13 +206,27 @@ def _shingles(text: str) -> set[tuple[str, str]]:
     return set(pairwise(["", *re.findall(r"\w+|[-+*/=×÷]", text.casefold()), ""]))
 
 
-def _numbers(pair: PreferencePair) -> int:
-    """A hash of what the problem and the parts state, in order."""
-    said = (pair.prompt[0]["content"], *_Row.of(pair).parts)
-    return int(text_id(*(str(q.parts or q.value) for text in said for q in read(text)[0])), 16)
+class Keys:
+    """What duplicates are found by: hashes of a pair's text and of the numbers that it states, 16 bytes a pair."""
+
+    def __init__(self, pairs: Iterable[PreferencePair] = ()) -> None:
+        self.texts = array("Q")
+        self.numbers = array("Q")
+        for pair in pairs:
+            self.add(pair)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def add(self, pair: PreferencePair) -> None:
+        """One more pair."""
+        said = (message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected))
+        self.texts.append(int(text_id(*said), 16))
+        stated = (read(text)[0] for text in (pair.prompt[0]["content"], *_Row.of(pair).parts))
+        self.numbers.append(int(text_id(*(str(q.parts or q.value) for found in stated for q in found)), 16))
 
 
-def distinct(pairs: Sequence[PreferencePair]) -> "NDArray[np.bool]":
+def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
     """For every pair whether it stays when exact and near duplicates go; the first of each stays.
 
     Exact duplicates are equal up to case and white space. Near duplicates come from different conversations, state the
@@ -221,27 +235,23 @@ def distinct(pairs: Sequence[PreferencePair]) -> "NDArray[np.bool]":
     one conversation.
 
     Candidates are found by MinHash with banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)
-    among pairs that state the same numbers, so time grows with the number of pairs. Of each pair 16 bytes are kept, of
-    one whose numbers another one states too ``8 * BANDS`` more; texts are read again where they are compared.
+    among pairs that state the same numbers, so time grows with the number of pairs. Of a pair whose numbers another one
+    states too ``8 * BANDS`` bytes are kept; texts are read again where they are compared.
 
     Args:
-        pairs: Gone through in order, then asked for here and there.
+        pairs: They are asked for here and there, so they may be in a file.
+        keys: Of these pairs, in their order.
     """
     import numpy as np
 
-    texts, numbers = array("Q"), array("Q")
-    for pair in pairs:
-        said = (message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected))
-        texts.append(int(text_id(*said), 16))
-        numbers.append(_numbers(pair))
     stays = np.zeros(len(pairs), bool)
-    stays[np.unique(texts, return_index=True)[1]] = True
-    _, group, sizes = np.unique(np.asarray(numbers)[stays], return_inverse=True, return_counts=True)
+    stays[np.unique(keys.texts, return_index=True)[1]] = True
+    _, group, sizes = np.unique(np.asarray(keys.numbers)[stays], return_inverse=True, return_counts=True)
     # only a pair whose numbers another one states can be its near duplicate
     alike = np.flatnonzero(stays)[sizes[group] > 1]
     bands = np.empty((len(alike), BANDS), np.int64)
     for place, number in enumerate(map(int, alike)):
-        bands[place] = _bands(_Row.of(pairs[number]), numbers[number])
+        bands[place] = _bands(_Row.of(pairs[number]), keys.numbers[number])
     values, sizes = np.unique(bands, return_counts=True)
     shared = np.isin(bands, values[sizes > 1])
     index: dict[int, list[int]] = defaultdict(list)

@@ -106,7 +106,7 @@ class Case:
         """The numbers that the dialogue has stated so far."""
         return frozenset(value for turn in self.before for value in answers.values(turn.text))
 
-    @property
+    @cached_property
     def step(self) -> int | None:
         """Which worked step the chosen turn asks for; None where it is no step's question."""
         asked = text_id(self.chosen.text)
@@ -185,18 +185,15 @@ class DirectAnswer(Simple):
             "step": left[0] if left else "",
             "solution": " ".join(left) or _sentence(case.problem.solution),
         }
-        texts = [
-            re.sub(r"\{(\w+)\}", lambda match: parts[match[1]], template)
-            for template in _templates()
-            if all(parts[name] for name in re.findall(r"\{(\w+)\}", template))
-        ]
+        templates = _templates(frozenset(name for name, part in parts.items() if part))
         rng = case.rng(self.kind)
         if rng.random() < 1 / 3:
             # those that ask the chosen question and answer it themselves are among them
             opening = case.chosen.text.split()[0]
-            texts = [text for text in texts if text.split()[0] == opening]
+            templates = [template for template in templates if template.format_map(parts).split()[0] == opening]
         length = metrics.word_count(case.chosen.text)
-        return min(rng.sample(texts, 3), key=lambda text: abs(log(metrics.word_count(text) / length)))
+        texts = (template.format_map(parts) for template in rng.sample(templates, 3))
+        return min(texts, key=lambda text: abs(log(metrics.word_count(text) / length)))
 
 
 class Premature(Simple):
@@ -360,10 +357,10 @@ class Mixed(Rejection):
 
 
 @cache
-def _templates() -> list[str]:
-    """How a direct answer may be worded; ``{answer}`` is in each."""
+def _templates(names: frozenset[str]) -> list[str]:
+    """How a direct answer may be worded with nothing but these filled in; ``{answer}`` is in each."""
     text = (resources.files("socratic_rl") / "prompts" / "direct_answer.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line]
+    return [line for line in text.splitlines() if line and names.issuperset(re.findall(r"\{(\w+)\}", line))]
 
 
 def _sentence(text: str) -> str:

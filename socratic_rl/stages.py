@@ -1,11 +1,11 @@
 """The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -13,7 +13,7 @@ from socratic_rl import audit
 from socratic_rl.config import GenerateSettings
 from socratic_rl.dialogue import Conversation, PreferencePair, Problem
 from socratic_rl.errors import UserError
-from socratic_rl.preferences import distinct, pairs_at
+from socratic_rl.preferences import Keys, distinct, pairs_at
 from socratic_rl.record import read_json
 from socratic_rl.storage import ById, Index, RecordFile, StageFile, write_csv, write_jsonl, write_lines
 
@@ -27,6 +27,27 @@ class Summary:
     rows: dict[str, object] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     samples: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How many conversations the quality gate let pass, and how often it did not let one for which reason."""
+
+    total: int
+    accepted: int
+    reasons: Counter[str]
+
+    @classmethod
+    def of(cls, conversations: Collection[Conversation]) -> Self:
+        """Of all these conversations."""
+        accepted, reasons = 0, Counter[str]()
+        for conversation in conversations:
+            accepted += conversation.accepted
+            reasons.update(set(conversation.reasons))
+        return cls(len(conversations), accepted, reasons)
+
+    def __str__(self) -> str:
+        return f"{self.accepted} of {self.total} accepted" + (f" ({counts(self.reasons)})" if self.reasons else "")
 
 
 def run(settings: GenerateSettings, folder: Path) -> Summary:
@@ -44,19 +65,25 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
     if settings.shard is None and settings.num_shards > 1:
         summary.rows["shards"] = gather(settings, problems, folder / "conversations.jsonl")
     conversations = make_conversations(settings, problems, folder / "conversations.jsonl")
-    summary.rows["conversations"] = _gate_row(conversations)
+    gate = Gate.of(conversations)
+    summary.rows["conversations"] = str(gate)
     summary.figures["conversations"] = len(conversations)
-    summary.figures["accepted"] = sum(conversation.accepted for conversation in conversations)
+    summary.figures["accepted"] = gate.accepted
     if settings.last_stage == "conversations":
         return summary
     pairs, duplicates = make_pairs(settings, problems, conversations, folder / "pairs.jsonl")
     if settings.csv:
         write_csv(folder / "pairs.csv", pairs)
         summary.rows["csv"] = folder / "pairs.csv"
-    about = len({pair.problem_id for pair in pairs})
-    summary.rows["pairs"] = f"{len(pairs)} about {about} problems ({duplicates} duplicates left out)"
-    summary.rows["rejected by"] = counts(pair.rejection for pair in pairs)
-    summary.rows["split"] = counts(pair.split for pair in pairs)
+    kinds, sides = Counter[str](), Counter[str]()
+    about = Index()
+    for pair in pairs:
+        kinds[pair.rejection] += 1
+        sides[pair.split] += 1
+        about[pair.problem_id] = 0
+    summary.rows["pairs"] = f"{len(pairs)} about {len(about)} problems ({duplicates} duplicates left out)"
+    summary.rows["rejected by"] = counts(kinds)
+    summary.rows["split"] = counts(sides)
     told, figures = audit_rows(pairs, settings.seed)
     summary.rows |= told
     summary.figures |= figures
@@ -163,7 +190,7 @@ def make_pairs(
 
     made = write_pairs(path, make, len(places))
     if made is None:
-        raise UserError(f"{path}: no usable pair: {_why_none(conversations, len(places))}")
+        raise UserError(f"{path}: no usable pair: {_why_none(Gate.of(conversations), len(places))}")
     return made
 
 
@@ -180,21 +207,26 @@ def write_pairs(
         places: For how many turns a pair is tried.
     """
     file = StageFile(path.with_name("all_pairs.jsonl"), key=lambda row: (row["conversation_id"], row["turn"]))
+    keys = Keys()
     if not file.finished:
         for pair in tqdm(make(file), "pairs", places, initial=len(file), unit=" pairs", delay=2):
             file.append(pair)
-        if not len(file):
+            keys.add(pair)
+        if not len(file) and not len(keys):
             return None
         file.finish()
     pairs = RecordFile(PreferencePair, file.path)
-    write_lines(path, (pairs.line(number) for number in compress(range(len(pairs)), distinct(pairs))))
+    if len(keys) < len(pairs):
+        # some are an earlier run's
+        keys = Keys(pairs)
+    write_lines(path, (pairs.line(number) for number in compress(range(len(pairs)), distinct(pairs, keys))))
     kept = RecordFile(PreferencePair, path)
     return kept, len(pairs) - len(kept)
 
 
-def _why_none(conversations: Sequence[Conversation], places: int) -> str:
-    if not any(conversation.accepted for conversation in conversations):
-        return f"the quality gate accepted none of {len(conversations)} conversations; {_gate_row(conversations)}"
+def _why_none(gate: Gate, places: int) -> str:
+    if not gate.accepted:
+        return f"the quality gate accepted none of {gate.total} conversations; {gate}"
     if not places:
         return "no teacher turn may be chosen; see pairs.must_ask and pairs.skip_acts"
     return f"the rejection had nothing to say at any of {places} turns; try rejection=mixed"
@@ -203,13 +235,6 @@ def _why_none(conversations: Sequence[Conversation], places: int) -> str:
 def _problems_row(problems: Sequence[Problem], skipped: dict[str, list[str]]) -> str:
     left_out = ", ".join(f"{reason} {len(places)}" for reason, places in skipped.items())
     return str(len(problems)) + (f" (left out: {left_out})" if left_out else "")
-
-
-def _gate_row(conversations: Sequence[Conversation]) -> str:
-    """How many conversations the quality gate let pass, and why it did not let others."""
-    passed = sum(conversation.accepted for conversation in conversations)
-    told = counts(reason for conversation in conversations for reason in set(conversation.reasons))
-    return f"{passed} of {len(conversations)} accepted" + (f" ({told})" if told else "")
 
 
 def counts(values: Iterable[str]) -> str:

@@ -322,27 +322,30 @@ class StageFile:
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.key = key
-        self._places = Index()
-        self._end = 0
-        if self.partial.exists():
-            self._read_partial()
+        self._done = self._places()
 
-    def _read_partial(self) -> None:
+    def _places(self) -> Index:
+        """Where each record begins; what a killed process left of the record that it was writing is cut off."""
+        places = Index()
+        if not self.partial.exists():
+            return places
         with self.partial.open("rb+") as file:
+            end = 0
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
-                    # what a killed process left of the record that it was writing
-                    file.truncate(self._end)
+                    file.truncate(end)
                     break
-                row = _parse(f"{self.partial}:{number}", line.decode())
-                self._places[self.key(row)] = self._end
-                self._end += len(line)
+                places[self.key(_parse(f"{self.partial}:{number}", line.decode()))] = end
+                end += len(line)
+        return places
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._places
+        """Whether the record was finished by an earlier run."""
+        return key in self._done
 
     def __len__(self) -> int:
-        return len(self._places)
+        """How many records an earlier run finished."""
+        return len(self._done)
 
     @property
     def finished(self) -> bool:
@@ -356,11 +359,7 @@ class StageFile:
 
     def append(self, record: Record) -> None:
         """Write one finished record; it survives a kill from here on."""
-        row = record.to_record()
-        line = f"{dump(row)}\n".encode()
-        self._file.write(line)
-        self._places[self.key(row)] = self._end
-        self._end += len(line)
+        self._file.write(f"{dump(record.to_record())}\n".encode())
 
     def finish(self, order: Iterable[Any] | None = None) -> None:
         """Give the file its own name, with the records in the order of their keys, or as they were appended."""
@@ -368,9 +367,10 @@ class StageFile:
         if order is None:
             self.partial.replace(self.path)
             return
+        places = self._places()
         with self.partial.open("rb") as file:
-            write_lines(self.path, (_line_at(file, place) for place in self._places.of(order)))
-        self.partial.unlink(missing_ok=True)
+            write_lines(self.path, (_line_at(file, place) for place in places.of(order)))
+        self.partial.unlink()
 
 
 def _line_at(file: BinaryIO, place: int) -> bytes:

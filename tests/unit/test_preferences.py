@@ -13,7 +13,7 @@ from socratic_rl.conversations import Annotated
 from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Turn
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Reply, Request
-from socratic_rl.preferences import Pairing, distinct, pairs_at, split_of
+from socratic_rl.preferences import Keys, Pairing, distinct, pairs_at, split_of
 from socratic_rl.problems import Starter
 from socratic_rl.rejections import Constant, DirectAnswer, Irrelevant, Mixed, Premature, Repeated, WeakModel
 
@@ -54,7 +54,7 @@ def made(conversations: Sequence[Conversation], *more: Any) -> Iterator[Preferen
 
 
 def deduplicated(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
-    return list(compress(pairs, distinct(pairs)))
+    return list(compress(pairs, distinct(pairs, Keys(pairs))))
 
 
 PROBLEM = Problem(id="p", question="What is 2 + 3 + 4?", solution="2 + 3 = 5. 5 + 4 = 9.", answer="9", source="test")

@@ -106,7 +106,7 @@ def only(kind: Rejection, *cases: Case, generator: Generator | None = None) -> l
 
 
 def test_every_wording_of_a_direct_answer_states_the_answer():
-    templates = rejections._templates()
+    templates = rejections._templates(frozenset({"answer", "step", "solution", "question", "last_question"}))
     assert len(set(templates)) == len(templates) >= 40
     for template in templates:
         assert "{answer}" in template
