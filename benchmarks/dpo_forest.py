@@ -10,6 +10,7 @@ prefixes can give.
 import argparse
 import csv
 import math
+import os
 import random
 import resource
 import tempfile
@@ -50,6 +51,8 @@ class Step(NamedTuple):
     seconds: float
     kernel: float
     """The share of the processor time that the kernel took, nearly all of it to hand out fresh memory."""
+    others: float
+    """The share of the machine's processors that everything else took, the host of a virtual machine included."""
 
 
 class End(NamedTuple):
@@ -81,6 +84,7 @@ class Result:
     gigabytes: dict[str, float]
     seconds: dict[str, list[float]]
     kernel: dict[str, float]
+    others: dict[str, float]
 
 
 def conversations(path: Path) -> list[list[list[Turn]]]:
@@ -252,11 +256,12 @@ class Worker:
 
     @classmethod
     def _step(cls) -> Step:
-        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        before, busy, start = resource.getrusage(resource.RUSAGE_SELF), _busy(), time.perf_counter()
         cls._trainer.train()
-        after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - start
+        seconds, busy, after = time.perf_counter() - start, _busy() - busy, resource.getrusage(resource.RUSAGE_SELF)
         kernel = after.ru_stime - before.ru_stime
-        return Step(seconds, kernel / (kernel + after.ru_utime - before.ru_utime))
+        own = kernel + after.ru_utime - before.ru_utime
+        return Step(seconds, kernel / own, max(busy - own, 0) / (seconds * (os.cpu_count() or 1)))
 
     @classmethod
     def _finish(cls) -> End:
@@ -269,6 +274,12 @@ class Worker:
         else:
             peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
         return End(tokens, cls._trainer.args.per_device_train_batch_size, peak / 1e9)
+
+
+def _busy() -> float:
+    """Seconds that all processors together have not been idle."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text().split()[1:11])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Result:
@@ -302,6 +313,7 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
         gigabytes={side: end.gigabytes for side, end in ends.items()},
         seconds={side: [step.seconds for step in steps[side]] for side in workers},
         kernel={side: median(step.kernel for step in steps[side]) for side in workers},
+        others={side: median(step.others for step in steps[side]) for side in workers},
     )
 
 
@@ -309,13 +321,14 @@ def report(result: Result) -> str:
     """A result in words."""
     lines = [
         f"{result.pairs} pairs a step, median of {result.repeats} steps",
-        f"{'':8} {'pairs/s':>8} {'seconds a step':>15} {'tokens':>8} {'peak GB':>8} {'kernel':>7} {'batch':>6}",
+        f"{'':8} {'pairs/s':>8} {'seconds a step':>15} {'tokens':>8} {'peak GB':>8} {'batch':>6} {'kernel':>7}"
+        f" {'others':>7}",
     ]
     for side, speed in {"forest": result.ours, "padded": result.theirs}.items():
         seconds = f"{min(result.seconds[side]):.1f} to {max(result.seconds[side]):.1f}"
         lines.append(
             f"{side:8} {speed:8.3f} {seconds:>15} {result.tokens[side]:8,} {result.gigabytes[side]:8.2f}"
-            f" {result.kernel[side]:7.0%} {result.batch[side]:6}"
+            f" {result.batch[side]:6} {result.kernel[side]:7.0%} {result.others[side]:7.0%}"
         )
     return "\n".join([*lines, f"{'ratio':8} {result.ratio:8.2f} {'':15} {result.limit:8.2f}", ""])
 
