@@ -180,15 +180,16 @@ def sample(conversations: Sequence[list[PreferencePair]], count: int) -> list[li
 def make_trainer(side: Side) -> Any:
     """TRL's trainer over one step's pairs."""
     import torch
-    from datasets import disable_progress_bars
+    from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
     from trl import DPOConfig, DPOTrainer
 
-    from socratic_rl import models, training
+    from socratic_rl import models
     from socratic_rl.config import ModelSettings
     from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
+    from socratic_rl.tokens import pair_tokens
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -215,12 +216,25 @@ def make_trainer(side: Side) -> Any:
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     tokenizer, model = models.load_tokenizer(settings), models.load_base(settings)
+
+    def columns(pair: PreferencePair) -> dict[str, Any]:
+        tokens = pair_tokens(pair, tokenizer)
+        longer = max(len(tokens["chosen_ids"]), len(tokens["rejected_ids"]))
+        return {
+            "prompt": pair.prompt,
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "conversation_id": pair.conversation_id,
+            # by which rows are grouped
+            "length": len(tokens["prompt_ids"]) + longer,
+        }
+
     if side.forest:
         args = forest_arguments(True, model, tokenizer, side.pairs, args)
     trainer = (ForestTrainer if side.forest else DPOTrainer)(
         model=model,
         args=args,
-        train_dataset=training._dataset(side.pairs, tokenizer),
+        train_dataset=Dataset.from_list([columns(pair) for pair in side.pairs]),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
     )

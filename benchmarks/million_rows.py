@@ -247,7 +247,7 @@ def measure(rows: int) -> Measured:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder, rows)
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, __file__, "--work", name], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         measured = Measured(**json.loads(done.stdout))
