@@ -141,7 +141,7 @@ _CLAUSE = re.compile(r"(?<=[.;!?])\s+|\n|, but ")
 _NO_CONCLUSION = re.compile(r"\?\W*$|\b(?:how|what|why|you (?:said|say|stated|found|know))\b", re.IGNORECASE)
 _CONTRAST = re.compile(r",? \b(?:not|instead of|rather than)\b.*")
 _CONCLUSION = re.compile(
-    r"\b(?:so|therefore|thus|hence|means?|meaning|making|giving|leaving|which (?:is|gives|leaves)"
+    r"\b(?:so|therefore|thus|hence|means?|meaning|making(?! sure)|giving|leaving|which (?:is|gives|leaves)"
     r"|(?:should|would|must|will)(?: actually| simply| only| just)? be|must have"
     r"|(?:answer|total|sum|result|difference|profit)\b.*\b(?:is|be|was|equals))\b",
     re.IGNORECASE,

@@ -102,8 +102,8 @@ def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None
     """Whether the reply gives the gold answer away.
 
     It does when it states the answer and the question and no earlier turn stated it, or when it presents the answer as
-    a conclusion ("so the total is 90 minutes") and no earlier turn ended in it: people call that revealing although the
-    student had 90 minutes as an intermediate result, and do not where the student has just found it.
+    a conclusion ("so the total is 90 minutes") and the turn before did not end in it: people call that revealing too
+    where the student had 90 minutes as an intermediate result or gave it up, not where the student has just found it.
 
     Args:
         reply: The teacher's reply.
@@ -116,9 +116,7 @@ def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None
     """
     if not answer.strip():
         return None
-    return first_states(reply, answer, known) or (
-        concludes(reply, answer) and not any(ends_in(turn, answer) for turn in known if turn != known[0])
-    )
+    return first_states(reply, answer, known) or (concludes(reply, answer) and not ends_in(known[-1], answer))
 
 
 # ---- other faults ----

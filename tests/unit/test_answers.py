@@ -189,6 +189,7 @@ def test_a_conclusion_has_a_word_for_it_and_ends_in_the_answer() -> None:
     assert concludes("Look: which means there are 75 seeds.", "75")
     assert not concludes("You have 90 minutes for the third step.", "90")
     assert not concludes("So how do you go on from the 90 minutes?", "90")
+    assert not concludes("Go back to 2 × 45 = 90, making sure that it holds.", "90")
     assert not concludes("So take the 90 minutes and add 15.", "90")
 
 

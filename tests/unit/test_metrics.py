@@ -132,17 +132,12 @@ def test_nothing_can_be_revealed_without_a_gold_answer() -> None:
         ("You have 90 for the third step.", ["First 30, then 90 for the third, so 135 minutes."], False),
         ("So what comes after the 90?", ["First 30, then 90 for the third, so 135 minutes."], False),
         ("So the total is 90 minutes.", ["I get 90."], False),
-        ("So the total is 90 minutes.", ["I get 90.", "How?", "No, I have 135."], False),
+        ("So the total is 90 minutes.", ["I get 90.", "How?", "No, I have 135."], True),
         ("Think again.", ["I get 135."], False),
     ],
 )
 def test_a_conclusion_reveals_what_was_an_intermediate_result(reply: str, turns: list[str], reveals: bool) -> None:
     assert reveals_answer(reply, "90", ["How long does it take?", *turns]) is reveals
-
-
-def test_the_problem_ending_in_the_number_does_not_make_it_known() -> None:
-    question = "Tom has 42 candles and sells them in boxes of 21. How many are left after he sold 21?"
-    assert reveals_answer("So the answer is 21.", "21", [question, question, "Is it 42?"])
 
 
 # ---- other faults ----
