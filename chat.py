@@ -19,13 +19,20 @@ def main(cfg: DictConfig) -> None:
     if cli.in_multirun():
         raise UserError("-m: a chat is one at a time; leave it out")
     # the heavy imports wait until the config is known to be right
-    from socratic_rl import talking, terminal
+    from socratic_rl import exporting, talking, terminal
     from socratic_rl.tutors import Tutor
 
+    in_llama_cpp = settings.backend == "llama_cpp"
     if settings.model is None:
-        partners = talking.tutor_and_base(Tutor(Path(str(settings.adapter))))
+        tutor = Tutor(Path(str(settings.adapter)))
+        base = exporting.base_file(tutor.settings, settings.base_gguf)
+        files = exporting.exported(tutor, settings.gguf, base) if in_llama_cpp else None
+        partners = talking.tutor_and_base(tutor, files)
     else:
-        partners = talking.base_alone(settings.model)
+        base = exporting.base_file(settings.model, settings.base_gguf)
+        if in_llama_cpp and base is None:
+            raise UserError(f"base_gguf: {settings.model.name} is no GGUF file; llama.cpp needs one of it")
+        partners = talking.base_alone(settings.model, base if in_llama_cpp else None)
     session = talking.Chat(
         partners,
         settings.sampling,

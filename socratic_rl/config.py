@@ -245,6 +245,9 @@ class ChatSettings(Component):
     adapter: Annotated[str, AfterValidator(tutor_folder)] | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     with_base: bool
+    backend: Literal["transformers", "llama_cpp"]
+    gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
     problems: Any = None
     sampling: SamplingSettings
     seed: Annotated[int, Field(ge=0)]

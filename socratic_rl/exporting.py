@@ -2,9 +2,11 @@
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import gguf
 import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
@@ -79,6 +81,44 @@ def base_file(settings: ModelSettings, given: str | None) -> Path | None:
         return embedded.gguf_path()
     path = Path(settings.pretrained).expanduser()
     return path if path.suffix == ".gguf" else None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What llama.cpp replies with in a tutor's stead."""
+
+    model: Path
+    adapter: Path | None
+    """Goes on the model, which is the base then."""
+    base: Path | None
+    """The base alone, where there is a file of it."""
+
+
+def exported(tutor: Tutor, given: str | None, base: Path | None) -> Exported:
+    """The GGUF files of a tutor.
+
+    Args:
+        tutor: The tutor.
+        given: The file that was exported; None looks where ``export.py`` puts it.
+        base: A GGUF file of the base.
+
+    Raises:
+        UserError: There is none, it was made from another training, or it is an adapter and its base is missing.
+    """
+    beside = tutor.folder.parent
+    places = [beside / "gguf" / "adapter.gguf", beside / "gguf" / "model.gguf", beside / "merged_gguf" / "model.gguf"]
+    path = Path(given).expanduser() if given else next(filter(Path.exists, places), None)
+    if path is None:
+        raise UserError(f"backend: there is no GGUF file of the tutor yet: python export.py adapter={tutor.folder}")
+    record = path.with_name(MADE_FROM)
+    if record.exists() and read_json(record) != tutor.made_from:
+        raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
+    kind = gguf.GGUFReader(path).fields.get("general.type")
+    if not kind or kind.contents() != gguf.GGUFType.ADAPTER:
+        return Exported(path, None, base)
+    if base is None:
+        raise UserError(f"base_gguf: {path} is an adapter; a GGUF file of its base, {tutor.settings.name}, is needed")
+    return Exported(base, path, base)
 
 
 def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from socratic_rl import models, terminal
+from socratic_rl import llama_file, models, terminal
 from socratic_rl.dialogue import Message
 from socratic_rl.errors import UserError
 from socratic_rl.exporting import Kind
@@ -68,7 +68,7 @@ def by_transformers(model: PreTrainedModel, sequences: Sequence[list[int]]) -> R
 
 
 def by_llama_cpp(llama: llama_cpp.Llama, sequences: Sequence[list[int]]) -> Reading:
-    """The reading of a file that ``load`` loaded."""
+    """The reading of a file that was loaded with ``every_token``."""
 
     def logits(tokens: list[int]) -> torch.Tensor:
         llama.reset()
@@ -76,28 +76,6 @@ def by_llama_cpp(llama: llama_cpp.Llama, sequences: Sequence[list[int]]) -> Read
         return torch.from_numpy(llama.scores[: len(tokens)].copy())
 
     return _reading((logits(tokens), tokens) for tokens in sequences)
-
-
-def load(model: Path, n_ctx: int, adapter: Path | None = None) -> llama_cpp.Llama:
-    """A GGUF file, with a LoRA adapter on it where one is given, in llama.cpp.
-
-    Raises:
-        UserError: llama.cpp does not load it.
-    """
-    threads = torch.get_num_threads()
-    try:
-        return llama_cpp.Llama(
-            str(model),
-            lora_path=str(adapter) if adapter else None,
-            n_ctx=n_ctx,
-            n_batch=n_ctx,
-            n_threads=threads,
-            n_threads_batch=threads,
-            logits_all=True,
-            verbose=False,
-        )
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"check: llama.cpp does not load {adapter or model}: {error}") from error
 
 
 def _reading(read: Iterable[tuple[torch.Tensor, list[int]]]) -> Reading:
@@ -158,9 +136,11 @@ def found(tutor: Tutor, kind: Kind, path: Path, base: Path | None, read: Sequenc
     readings = {}
     for side, (model, adapter) in files.items():
         if model:
-            with contextlib.closing(load(model, max(map(len, sequences)), adapter)) as llama:
-                _hold_tokens(llama, model, tutor, read)
-                readings[side] = by_llama_cpp(llama, sequences)
+            with contextlib.closing(
+                llama_file.load(model, adapter, max(map(len, sequences)), every_token=True)
+            ) as loaded:
+                _hold_tokens(loaded, model, tutor, read)
+                readings[side] = by_llama_cpp(loaded, sequences)
     return readings
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,15 +15,14 @@ from socratic_rl import models, terminal
 from socratic_rl.config import ModelSettings, SamplingSettings
 from socratic_rl.dialogue import Conversation, Message, Problem, Turn, text_id, to_messages
 from socratic_rl.errors import UserError
+from socratic_rl.exporting import Exported
 from socratic_rl.fitting import fit_prompt
-from socratic_rl.generators import decode, stream
+from socratic_rl.generators import decode
 from socratic_rl.problems import Source, Starter
 from socratic_rl.record import versions
+from socratic_rl.speakers import InLlamaCpp, InTransformers, Speaker
 from socratic_rl.storage import read_records, write_jsonl
 from socratic_rl.tutors import Tutor
-
-if TYPE_CHECKING:
-    from socratic_rl.evaluation import Opened
 
 COMMANDS = {
     "/problem": "the next problem of the data set; /problem TEXT: one of your own",
@@ -46,7 +44,7 @@ def show_replies(tutor: Tutor, prompt: str, sampling: SamplingSettings, seed: in
     replies, notes = {}, {}
     for name, opened in ((f"base: {tutor.settings.name}", tutor.base), (f"tutor: {tutor.folder}", tutor.tutor)):
         with opened() as model:
-            room = _room(model, sampling)
+            room = _room(models.context_length(model), sampling)
             if fit_prompt(messages, tutor.tokenizer, room) is None:
                 raise UserError(f"prompt: is longer than the {room} tokens that the model reads beside its reply")
             (reply,) = decode(
@@ -71,13 +69,12 @@ def _drawn(sampling: SamplingSettings, seed: int) -> str:
     return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _room(model: PreTrainedModel, sampling: SamplingSettings) -> int:
-    """The most tokens of a prompt.
+def _room(most: int, sampling: SamplingSettings) -> int:
+    """The most tokens of a prompt, of those that prompt and reply may have together.
 
     Raises:
         UserError: A reply may fill all that the model reads.
     """
-    most = models.context_length(model)
     if most <= sampling.max_new_tokens:
         raise UserError(f"sampling.max_new_tokens: leaves no room in the {most} tokens that the model reads")
     return most - sampling.max_new_tokens
@@ -89,7 +86,7 @@ class Partners:
 
     names: str
     """What they are called to the person."""
-    speakers: "Mapping[str, Opened]"
+    speakers: Mapping[str, Speaker]
     """In the order in which they speak; the dialogue goes on from what the last one says."""
     tokenizer: PreTrainedTokenizerBase
     base: str
@@ -97,23 +94,45 @@ class Partners:
     tutor: Tutor | None = None
 
 
-def tutor_and_base(tutor: Tutor) -> Partners:
-    """A trained tutor and the base that it came from."""
-    base = tutor.settings.name
+def tutor_and_base(tutor: Tutor, exported: Exported | None = None) -> Partners:
+    """A trained tutor and the base that it came from.
+
+    Args:
+        tutor: The tutor.
+        exported: Its files for llama.cpp; None replies in transformers.
+    """
+    speakers: dict[str, Speaker]
+    if exported:
+        speakers = {"tutor": InLlamaCpp(exported.model, exported.adapter, tutor.tokenizer)}
+        if exported.base:
+            speakers = {"base": InLlamaCpp(exported.base, None, tutor.tokenizer), **speakers}
+    else:
+        speakers = {
+            "base": InTransformers(tutor.base, tutor.tokenizer),
+            "tutor": InTransformers(tutor.tutor, tutor.tokenizer),
+        }
     return Partners(
-        f"{tutor.folder}, trained from {base}", {"base": tutor.base, "tutor": tutor.tutor}, tutor.tokenizer, base, tutor
+        f"{tutor.folder}, trained from {tutor.settings.name}", speakers, tutor.tokenizer, tutor.settings.name, tutor
     )
 
 
-def base_alone(settings: ModelSettings) -> Partners:
-    """A base model as it comes."""
+def base_alone(settings: ModelSettings, file: Path | None = None) -> Partners:
+    """A base model as it comes.
+
+    Args:
+        settings: The base.
+        file: A GGUF file of it for llama.cpp; None replies in transformers.
+    """
+    tokenizer = models.load_tokenizer(settings)
+    if file:
+        return Partners(settings.name, {settings.name: InLlamaCpp(file, None, tokenizer)}, tokenizer, settings.name)
     model = models.load_base(settings).eval()
 
     @contextlib.contextmanager
     def opened() -> Iterator[PreTrainedModel]:
         yield model
 
-    return Partners(settings.name, {settings.name: opened}, models.load_tokenizer(settings), settings.name)
+    return Partners(settings.name, {settings.name: InTransformers(opened, tokenizer)}, tokenizer, settings.name)
 
 
 @dataclass
@@ -167,8 +186,7 @@ class Chat:
         """
         *_, last = self.partners.speakers
         self._tell(f"loading {last} …")
-        with self.partners.speakers[last]() as model:
-            self.room = _room(model, self.sampling)
+        self.room = _room(self.partners.speakers[last].context(), self.sampling)
         self._tell(f"{self.partners.names}; {_drawn(self.sampling, self.seed)}; {self.problems_from}")
         self._tell("you are the student: state a problem, or type /problem; /help lists the commands")
         for line in lines:
@@ -261,24 +279,13 @@ class Chat:
                 pieces.append(shown)
                 self.screen.out(terminal.plain(shown), end="", highlight=False)
 
-        sampling = self.sampling
         note = ""
         try:
             self.screen.print(Text(f"{name}: ", style="bold cyan"), end="")
-            with self.partners.speakers[name]() as model:
-                reply = stream(
-                    model,
-                    self.partners.tokenizer,
-                    prompt,
-                    write,
-                    max_new_tokens=sampling.max_new_tokens,
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    seed=seed,
-                )
+            reply = self.partners.speakers[name].stream(prompt, write, self.sampling, seed)
             said = reply.text
             if reply.finish == "length":
-                note = f" (cut off after {sampling.max_new_tokens} tokens)"
+                note = f" (cut off after {self.sampling.max_new_tokens} tokens)"
         except KeyboardInterrupt:
             said, note = "".join(pieces).strip(), " (stopped)"
         self.screen.print(Text(note or ("" if said else "(no reply)"), style="dim"))

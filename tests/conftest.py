@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,6 +76,31 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         return folder
 
     return write
+
+
+SharpModel = Callable[[str], "PreTrainedModel"]
+
+
+@pytest.fixture(scope="session")
+def sharp_model(tiny_model: TinyModel) -> SharpModel:
+    """Loads a tiny model with weights that make its next token depend on what it reads, which fresh ones hardly do.
+
+    mistral is without a window here, since llama.cpp knows none.
+    """
+
+    def load(architecture: str) -> "PreTrainedModel":
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        window = {"sliding_window": None} if architecture == "mistral" else {}
+        model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.float32, **window)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(1)
+            for weight in model.parameters():
+                weight.normal_(1, 0.3) if weight.ndim == 1 else weight.normal_(0, 0.3)
+        return model.eval()
+
+    return load
 
 
 def _byte_tokenizer() -> "PreTrainedTokenizerFast":

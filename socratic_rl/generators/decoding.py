@@ -77,7 +77,7 @@ class Decoder:
             ValueError: llama.cpp cannot load it; says why.
         """
         self.width, self.n_ctx = width, n_ctx
-        errors, _ = _quiet_log()
+        errors, _ = quiet_log()
         errors.clear()
         of_model = llama_cpp.llama_model_default_params()
         of_model.n_gpu_layers = n_gpu_layers
@@ -336,7 +336,7 @@ def _shared(one: list[int], other: list[int]) -> int:
 
 
 @cache
-def _quiet_log() -> tuple[list[str], Any]:
+def quiet_log() -> tuple[list[str], Any]:
     """The errors that llama.cpp told of, as it writes nothing to stderr from here on; and the hook that keeps them.
 
     llama.cpp goes on calling the hook, so it must not be freed: the cache holds it.

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -13,48 +12,29 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from socratic_rl import gguf_files, models, parity
+from socratic_rl import gguf_files, llama_file, models, parity
 from socratic_rl.errors import UserError
 from socratic_rl.tokens import token_ids
-from tests.conftest import TinyModel
+from tests.conftest import SharpModel, TinyModel
 from tests.unit.test_models import STARTER, trained_tokenizer
 
 ARCHITECTURES = ["llama", "mistral", "gpt2"]
 TEXTS = ["What is 3 times 4, and why?", "Zoë counts to ½: one, two; then?!"]
 
-Sharp = Callable[[str], PreTrainedModel]
-
-
-@pytest.fixture(scope="module")
-def sharp(tiny_model: TinyModel) -> Sharp:
-    """A tiny model whose next tokens depend on what it reads: fresh weights make all of them about as likely."""
-
-    def load(architecture: str) -> PreTrainedModel:
-        # llama.cpp's Llama knows no window
-        window = {"sliding_window": None} if architecture == "mistral" else {}
-        model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.float32, **window)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(1)
-            for weight in model.parameters():
-                weight.normal_(1, 0.3) if weight.ndim == 1 else weight.normal_(0, 0.3)
-        return model.eval()
-
-    return load
-
 
 def read(model: PreTrainedModel, folder: Path, file: Path, adapter: Path | None = None) -> parity.Gap:
     """How far llama.cpp with the files is from the model."""
     sequences = [models.tokenizer_from(str(folder))(text)["input_ids"] for text in TEXTS]
-    with contextlib.closing(parity.load(file, 64, adapter)) as llama:
+    with contextlib.closing(llama_file.load(file, adapter, 64, every_token=True)) as llama:
         assert [llama.tokenize(text.encode(), add_bos=False) for text in TEXTS] == sequences
         return parity.gap(parity.by_transformers(model, sequences), parity.by_llama_cpp(llama, sequences))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_llama_cpp_reads_a_written_model_as_transformers_does(
-    sharp: Sharp, tiny_model: TinyModel, tmp_path: Path, architecture: str
+    sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path, architecture: str
 ):
-    model, folder = sharp(architecture), tiny_model(architecture)
+    model, folder = sharp_model(architecture), tiny_model(architecture)
     tokenizer = models.tokenizer_from(str(folder))
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
     found = read(model, folder, tmp_path / "model.gguf")
@@ -74,15 +54,15 @@ def test_llama_cpp_reads_a_written_model_as_transformers_does(
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_llama_cpp_applies_a_written_adapter_as_peft_does(
-    sharp: Sharp, tiny_model: TinyModel, tmp_path: Path, architecture: str, settings: dict
+    sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path, architecture: str, settings: dict
 ):
     folder = tiny_model(architecture)
     tokenizer = models.tokenizer_from(str(folder))
-    gguf_files.write_model(sharp(architecture), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
+    gguf_files.write_model(sharp_model(architecture), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
     lora = LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", init_lora_weights=False, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        tutor = get_peft_model(sharp(architecture), lora).eval()
+        tutor = get_peft_model(sharp_model(architecture), lora).eval()
     gguf_files.write_adapter(tutor, tokenizer.chat_template, tmp_path / "adapter.gguf", "tiny tutor")
     found = read(tutor, folder, tmp_path / "base.gguf", tmp_path / "adapter.gguf")
     assert found.mean < 3e-3
@@ -101,27 +81,27 @@ def test_llama_cpp_applies_a_written_adapter_as_peft_does(
     ],
 )
 def test_what_an_adapter_of_llama_cpp_cannot_hold_is_refused_by_name(
-    sharp: Sharp, tmp_path: Path, settings: dict, named: str
+    sharp_model: SharpModel, tmp_path: Path, settings: dict, named: str
 ):
-    tutor = get_peft_model(sharp("llama"), LoraConfig(**({"target_modules": ["q_proj"]} | settings)))
+    tutor = get_peft_model(sharp_model("llama"), LoraConfig(**({"target_modules": ["q_proj"]} | settings)))
     with pytest.raises(UserError, match=rf"^adapter: {named}: .*format=merged_gguf"):
         gguf_files.write_adapter(tutor, "", tmp_path / "adapter.gguf", "tiny")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_head_that_is_the_embedding_is_refused_and_another_is_not(sharp: Sharp, tmp_path: Path):
+def test_a_head_that_is_the_embedding_is_refused_and_another_is_not(sharp_model: SharpModel, tmp_path: Path):
     lora = LoraConfig(target_modules=["lm_head"], init_lora_weights=False)
-    model = sharp("gpt2")
+    model = sharp_model("gpt2")
     assert model.config.tie_word_embeddings
     with pytest.raises(UserError, match="lm_head: is also the embedding"):
         gguf_files.write_adapter(get_peft_model(model, lora), "", tmp_path / "adapter.gguf", "tiny")
-    gguf_files.write_adapter(get_peft_model(sharp("llama"), lora), "", tmp_path / "adapter.gguf", "tiny")
+    gguf_files.write_adapter(get_peft_model(sharp_model("llama"), lora), "", tmp_path / "adapter.gguf", "tiny")
     names = {tensor.name for tensor in gguf.GGUFReader(tmp_path / "adapter.gguf").tensors}
     assert names == {"output.weight.lora_a", "output.weight.lora_b"}
 
 
-def test_a_base_s_file_gives_sizes_and_vocabulary(sharp: Sharp, tiny_model: TinyModel, tmp_path: Path):
-    model, tokenizer = sharp("llama"), models.tokenizer_from(str(tiny_model("llama")))
+def test_a_base_s_file_gives_sizes_and_vocabulary(sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path):
+    model, tokenizer = sharp_model("llama"), models.tokenizer_from(str(tiny_model("llama")))
     gguf_files.write_model(model, tokenizer, tmp_path / "base.gguf", "base", "float32", None)
     tokenizer.chat_template = "{{ messages[0].content }}"
     gguf_files.write_model(model, tokenizer, tmp_path / "copy.gguf", "copy", "float16", tmp_path / "base.gguf")
@@ -137,8 +117,10 @@ def test_a_base_s_file_gives_sizes_and_vocabulary(sharp: Sharp, tiny_model: Tiny
     assert read(model, tiny_model("llama"), tmp_path / "copy.gguf").mean < 0.02
 
 
-def test_metadata_that_cannot_be_made_names_what_is_needed(sharp: Sharp, tiny_model: TinyModel, tmp_path: Path):
-    model, tokenizer = sharp("llama"), models.tokenizer_from(str(tiny_model("llama")))
+def test_metadata_that_cannot_be_made_names_what_is_needed(
+    sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path
+):
+    model, tokenizer = sharp_model("llama"), models.tokenizer_from(str(tiny_model("llama")))
     model.config.rope_parameters = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(UserError, match=r"base_gguf: .*'yarn'.*base_gguf=FILE"):
         gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
@@ -178,16 +160,16 @@ def test_llama_cpp_makes_the_same_tokens_with_a_written_vocabulary(tmp_path: Pat
     model = AutoModelForCausalLM.from_config(config)
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
     questions = [json.loads(line)["question"] for line in STARTER.read_text(encoding="utf-8").splitlines()]
-    with contextlib.closing(parity.load(tmp_path / "model.gguf", 64)) as llama:
+    with contextlib.closing(llama_file.load(tmp_path / "model.gguf", None, 64)) as llama:
         for question in [*questions, "½ of 1234 → é\n\n 12,5?"]:
             messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Why 12?"}]
             text = tokenizer.apply_chat_template(messages, tokenize=False)
             assert llama.tokenize(text.encode(), add_bos=False, special=True) == token_ids(tokenizer, messages), text
 
 
-def test_a_vocabulary_that_llama_cpp_would_split_otherwise_is_refused(sharp: Sharp, tmp_path: Path):
+def test_a_vocabulary_that_llama_cpp_would_split_otherwise_is_refused(sharp_model: SharpModel, tmp_path: Path):
     # pieces of characters without bytes to stand in
     with pytest.raises(UserError, match=r"base_gguf: for a tokenizer of kind BPE, Metaspace, .*base_gguf=FILE"):
         gguf_files.write_model(
-            sharp("llama"), trained_tokenizer("llama"), tmp_path / "model.gguf", "tiny", "float32", None
+            sharp_model("llama"), trained_tokenizer("llama"), tmp_path / "model.gguf", "tiny", "float32", None
         )

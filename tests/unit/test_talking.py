@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from socratic_rl import talking
+from socratic_rl import speakers, talking
 from socratic_rl.config import ModelSettings, SamplingSettings
 from socratic_rl.dialogue import Conversation, Message, Problem
 from socratic_rl.errors import UserError
-from socratic_rl.generators import Reply, decode, stream
+from socratic_rl.generators import Reply, decode
 from socratic_rl.problems import Starter
 from socratic_rl.storage import read_records
 
@@ -37,13 +37,13 @@ def said(chat: talking.Chat) -> list[tuple[str, str]]:
 
 def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: talking.Partners):
     prompt: list[Message] = [{"role": "user", "content": "What is 2 + 2?"}]
-    (opened,) = partners.speakers.values()
+    (speaker,) = partners.speakers.values()
     for temperature in (0.0, 1.0):
-        settings = {"max_new_tokens": 40, "temperature": temperature, "top_p": 0.95}
+        sampling = SamplingSettings(max_new_tokens=40, temperature=temperature, top_p=0.95, batch_size=1)
         pieces: list[str] = []
-        with opened() as model:
-            reply = stream(model, partners.tokenizer, prompt, pieces.append, seed=7, **settings)
-            (same,) = decode(model, partners.tokenizer, [prompt], seeds=[7], batch_size=1, label="", **settings)
+        reply = speaker.stream(prompt, pieces.append, sampling, seed=7)
+        with speaker.opened() as model:
+            (same,) = decode(model, partners.tokenizer, [prompt], seeds=[7], label="", **sampling.model_dump())
         assert reply == same
         assert "".join(pieces).strip() == reply.text
         assert len(pieces) > 1
@@ -51,7 +51,7 @@ def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: talking.Partn
 
 def test_a_prompt_longer_than_the_model_reads_is_a_mistake(partners: talking.Partners, tmp_path: Path):
     sampling = SamplingSettings(temperature=0, top_p=1, max_new_tokens=4000, batch_size=1)
-    (opened,) = partners.speakers.values()
+    opened = partners.speakers["tiny"].opened
     tutor = SimpleNamespace(
         base=opened, tutor=opened, tokenizer=partners.tokenizer, folder=tmp_path, settings=SimpleNamespace(name="tiny")
     )
@@ -144,7 +144,7 @@ def test_a_long_dialogue_is_shortened_and_a_long_turn_left_out(
     chat.run([letter * 100 for letter in "abc"])
     chat.sampling = chat.sampling.model_copy(update={"max_new_tokens": 4096 - 500})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(talking, "stream", lambda *_, **__: Reply("Why?", "stop"))
+        patch.setattr(speakers, "stream", lambda *_, **__: Reply("Why?", "stop"))
         chat.run(["d" * 100, "e" * 400])
     told = capsys.readouterr().out
     assert "turns after the problem are no longer read: there is room for 500 tokens" in told
@@ -162,7 +162,7 @@ def test_a_reply_that_is_stopped_keeps_what_there_is_and_the_chat_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(talking, "stream", stopped)
+        patch.setattr(speakers, "stream", stopped)
         chat.run(["one?"])
     assert said(chat)[1] == ("teacher", "What is\x1b")
     assert r"What is\x1b  (stopped)" in capsys.readouterr().out

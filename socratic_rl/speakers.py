@@ -1,0 +1,113 @@
+"""Who can be talked to: a model in transformers, or a GGUF file in llama.cpp."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from transformers import PreTrainedTokenizerBase, TextStreamer
+
+from socratic_rl import models
+from socratic_rl.config import SamplingSettings
+from socratic_rl.dialogue import Message
+from socratic_rl.generators import Reply, stream
+from socratic_rl.tokens import token_ids
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+    from socratic_rl.evaluation import Opened
+
+N_CTX = 4096
+"""The most tokens for which llama.cpp keeps a cache."""
+
+
+class Speaker(Protocol):
+    """Replies to a dialogue; its weights are loaded when they are first needed."""
+
+    def context(self) -> int:
+        """The most tokens that prompt and reply may have together."""
+        ...
+
+    def stream(
+        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
+    ) -> Reply:
+        """One reply, handed on piece by piece as it is drawn.
+
+        Args:
+            prompt: Chat messages that end in a user's.
+            write: Takes each piece of text; what it raises ends the reply.
+            sampling: How it is drawn.
+            seed: Of this reply.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InTransformers:
+    """A model in transformers."""
+
+    opened: "Opened"
+    tokenizer: PreTrainedTokenizerBase
+
+    def context(self) -> int:
+        """What the model reads."""
+        with self.opened() as model:
+            return models.context_length(model)
+
+    def stream(
+        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
+    ) -> Reply:
+        """One reply, the same as ``decode`` gives."""
+        settings = sampling.model_dump(exclude={"batch_size"})
+        with self.opened() as model:
+            return stream(model, self.tokenizer, prompt, write, seed=seed, **settings)
+
+
+@dataclass(frozen=True)
+class InLlamaCpp:
+    """A GGUF file in llama.cpp, with a LoRA adapter on it where one is given.
+
+    Prompts are made into tokens by the tutor's tokenizer and chat template, as in training.
+    """
+
+    model: Path
+    adapter: Path | None
+    tokenizer: PreTrainedTokenizerBase
+
+    def context(self) -> int:
+        """What the model reads, as far as a cache is kept for it."""
+        return int(min(self._llama.n_ctx(), self._llama._model.n_ctx_train()))
+
+    def stream(
+        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
+    ) -> Reply:
+        """One reply; at a temperature llama.cpp draws other tokens from a seed than transformers does."""
+        import llama_cpp
+        import torch
+
+        streamer = TextStreamer(self.tokenizer, skip_special_tokens=True)
+        streamer.on_finalized_text = lambda text, **_: write(text)
+        said: list[int] = []
+        self._llama.set_seed(seed)
+        # the library's own defaults would cut further
+        cuts = {"top_k": 0, "min_p": 0.0, "top_p": sampling.top_p}
+        for token in self._llama.generate(
+            token_ids(self.tokenizer, prompt, prompt=True), temp=sampling.temperature, **cuts
+        ):
+            if ended := llama_cpp.llama_vocab_is_eog(self._llama._model.vocab, token):
+                break
+            said.append(token)
+            streamer.put(torch.tensor([token]))
+            if len(said) == sampling.max_new_tokens:
+                break
+        streamer.end()
+        text = str(self.tokenizer.decode(said, skip_special_tokens=True))
+        return Reply(text.strip(), "stop" if ended else "length")
+
+    @cached_property
+    def _llama(self) -> "Llama":
+        from socratic_rl import llama_file
+
+        return llama_file.load(self.model, self.adapter, N_CTX)
