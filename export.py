@@ -37,13 +37,13 @@ def main(cfg: DictConfig) -> None:
     passages = parity.passages(tutor, settings.check_turns) if settings.check else []
     wanted = parity.expected(tutor, passages) if passages else {}
     files = exporting.write(tutor, kind, folder, settings.dtype, base)
-    told: dict[str, object] = {name: _sized(path) for name, path in files.items()}
+    told: dict[str, object] = {**files, kind: _sized(files[kind])}
     if wanted:
         apart = parity.gaps(wanted, parity.found(tutor, kind, files[kind], base, passages))
         told["parity"] = folder / "parity.json"
         write_json(folder / "parity.json", {side: asdict(one) for side, one in apart.items()})
         parity.print_table(apart, len(passages))
-    cli.closing_table("Export", told | {"next": exporting.next_command(kind, files[kind], base)})
+    cli.closing_table("Export", told | {"next": exporting.next_command(tutor, kind, files[kind], settings.base_gguf)})
     if wanted and not parity.agrees(apart):
         raise UserError(
             "check: the exported tutor is further from the trained one than the base's own file from its base"
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
 def _sized(path: Path) -> str:
     """A file with its size, a folder with that of its files."""
     files = [path] if path.is_file() else path.rglob("*")
-    return f"{path}  {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"
+    return f"{path} ({sum(file.stat().st_size for file in files) / 1e6:,.1f} MB)"
 
 
 if __name__ == "__main__":

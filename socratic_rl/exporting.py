@@ -105,9 +105,7 @@ def exported(tutor: Tutor, given: str | None, base: Path | None) -> Exported:
     Raises:
         UserError: There is none, it was made from another training, or it is an adapter and its base is missing.
     """
-    beside = tutor.folder.parent
-    places = [beside / "gguf" / "adapter.gguf", beside / "gguf" / "model.gguf", beside / "merged_gguf" / "model.gguf"]
-    path = Path(given).expanduser() if given else next(filter(Path.exists, places), None)
+    path = Path(given).expanduser() if given else next(filter(Path.exists, _places(tutor)), None)
     if path is None:
         raise UserError(f"backend: there is no GGUF file of the tutor yet: python export.py adapter={tutor.folder}")
     record = path.with_name(MADE_FROM)
@@ -158,15 +156,19 @@ def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None)
     return {kind: path, "model card": folder / CARD}
 
 
-def next_command(kind: Kind, path: Path, base: Path | None) -> str:
-    """What to do with what was written."""
-    match kind:
-        case "adapter":
-            return f"llama-cli -m {base or 'BASE.gguf'} --lora {path}"
-        case "model":
-            return f"python chat.py model=smollm2_135m model.name=tutor model.pretrained={path}"
-        case "folder":
-            return f"python chat.py model=smollm2_135m model.name=tutor model.pretrained={path}"
+def next_command(tutor: Tutor, kind: Kind, path: Path, base_gguf: str | None) -> str:
+    """How to talk to what was written."""
+    if kind == "folder":
+        return f"python chat.py adapter={path}"
+    given = {"gguf": None if path in _places(tutor) else path, "base_gguf": base_gguf}
+    keys = "".join(f" {key}={value}" for key, value in given.items() if value)
+    return f"python chat.py adapter={tutor.folder} backend=llama_cpp{keys}"
+
+
+def _places(tutor: Tutor) -> list[Path]:
+    """Where ``export.py`` puts GGUF files unless it is told otherwise."""
+    beside = tutor.folder.parent
+    return [beside / "gguf" / "adapter.gguf", beside / "gguf" / "model.gguf", beside / "merged_gguf" / "model.gguf"]
 
 
 def _merged(tutor: Tutor) -> PreTrainedModel:

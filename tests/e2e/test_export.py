@@ -1,6 +1,7 @@
 """export.py on a tiny tutor: what it leaves, and that llama.cpp and transformers read it as the tutor."""
 
 import json
+import re
 from pathlib import Path
 
 import gguf
@@ -25,7 +26,13 @@ def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
     done = run("export.py", f"adapter={evaluated / 'adapter'}", f"base_gguf={base}", f"output_dir={tmp_path}")
     assert "same likeliest token" in done.stdout
-    assert f"llama-cli -m {base} --lora {tmp_path / 'adapter.gguf'}" in " ".join(done.stdout.split())
+    keys = [
+        f"adapter={evaluated / 'adapter'}",
+        "backend=llama_cpp",
+        f"gguf={tmp_path / 'adapter.gguf'}",
+        f"base_gguf={base}",
+    ]
+    assert f"python chat.py {' '.join(keys)}" in " ".join(done.stdout.split())
     assert {path.name for path in tmp_path.iterdir()} == {
         "adapter.gguf",
         "parity.json",
@@ -46,6 +53,14 @@ def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
     own = (evaluated / "adapter" / "README.md").read_text()
     assert card.partition("## Training data")[2] == own.partition("## Training data")[2]
     assert "95% interval" in card
+    chat = run("chat.py", *keys, "with_base=true", "sampling.max_new_tokens=4", typed="one?\n/save\n")
+    assert "base: " in chat.stdout
+    assert "tutor: " in chat.stdout
+    # a file of another training is not talked to
+    record = json.loads((tmp_path / MADE_FROM).read_text())
+    (tmp_path / MADE_FROM).write_text(json.dumps(record | {"seed": 1}))
+    done = run("chat.py", *keys, ok=False)
+    assert f"error: gguf: {tmp_path / 'adapter.gguf'} was exported before this tutor was trained" in done.stderr
 
 
 def test_base_and_adapter_as_one_file(trained: Path, tmp_path: Path):
@@ -62,12 +77,11 @@ def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Pa
     arguments = ["format=merged", "dtype=float32", "check=false"]
     run("export.py", f"adapter={trained / 'adapter'}", *arguments, f"output_dir={folder}")
     # on top of an earlier one
-    done = run("export.py", f"adapter={trained / 'adapter'}", *arguments[:2], f"output_dir={folder}")
+    run("export.py", f"adapter={trained / 'adapter'}", *arguments[:2], f"output_dir={folder}")
     assert json.loads((folder / "parity.json").read_text())["tutor"]["mean"] < 1e-5
-    chat = run(
-        "chat.py", "model=smollm2_135m", f"model.pretrained={folder}", "sampling.max_new_tokens=4", typed="one?\n"
-    )
-    assert "smollm2-135m: " in chat.stdout
+    for who in ([f"adapter={folder}"], ["model=smollm2_135m", f"model.pretrained={folder}"]):
+        chat = run("chat.py", *who, "sampling.max_new_tokens=4", typed="one?\n")
+        assert re.search(r"^(tutor|smollm2-135m): .", chat.stdout, re.MULTILINE)
     done = run("export.py", f"adapter={folder}", "format=merged", f"output_dir={tmp_path / 'again'}", ok=False)
     assert done.returncode == 2
     assert f"error: format: {folder} is a whole model for transformers already" in done.stderr
@@ -75,6 +89,8 @@ def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Pa
 
 def test_what_cannot_be_exported_is_told_before_weights_are_loaded(trained: Path, base: Path, tmp_path: Path):
     adapter = trained / "adapter"
+    done = run("chat.py", f"adapter={adapter}", "backend=llama_cpp", ok=False)
+    assert done.stderr.startswith("error: backend: there is no GGUF file of the tutor yet: python export.py adapter=")
     for arguments, told in (
         ([], "base_gguf: the adapter is checked on a GGUF file of its base, tiny-llama: give one"),
         ([f"base_gguf={adapter / 'README.md'}"], "base_gguf: "),
