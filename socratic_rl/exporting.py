@@ -28,6 +28,7 @@ USES = {
 
 ```
 llama-cli -m BASE.gguf --lora adapter.gguf --jinja --chat-template-file chat_template.jinja
+python generate.py generator=llama_cpp generator.model_path=BASE.gguf generator.lora_path=adapter.gguf
 ```
 """,
     "model": """`model.gguf` holds base and tutor as one file for llama.cpp:

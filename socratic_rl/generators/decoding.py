@@ -62,6 +62,8 @@ class Decoder:
     """Tokens of prompts that were evaluated so far, for the benchmark."""
     drawn = 0
     """Tokens that were drawn so far."""
+    adapter: Any = None
+    """What was put on the model."""
 
     def __init__(self, path: Path, *, width: int, n_ctx: int, n_threads: int, n_gpu_layers: int) -> None:
         """Load the file.
@@ -102,15 +104,31 @@ class Decoder:
         self._caches: list[list[int]] = []
         self._held: list[int] = []
 
+    def put_on(self, path: Path) -> None:
+        """Put a LoRA adapter on the model.
+
+        Args:
+            path: A GGUF file of one, as ``export.py`` writes it.
+
+        Raises:
+            ValueError: llama.cpp cannot do so; says why.
+        """
+        errors, _ = quiet_log()
+        errors.clear()
+        adapter = llama_cpp.llama_adapter_lora_init(self.model, str(path).encode())
+        scale = (ctypes.c_float * 1)(1.0)
+        # a null pointer is no None
+        if not adapter or llama_cpp.llama_set_adapters_lora(
+            self.context, (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter), 1, scale
+        ):
+            raise ValueError(errors[0] if errors else "unknown reason")
+        self.adapter = adapter
+
     def metadata(self, key: str) -> str | None:
-        """A text of the file's header."""
-        size = 1 << 16
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            length = llama_cpp.llama_model_meta_val_str(self.model, key.encode(), buffer, size)
-            if length < size:
-                return buffer.value.decode() if length >= 0 else None
-            size = length + 1
+        """A text of the file's header, or of the adapter's where that has it."""
+        return (self.adapter and _text(llama_cpp.llama_adapter_meta_val_str, self.adapter, key)) or _text(
+            llama_cpp.llama_model_meta_val_str, self.model, key
+        )
 
     @cached_property
     def bos(self) -> str:
@@ -322,6 +340,17 @@ class Decoder:
     def name(self, token: int) -> str:
         """How the vocabulary writes a special token."""
         return "" if token == -1 else llama_cpp.llama_vocab_get_text(self.vocab, token).decode()
+
+
+def _text(reads: Callable[..., int], of: Any, key: str) -> str | None:
+    """A text that llama.cpp writes into a buffer."""
+    size = 1 << 16
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = reads(of, key.encode(), buffer, size)
+        if length < size:
+            return buffer.value.decode() if length >= 0 else None
+        size = length + 1
 
 
 def _free(batch: Any, context: Any, model: Any) -> None:

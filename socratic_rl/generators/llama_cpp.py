@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from socratic_rl import embedded
+from socratic_rl.config import gguf_file
 from socratic_rl.dialogue import Message
 from socratic_rl.errors import UserError
 from socratic_rl.generators.base import Reply, Request, Sampling, Talk, fitting, without_system
@@ -40,6 +41,8 @@ class LlamaCpp(Sampling):
 
     model_path: str | None
     """A GGUF file; None is the embedded model."""
+    lora_path: str | None = None
+    """A GGUF file of a LoRA adapter that goes on the model."""
     n_ctx: int = Field(ge=64)
     """Tokens that prompt and reply may have together."""
     width: int = Field(ge=1)
@@ -54,22 +57,16 @@ class LlamaCpp(Sampling):
         """The GGUF file."""
         return _path(self.model_path)
 
-    @field_validator("model_path")
+    @field_validator("model_path", "lora_path")
     @classmethod
-    def _is_gguf(cls, given: str | None) -> str | None:
-        path = _path(given)
-        try:
-            with path.open("rb") as file:
-                magic = file.read(4)
-        except OSError as error:
-            raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed") from error
-        if magic != b"GGUF":
-            raise ValueError(f"{path}: not a GGUF file (it begins with {magic!r})")
+    def _is_gguf(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if given is not None or info.field_name == "model_path":
+            gguf_file(str(_path(given)))
         return given
 
     def identity(self) -> dict[str, Any]:
-        """Kind, file name, SHA-256 of the file and sampling."""
-        return {"kind": "llama_cpp", "model": self.path.name, "sha256": self._sha256, **self.sampling()}
+        """Kind, file name, SHA-256 of the file and of the adapter's where there is one, and sampling."""
+        return {"kind": "llama_cpp", "model": self.path.name, **self._digests, **self.sampling()}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Each request's index and reply, as they finish.
@@ -97,9 +94,13 @@ class LlamaCpp(Sampling):
         return tokens
 
     @cached_property
-    def _sha256(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    def _digests(self) -> dict[str, str]:
+        files = {"sha256": self.path} | ({"lora_sha256": _path(self.lora_path)} if self.lora_path else {})
+        digests = {}
+        for name, path in files.items():
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return digests
 
     @cached_property
     def _decoder(self) -> "Decoder":
@@ -108,7 +109,7 @@ class LlamaCpp(Sampling):
         from socratic_rl.generators.decoding import Decoder
 
         try:
-            return Decoder(
+            decoder = Decoder(
                 self.path,
                 width=self.width,
                 n_ctx=self.n_ctx,
@@ -117,6 +118,13 @@ class LlamaCpp(Sampling):
             )
         except ValueError as error:
             raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {error}") from error
+        if self.lora_path:
+            try:
+                decoder.put_on(_path(self.lora_path))
+            except ValueError as error:
+                told = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {error}"
+                raise UserError(f"generator.lora_path: {told}") from error
+        return decoder
 
     @cached_property
     def _chat_template(self) -> Any:
