@@ -33,6 +33,8 @@ SPLITS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
 
 NEEDS_BASE = "a GGUF file of the base is needed, whose metadata is taken over: base_gguf=FILE"
 
+MERGE = "format=merged_gguf puts it into the weights"
+
 
 class Layout:
     """How llama.cpp names and orders the weights of a model.
@@ -103,16 +105,13 @@ def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) 
     writer.add_chat_template(chat_template)
     for place, layer in layers.items():
         if layer is base.get_output_embeddings() and base.config.tie_word_embeddings:
-            raise UserError(f"adapter: {place}: is also the embedding, which llama.cpp does not adapt; {MERGE}")
+            raise UserError(f"adapter: {place}: is also the embedding, which llama.cpp does not adapt")
         name = layout.name(f"{place}.weight")
         a, b = (_array(part["default"].weight) for part in (layer.lora_A, layer.lora_B))
         writer.add_tensor(f"{name}.lora_a", a)
         folded = layer.scaling["default"] * len(a) / settings.lora_alpha
         writer.add_tensor(f"{name}.lora_b", folded * layout.rows(b, name))
     _finish(writer)
-
-
-MERGE = "format=merged_gguf puts it into the weights"
 
 
 def _refuse_more_than_lora(settings: Any, layers: dict[str, Any]) -> None:
@@ -163,10 +162,12 @@ def write_model(
         _add_vocabulary(tokenizer, model.config.vocab_size, writer)
     # kept as (inputs, outputs)
     turned = {f"{place}.weight" for place, layer in model.named_modules() if isinstance(layer, Conv1D)}
-    weights = model.state_dict()
-    if model.config.tie_word_embeddings:
-        del weights["lm_head.weight"]
-    for place, weight in weights.items():
+    written = set()
+    for place, weight in model.state_dict().items():
+        if weight.data_ptr() in written:
+            # the head, where it is the embedding
+            continue
+        written.add(weight.data_ptr())
         name = layout.name(place)
         rows = layout.rows(_array(weight.T if place in turned else weight), name)
         exact = rows.ndim == 1 or name.startswith("position_embd")
@@ -200,7 +201,7 @@ def _describe(layout: Layout, writer: gguf.GGUFWriter) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
     match layout.architecture:
-        case "llama":
+        case "llama" | "qwen2" | "qwen3":
             rope = config.rope_parameters
             if rope["rope_type"] != "default":
                 raise UserError(f"base_gguf: for a rotary embedding of type {rope['rope_type']!r} {NEEDS_BASE}")

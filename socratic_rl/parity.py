@@ -21,10 +21,10 @@ from socratic_rl.tokens import pair_tokens, token_ids
 from socratic_rl.tutors import Tutor
 
 MORE = 1.25
-"""How many times the base's mean difference the tutor's may be."""
+"""How many times the mean difference of the base's file an adapter's may be: right ones were at 0.9 to 1.1."""
 
 ROUNDING = 0.01
-"""Nats of mean difference that rounding to 16 bits may cost where no base tells what the engine alone costs."""
+"""Nats of mean difference that rounding weights to 16 bits may cost."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,9 @@ def gaps(wanted: Mapping[str, Reading], read: Mapping[str, Reading]) -> dict[str
     return apart | {"training": gap(wanted["base"], wanted["tutor"])}
 
 
-def agrees(apart: Mapping[str, Gap]) -> bool:
-    """Whether the tutor is no further from transformers than the engine and the base's quantisation account for."""
-    accounted = MORE * apart["base"].mean if "base" in apart else 0
+def agrees(apart: Mapping[str, Gap], kind: Kind) -> bool:
+    """Whether the tutor is no further off than rounding or, under an adapter, the file of its base accounts for."""
+    accounted = MORE * apart["base"].mean if kind == "adapter" else 0
     return apart["tutor"].mean <= max(accounted, ROUNDING)
 
 

@@ -24,7 +24,8 @@ def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
-    done = run("export.py", f"adapter={evaluated / 'adapter'}", f"base_gguf={base}", f"output_dir={tmp_path}")
+    arguments = [f"adapter={evaluated / 'adapter'}", f"base_gguf={base}", f"output_dir={tmp_path}"]
+    done = run("export.py", *arguments, COLUMNS="1000")
     assert "same likeliest token" in done.stdout
     keys = [
         f"adapter={evaluated / 'adapter'}",
@@ -32,7 +33,7 @@ def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
         f"gguf={tmp_path / 'adapter.gguf'}",
         f"base_gguf={base}",
     ]
-    assert f"python chat.py {' '.join(keys)}" in " ".join(done.stdout.split())
+    assert f"python chat.py {' '.join(keys)}" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {
         "adapter.gguf",
         "parity.json",

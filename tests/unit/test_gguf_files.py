@@ -10,21 +10,35 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from socratic_rl import gguf_files, llama_file, models, parity
 from socratic_rl.errors import UserError
 from socratic_rl.tokens import token_ids
-from tests.conftest import SharpModel, TinyModel
+from tests.conftest import SharpModel
 from tests.unit.test_models import STARTER, trained_tokenizer
 
-ARCHITECTURES = ["llama", "mistral", "gpt2"]
+ARCHITECTURES = ["llama", "mistral", "qwen2", "qwen3", "gpt2"]
 TEXTS = ["What is 3 times 4, and why?", "Zoë counts to ½: one, two; then?!"]
 
 
-def read(model: PreTrainedModel, folder: Path, file: Path, adapter: Path | None = None) -> parity.Gap:
+@pytest.fixture(scope="module")
+def tokenizer(tiny_llama: Path) -> PreTrainedTokenizerBase:
+    """Of all tiny models."""
+    return models.tokenizer_from(str(tiny_llama))
+
+
+def read(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, file: Path, adapter: Path | None = None
+) -> parity.Gap:
     """How far llama.cpp with the files is from the model."""
-    sequences = [models.tokenizer_from(str(folder))(text)["input_ids"] for text in TEXTS]
+    sequences = [tokenizer(text)["input_ids"] for text in TEXTS]
     with contextlib.closing(llama_file.load(file, adapter, 64, every_token=True)) as llama:
         assert [llama.tokenize(text.encode(), add_bos=False) for text in TEXTS] == sequences
         return parity.gap(parity.by_transformers(model, sequences), parity.by_llama_cpp(llama, sequences))
@@ -32,12 +46,11 @@ def read(model: PreTrainedModel, folder: Path, file: Path, adapter: Path | None 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_llama_cpp_reads_a_written_model_as_transformers_does(
-    sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path, architecture: str
+    sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, architecture: str
 ):
-    model, folder = sharp_model(architecture), tiny_model(architecture)
-    tokenizer = models.tokenizer_from(str(folder))
+    model = sharp_model(architecture)
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
-    found = read(model, folder, tmp_path / "model.gguf")
+    found = read(model, tokenizer, tmp_path / "model.gguf")
     assert found.mean < 3e-3
     assert found.greedy > 0.95
     # the reading depends on how rows are ordered
@@ -46,7 +59,7 @@ def test_llama_cpp_reads_a_written_model_as_transformers_does(
         for name, weight in other.named_parameters():
             if "q_proj" in name or "c_attn.weight" in name:
                 weight.copy_(weight.flip(0))
-    assert read(other, folder, tmp_path / "model.gguf").mean > 0.1
+    assert read(other, tokenizer, tmp_path / "model.gguf").mean > 0.1
 
 
 @pytest.mark.parametrize(
@@ -54,20 +67,18 @@ def test_llama_cpp_reads_a_written_model_as_transformers_does(
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_llama_cpp_applies_a_written_adapter_as_peft_does(
-    sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path, architecture: str, settings: dict
+    sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, architecture: str, settings: dict
 ):
-    folder = tiny_model(architecture)
-    tokenizer = models.tokenizer_from(str(folder))
     gguf_files.write_model(sharp_model(architecture), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
     lora = LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", init_lora_weights=False, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         tutor = get_peft_model(sharp_model(architecture), lora).eval()
     gguf_files.write_adapter(tutor, tokenizer.chat_template, tmp_path / "adapter.gguf", "tiny tutor")
-    found = read(tutor, folder, tmp_path / "base.gguf", tmp_path / "adapter.gguf")
+    found = read(tutor, tokenizer, tmp_path / "base.gguf", tmp_path / "adapter.gguf")
     assert found.mean < 3e-3
     assert found.greedy > 0.95
-    assert read(tutor, folder, tmp_path / "base.gguf").mean > 0.1
+    assert read(tutor, tokenizer, tmp_path / "base.gguf").mean > 0.1
 
 
 @pytest.mark.parametrize(
@@ -100,8 +111,10 @@ def test_a_head_that_is_the_embedding_is_refused_and_another_is_not(sharp_model:
     assert names == {"output.weight.lora_a", "output.weight.lora_b"}
 
 
-def test_a_base_s_file_gives_sizes_and_vocabulary(sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path):
-    model, tokenizer = sharp_model("llama"), models.tokenizer_from(str(tiny_model("llama")))
+def test_a_base_s_file_gives_sizes_and_vocabulary(
+    sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+):
+    model, tokenizer = sharp_model("llama"), copy.deepcopy(tokenizer)
     gguf_files.write_model(model, tokenizer, tmp_path / "base.gguf", "base", "float32", None)
     tokenizer.chat_template = "{{ messages[0].content }}"
     gguf_files.write_model(model, tokenizer, tmp_path / "copy.gguf", "copy", "float16", tmp_path / "base.gguf")
@@ -114,13 +127,13 @@ def test_a_base_s_file_gives_sizes_and_vocabulary(sharp_model: SharpModel, tiny_
     kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "copy.gguf").tensors}
     assert kinds["blk.0.attn_q.weight"] == "F16"
     assert kinds["blk.0.attn_norm.weight"] == "F32"
-    assert read(model, tiny_model("llama"), tmp_path / "copy.gguf").mean < 0.02
+    assert read(model, tokenizer, tmp_path / "copy.gguf").mean < 0.02
 
 
 def test_metadata_that_cannot_be_made_names_what_is_needed(
-    sharp_model: SharpModel, tiny_model: TinyModel, tmp_path: Path
+    sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ):
-    model, tokenizer = sharp_model("llama"), models.tokenizer_from(str(tiny_model("llama")))
+    model = sharp_model("llama")
     model.config.rope_parameters = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(UserError, match=r"base_gguf: .*'yarn'.*base_gguf=FILE"):
         gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from socratic_rl import models, parity
+from socratic_rl import exporting, models, parity
 from socratic_rl.dialogue import PreferencePair, Turn
 from socratic_rl.preference_data import SocraticPairs
 from socratic_rl.storage import write_jsonl
@@ -24,13 +24,21 @@ def test_gaps_are_of_each_side_and_of_what_training_changed():
 
 
 @pytest.mark.parametrize(
-    ("base", "tutor", "agrees"), [(0.06, 0.07, True), (0.06, 0.08, False), (0.0, 0.009, True), (None, 0.02, False)]
+    ("kind", "base", "tutor", "agrees"),
+    [
+        ("adapter", 0.06, 0.07, True),
+        ("adapter", 0.06, 0.08, False),
+        ("adapter", 0.0, 0.009, True),
+        # merged weights owe the base's file nothing
+        ("model", 0.06, 0.07, False),
+        ("folder", None, 0.001, True),
+    ],
 )
 def test_a_tutor_agrees_that_is_no_further_off_than_its_base_and_rounding(
-    base: float | None, tutor: float, agrees: bool
+    kind: exporting.Kind, base: float | None, tutor: float, agrees: bool
 ):
     apart = {side: parity.Gap(mean, 1, 1, 10) for side, mean in (("base", base), ("tutor", tutor)) if mean is not None}
-    assert parity.agrees(apart) == agrees
+    assert parity.agrees(apart, kind) == agrees
 
 
 def test_what_is_read_are_held_out_turns_of_different_problems_or_else_starter_problems(
