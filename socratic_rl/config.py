@@ -285,9 +285,12 @@ class ExportSettings(Component):
 
     @field_validator("output_dir")
     @classmethod
-    def _keeps_the_tutor(cls, output_dir: str, info: ValidationInfo) -> str:
-        if Path(output_dir).resolve() == Path(info.data.get("adapter", "")).resolve():
+    def _keeps_what_is_there(cls, output_dir: str, info: ValidationInfo) -> str:
+        folder = Path(output_dir)
+        if folder.resolve() == Path(info.data.get("adapter", "")).resolve():
             raise ValueError(f"{output_dir}: is the tutor's own folder; give another one")
+        if info.data.get("format") == "merged" and folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{output_dir}: is not empty, and a model needs a folder of its own; give another one")
         return output_dir
 
 

@@ -121,12 +121,12 @@ def exported(tutor: Tutor, given: str | None, base: Path | None) -> Exported:
 
 
 def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None) -> dict[str, Path]:
-    """Write the files; those of an earlier export are replaced.
+    """Write the files; GGUF files of an earlier export are replaced.
 
     Args:
         tutor: What to export; where it is merged, the weights in it change, so that it is of no use afterwards.
         kind: As what.
-        folder: Where to.
+        folder: Where to; for transformers a new or an empty one.
         dtype: Precision of merged weights: float32, float16 or bfloat16.
         base: A GGUF file of the base.
 
@@ -142,7 +142,6 @@ def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None)
             _merged(tutor).to(getattr(torch, dtype)).save_pretrained(str(temporary))
             tutor.tokenizer.save_pretrained(str(temporary))
             _describe(tutor, kind, temporary)
-            shutil.rmtree(folder, ignore_errors=True)
         return {kind: folder, "model card": folder / CARD}
     path = folder / f"{kind}.gguf"
     with whole_file(path) as temporary:
@@ -191,7 +190,7 @@ def _describe(tutor: Tutor, kind: Kind, folder: Path) -> None:
     shutil.copy(tutor.folder / MADE_FROM, folder)
     card = tutor.folder / CARD
     text = card.read_text(encoding="utf-8") if card.exists() else model_card.render(read_json(tutor.folder / MADE_FROM))
-    use, count = re.subn(r"(?<=\n## Use\n).*?(?=\n## )", lambda _: f"\n{USES[kind]}", text, count=1, flags=re.DOTALL)
-    found = ModelCard(use if count else text)
-    found.data["library_name"] = "transformers" if kind == "folder" else "llama.cpp"
-    (folder / CARD).write_text(str(found), encoding="utf-8")
+    text = re.sub(r"(?<=\n## Use\n).*?(?=\n## )", lambda _: f"\n{USES[kind]}", text, count=1, flags=re.DOTALL)
+    changed = ModelCard(text)
+    changed.data["library_name"] = "transformers" if kind == "folder" else "llama.cpp"
+    (folder / CARD).write_text(str(changed), encoding="utf-8")

@@ -75,11 +75,11 @@ def test_base_and_adapter_as_one_file(trained: Path, tmp_path: Path):
 
 def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Path):
     folder = tmp_path / "merged"
-    arguments = ["format=merged", "dtype=float32", "check=false"]
-    run("export.py", f"adapter={trained / 'adapter'}", *arguments, f"output_dir={folder}")
-    # on top of an earlier one
-    run("export.py", f"adapter={trained / 'adapter'}", *arguments[:2], f"output_dir={folder}")
+    arguments = [f"adapter={trained / 'adapter'}", "format=merged", "dtype=float32", f"output_dir={folder}"]
+    run("export.py", *arguments)
     assert json.loads((folder / "parity.json").read_text())["tutor"]["mean"] < 1e-5
+    done = run("export.py", *arguments, ok=False)
+    assert done.stderr.startswith(f"error: output_dir: {folder}: is not empty, and a model needs a folder of its own")
     for who in ([f"adapter={folder}"], ["model=smollm2_135m", f"model.pretrained={folder}"]):
         chat = run("chat.py", *who, "sampling.max_new_tokens=4", typed="one?\n")
         assert re.search(r"^(tutor|smollm2-135m): .", chat.stdout, re.MULTILINE)
