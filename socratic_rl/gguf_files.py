@@ -252,10 +252,10 @@ def _add_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int, writer: gguf.
         # of the pairs that could be merged llama.cpp takes the one with the highest score
         first = {"".join(pair): -number for number, pair in reversed(list(enumerate(merges, 1)))}
         writer.add_token_scores([float(first.get(text, 0)) for text in tokens])
-        prepends = (parts["normalizer"] or {}).get("normalizers", [])
-        writer.add_add_space_prefix(
-            any(step["type"] == "Prepend" for step in prepends) or split.get("prepend_scheme", "never") != "never"
-        )
+        steps_before = (parts["normalizer"] or {}).get("normalizers", [])
+        # "first" puts a space only where a text begins, which in a dialogue is BOS
+        always = any(step["type"] == "Prepend" for step in steps_before) or split.get("prepend_scheme") == "always"
+        writer.add_add_space_prefix(always)
     else:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(SPLITS[steps])

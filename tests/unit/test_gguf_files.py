@@ -148,16 +148,26 @@ def smollm(backend: dict) -> dict:
     return backend | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, backend["pre_tokenizer"]]}}
 
 
-def llama_2(backend: dict) -> dict:
-    """As Llama 2's: bytes stand in for characters it does not know, and each piece of text begins with a space."""
+def with_bytes(backend: dict) -> dict:
+    """As transformers reads Llama 2's: bytes stand in for characters that it does not know."""
     texts = list(backend["model"]["vocab"])
     tokens = [*texts[:3], *(f"<0x{byte:02X}>" for byte in range(256)), *texts[3:]]
-    model = backend["model"] | {"vocab": {text: number for number, text in enumerate(tokens)}}
+    return backend | {"model": backend["model"] | {"vocab": {text: number for number, text in enumerate(tokens)}}}
+
+
+def llama_2(backend: dict) -> dict:
+    """As Llama 2's own file has it: a space before each piece of text between special tokens."""
     spaces = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
-    return backend | {"model": model, "pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": spaces}}
+    normalizer = {"type": "Sequence", "normalizers": spaces}
+    return with_bytes(backend) | {"pre_tokenizer": None, "normalizer": normalizer}
 
 
-KINDS = {"gpt2": ("gpt2", dict), "smollm": ("gpt2", smollm), "llama 2": ("llama", llama_2)}
+KINDS = {
+    "gpt2": ("gpt2", dict),
+    "smollm": ("gpt2", smollm),
+    "llama 2": ("llama", llama_2),
+    "metaspace": ("llama", with_bytes),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
