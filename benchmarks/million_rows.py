@@ -188,7 +188,7 @@ def write_rows(folder: Path, rows: int) -> None:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def pair_up(folder: Path) -> Measured:
+def pair_up(folder: Path, csv: bool = False) -> Measured:
     """Run the stages on what lies in a folder, in this process."""
     from hydra import compose, initialize_config_dir
 
@@ -196,7 +196,7 @@ def pair_up(folder: Path) -> Measured:
     from socratic_rl.stages import run
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        settings = parse(GenerateSettings, compose("generate", ["csv=true", "wandb=disabled"]))
+        settings = parse(GenerateSettings, compose("generate", ["wandb=disabled", f"csv={csv}"]))
     start = time.perf_counter()
     summary = run(settings, folder)
     seconds = time.perf_counter() - start
@@ -227,17 +227,27 @@ def plain_duplicates(folder: Path) -> int:
     return found
 
 
-def is_duplicate(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two pairs of different conversations are the same or nearly the same."""
-    texts, others = (
-        [said["content"] for said in (pair["prompt"][0], pair["prompt"][-1], *pair["chosen"], *pair["rejected"])]
-        for pair in (row, other)
-    )
-    if [re.findall(r"\d+", text) for text in texts] != [re.findall(r"\d+", text) for text in others]:
+def compared(pair: dict[str, Any]) -> list[str]:
+    """The problem, the student's last turn, the chosen and the rejected turn."""
+    return [said["content"] for said in (pair["prompt"][0], pair["prompt"][-1], *pair["chosen"], *pair["rejected"])]
+
+
+def numbers(pair: dict[str, Any]) -> list[str]:
+    """The numbers that a pair states; the stories write them in digits."""
+    return re.findall(r"\d+", " ".join(compared(pair)))
+
+
+def is_duplicate(pair: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two pairs say the same, or are of different conversations and say nearly the same."""
+    if [pair[key] for key in ("prompt", "chosen", "rejected")] == [
+        other[key] for key in ("prompt", "chosen", "rejected")
+    ]:
+        return True
+    if pair["conversation_id"] == other["conversation_id"] or numbers(pair) != numbers(other):
         return False
-    for one, two in zip(texts[1:], others[1:], strict=True):
-        ours, theirs = (set(pairwise(["", *re.findall(r"\w+|[-+*/=×÷]", text.lower()), ""])) for text in (one, two))
-        if len(ours & theirs) < 0.8 * len(ours | theirs):
+    for text, other_text in list(zip(compared(pair), compared(other), strict=True))[1:]:
+        one, two = (set(pairwise(["", *re.findall(r"\w+|[-+*/=×÷]", said.lower()), ""])) for said in (text, other_text))
+        if len(one & two) < 0.8 * len(one | two):
             return False
     return True
 

@@ -25,19 +25,21 @@ def _agree(one: Quantity, other: Quantity) -> bool:
 
 def _near(gold: Quantity, value: Fraction, said: Quantity) -> bool:
     """Equal, or rounded: a gold answer with decimals may be a rounded one, a whole number is taken as exact."""
+    if value == gold.value:
+        return True
     gap = abs(value - gold.value)
     finer = said.decimals > gold.decimals or said.form == "fraction"
     if finer and gold.decimals >= (1 if said.form == "fraction" else 2):
         return 2 * gap <= Fraction(1, 10**gold.decimals)
     if 2 <= said.decimals < gold.decimals:
         return 2 * gap <= Fraction(1, 10**said.decimals)
-    return gap == 0
+    return False
 
 
 def _in_unit_of(gold: Quantity, said: Quantity) -> Iterator[Fraction]:
     """The values that ``said`` may have in the unit of ``gold``."""
     if gold.dimension == said.dimension:
-        yield said.value * said.factor / gold.factor
+        yield said.value if said.factor == gold.factor else said.value * said.factor / gold.factor
     if not (gold.dimension and said.dimension):
         yield said.value
     if gold.dimension == "percent" and not said.dimension and (said.decimals or said.form == "fraction"):
@@ -88,6 +90,7 @@ def _wording(answer: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE if len(words) > 1 else 0)
 
 
+@lru_cache(maxsize=1 << 12)
 def states(text: str, answer: str) -> bool:
     """Whether a text states the value of the gold answer, in any usual notation.
 

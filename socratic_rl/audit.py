@@ -51,10 +51,10 @@ def audit(pairs: Sequence[PreferencePair], seed: int = 0) -> list[Shortcut]:
         pairs: The pairs; ``MOST`` of them are drawn where there are more.
         seed: For that draw.
     """
-    note = ""
-    if len(pairs) > MOST:
-        note = f"{MOST} of {len(pairs)} pairs, drawn with seed {seed}"
-        pairs = [pairs[number] for number in random.Random(seed).sample(range(len(pairs)), MOST)]
+    drawn = random.Random(seed).sample(range(len(pairs)), MOST) if len(pairs) > MOST else range(len(pairs))
+    note = f"{MOST} of {len(pairs)} pairs, drawn with seed {seed}" if len(pairs) > MOST else ""
+    # they may be in a file
+    pairs = [pairs[number] for number in drawn]
     kinds = sorted({pair.rejection for pair in pairs})
     groups = {"all": pairs} | {kind: [pair for pair in pairs if pair.rejection == kind] for kind in kinds}
     return [

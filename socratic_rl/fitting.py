@@ -49,8 +49,10 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
         if prompt is None:
             dropped.append(pair)
             continue
-        shortened += len(prompt) < len(pair.prompt)
-        fitted.append(pair.model_copy(update={"prompt": prompt}))
+        if len(prompt) < len(pair.prompt):
+            shortened += 1
+            pair = pair.model_copy(update={"prompt": prompt})
+        fitted.append(pair)
     if pairs and not fitted:
         raise UserError(f"dpo.max_length: none of {len(pairs)} pairs fits into {max_length} tokens; raise it")
     return Fitted(fitted, shortened, dropped)

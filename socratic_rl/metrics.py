@@ -164,9 +164,13 @@ def _repeats(reply: str, turn: str) -> bool:
     words, other = _words(reply), _words(turn)
     if words == other:
         return True
-    # what takes longer to find out goes last; of texts so different in length no nine tenths can be the same
-    like_long = 2 * min(len(words), len(other)) >= 0.9 * (len(words) + len(other))
-    return like_long and values(reply) == values(turn) and SequenceMatcher(None, words, other, False).ratio() >= 0.9
+    # what takes longer to find out goes last
+    same_words = sum(map(set(other).__contains__, words))
+    return (
+        2 * min(same_words, len(other)) >= 0.9 * (len(words) + len(other))
+        and values(reply) == values(turn)
+        and SequenceMatcher(None, words, other, False).ratio() >= 0.9
+    )
 
 
 def _words(text: str) -> list[str]:

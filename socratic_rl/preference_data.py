@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -54,11 +55,12 @@ class SocraticPairs(Component):
         Raises:
             UserError: A record cannot be read; names the file and the line.
         """
-        pairs = list(read_records(PreferencePair, self.path))
-        if self.limit is None:
-            return pairs
-        train = [pair for pair in pairs if pair.split == "train"]
-        return train[: self.limit] + [pair for pair in pairs if pair.split != "train"]
+        training = count(1)
+        return [
+            pair
+            for pair in read_records(PreferencePair, self.path)
+            if pair.split != "train" or self.limit is None or next(training) <= self.limit
+        ]
 
     def read_problems(self) -> dict[str, Problem]:
         """The problems by id; none where the file does not lie beside the pairs."""

@@ -5,7 +5,7 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice, pairwise, repeat
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
@@ -171,6 +171,7 @@ def pairs_at(
         start += size
 
 
+@lru_cache(maxsize=1 << 10)
 def split_of(problem_id: str, validation: float, test: float) -> Split:
     """The side of a problem: by a hash of its id alone, so that it stays there when other problems come or go."""
     place = int.from_bytes(hashlib.sha256(f"split {problem_id}".encode()).digest()[:8]) / 2**64
@@ -222,8 +223,14 @@ class Keys:
         """One more pair."""
         said = (message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected))
         self.texts.append(int(text_id(*said), 16))
-        stated = (read(text)[0] for text in (pair.prompt[0]["content"], *_Row.of(pair).parts))
-        self.numbers.append(int(text_id(*(str(q.parts or q.value) for found in stated for q in found)), 16))
+        stated = (number for text in (pair.prompt[0]["content"], *_Row.of(pair).parts) for number in _stated(text))
+        self.numbers.append(int(text_id(*stated), 16))
+
+
+@lru_cache(maxsize=1 << 10)
+def _stated(text: str) -> tuple[str, ...]:
+    """The numbers that a text states, in order."""
+    return tuple(str(quantity.parts or quantity.value) for quantity in read(text)[0])
 
 
 def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
@@ -286,12 +293,13 @@ def _empty_sketch() -> "MinHash":
 
 
 def _case(problems: Mapping[str, Problem], conversation: Conversation, turn: int, pool: Pool, seed: int) -> Case:
-    if conversation.problem_id not in problems:
+    problem = problems.get(conversation.problem_id)
+    if problem is None:
         raise UserError(
             f"conversation {conversation.id}: its problem {conversation.problem_id!r} is not among the problems"
         )
     place = int(text_id(str(seed), conversation.id, str(turn)), 16) % 2**31
-    return Case(problems[conversation.problem_id], conversation, turn, pool, seed=place)
+    return Case(problem, conversation, turn, pool, seed=place)
 
 
 def _key(conversation: Conversation, turn: int) -> tuple[str, int]:

@@ -4,6 +4,7 @@ import codecs
 import logging
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from itertools import groupby
@@ -16,7 +17,7 @@ from socratic_rl import mathqa
 from socratic_rl.config import Component
 from socratic_rl.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 from socratic_rl.errors import UserError
-from socratic_rl.storage import Row, looks_local, parse_record, read_rows
+from socratic_rl.storage import Index, Row, looks_local, parse_record, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ def _known_encoding(name: str) -> str:
 
 Encoding = Annotated[str, AfterValidator(_known_encoding)]
 """The name of a text encoding that Python knows."""
+
+
+EXAMPLES = 3
+"""So many rows that give no problem are named."""
 
 
 class Source(Component):
@@ -59,7 +64,8 @@ class Source(Component):
     gathers: ClassVar[bool] = False
     """Whether a row is one human dialogue, so that rows with the same id are one problem with all their dialogues."""
 
-    _skipped: dict[str, list[str]] = PrivateAttr(default_factory=dict)
+    _skipped: Counter[str] = PrivateAttr(default_factory=Counter)
+    _examples: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
     def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
@@ -71,8 +77,8 @@ class Source(Component):
         """
 
     @property
-    def skipped(self) -> Mapping[str, list[str]]:
-        """The rows that the last ``read`` left out: their places by reason."""
+    def skipped(self) -> Mapping[str, int]:
+        """How many rows the last ``read`` left out, by reason."""
         return self._skipped
 
     def mistakes(self) -> list[str]:
@@ -93,44 +99,59 @@ class Source(Component):
         if mistakes := self.mistakes():
             raise UserError("\n".join(mistakes))
         self._skipped.clear()
-        problems: dict[str, Problem] = {}
-        ids: set[str] = set()
+        self._examples.clear()
+        found = False
+        for problem in self._gathered() if self.gathers else self._first_of_each():
+            found = True
+            yield problem
+        for reason, count in self._skipped.items():
+            some = ", ".join(self._examples[reason]) + (", …" if count > EXAMPLES else "")
+            logger.warning("%s: rows that give no problem: %d, %s (%s)", self.name, count, reason, some)
+        if not found:
+            raise UserError(f"{self.key}.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
+
+    def _first_of_each(self) -> Iterator[Problem]:
+        """The first problem with each question; which there were is known on disk alone."""
+        questions, ids, count = Index(), Index(), 0
         for where, row in self._rows():
             found = self.problem(where, row)
             if isinstance(found, str):
-                self._skipped.setdefault(found, []).append(where)
-                continue
-            key = found.id if self.gathers else text_id(found.question)
-            if key in problems and self.gathers:
-                dialogues = (problems[key].dialogues or ()) + (found.dialogues or ())
-                problems[key] = problems[key].model_copy(update={"dialogues": dialogues})
-            elif key in problems:
-                self._skipped.setdefault("the question of an earlier row", []).append(where)
+                self._skip(found, where)
+            elif (question := text_id(found.question)) in questions:
+                self._skip("the question of an earlier row", where)
             elif found.id in ids:
                 raise UserError(f"{where}: id: {found.id!r} is an earlier problem's; every problem needs its own")
+            else:
+                yield found
+                count += 1
+                questions[question] = ids[found.id] = count
+                if count == self.limit:
+                    return
+
+    def _gathered(self) -> Iterator[Problem]:
+        """The problems with all their dialogues, which are held until the last row is read."""
+        problems: dict[str, Problem] = {}
+        for where, row in self._rows():
+            found = self.problem(where, row)
+            if isinstance(found, str):
+                self._skip(found, where)
+            elif found.id in problems:
+                dialogues = (problems[found.id].dialogues or ()) + (found.dialogues or ())
+                problems[found.id] = problems[found.id].model_copy(update={"dialogues": dialogues})
             elif len(problems) != self.limit:
-                problems[key] = found
-                ids.add(found.id)
-                if not self.gathers:
-                    yield found
-            if len(problems) == self.limit and not self.gathers:
-                break
-        for reason, places in self._skipped.items():
-            logger.warning("%s: rows that give no problem: %d, %s (%s)", self.name, len(places), reason, _some(places))
-        if not problems:
-            raise UserError(f"{self.key}.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
-        if self.gathers:
-            yield from problems.values()
+                problems[found.id] = found
+        yield from problems.values()
+
+    def _skip(self, reason: str, where: str) -> None:
+        self._skipped[reason] += 1
+        if self._skipped[reason] <= EXAMPLES:
+            self._examples.setdefault(reason, []).append(where)
 
     def _rows(self) -> Iterator[Row]:
         try:
             yield from read_rows(self.path, self.split, self.encoding, self.columns, self.subset)
         except UserError as error:
             raise UserError(f"{self.key}.path: {error}") from error
-
-
-def _some(places: list[str]) -> str:
-    return ", ".join(places[:3]) + (", …" if len(places) > 3 else "")
 
 
 class Records(Source):

@@ -75,18 +75,9 @@ _BULLET = re.compile(r"^[ *(]*(\d{1,2})[.):]\**(?= +\S)", re.MULTILINE)
 _TO_99 = rf"(?:(?:{_any(_TENS)})(?:[\s-](?:{_any(_ONES[1:10])}))?|{_any(_ONES)})"
 _TO_999 = rf"(?:(?:{_TO_99}|an?)\s+hundred(?:\s+(?:and\s+)?{_TO_99})?|{_TO_99})"
 _SCALED = rf"(?:{_TO_999}|an?)\s+(?:thousand|million|billion|trillion)"
-_MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_MONTH = f"(?:{_MONTHS})"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
-_NO_VALUES = re.compile(
-    # dates
-    rf"(?:\b(?=[JFMASOND]){_MONTH} {_DAY}|\b{_DAY} (?:of )?{_MONTH})\b(?:,? \d{{4}}\b)?"
-    r"|\b\d{1,4}/\d{1,2}/\d{2,4}\b|\b\d{4}-\d\d-\d\d\b"
-    # "step 2", "#5"
-    r"|\b(?=[sqpehgSQPEHG])(?i:steps?|questions?|problem|parts?|examples?|exercises?|hints?|grades?|equations?)"
-    r" \d+(?: (?:and|to) \d+)?\b(?! ?[/=+*×^%]|\.\d)|(?<!#)#\d+"
-)
-
-
 # at most 40 digits, since Python refuses to read thousands of them
 _NUMBER = r"(?:(?:\d{1,3}(?:,\d{3}){1,12}|\d{1,2}(?:,\d\d){1,12},\d{3}|\d{1,40})(?:\.\d{1,40})?|\.\d{1,40})"
 
@@ -140,7 +131,7 @@ def _rewrite(needs: str, pattern: str, replacement: str | Callable[[re.Match[str
     return Rewrite(tuple(needs.split(" | ")), re.compile(pattern, re.IGNORECASE), replacement)
 
 
-_SIGNS = [
+_MARKS = [
     # LaTeX and Markdown
     _rewrite("frac", r"\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
     _rewrite("\\", r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1"),
@@ -155,6 +146,9 @@ _SIGNS = [
     _rewrite("", r"[¼-¾⅐-⅞]", lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/")),
     _rewrite("", r"[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0])),
     _rewrite("** | ^{", r"(?<=\d)\s?\*\*\s?(?=\d)|\^\{(?=-?\d+\})", "^"),
+]
+_HAS_MARKS = re.compile(r"[\\{$*_¼-¾⅐-⅞⁰¹²³⁴-⁹]")
+_SIGNS = [
     _rewrite("x | × | \\", r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])", " × "),
     _rewrite(":00", r"(?<=\d):00(?= ?[ap]\.?m\b)", ""),
     _rewrite("per cent | percentage", r"\bper cent\b|\bpercentage points?\b", "percent"),
@@ -192,6 +186,26 @@ _SHARES = [
         _part,
     ),
 ]
+_NO_VALUES = [
+    # "step 2", "#5"
+    Rewrite(
+        ("step", "question", "problem", "part", "example", "exercise", "hint", "grade", "equation", "#"),
+        re.compile(
+            r"\b(?i:steps?|questions?|problem|parts?|examples?|exercises?|hints?|grades?|equations?)"
+            r" \d+(?: (?:and|to) \d+)?\b(?! ?[/=+*×^%]|\.\d)|(?<!#)#\d+"
+        ),
+        " ",
+    ),
+    # dates
+    Rewrite(
+        ("/", "-", *_MONTHS.lower().split("|")),
+        re.compile(
+            rf"(?:\b(?=[JFMASOND]){_MONTH} {_DAY}|\b{_DAY} (?:of )?{_MONTH})\b(?:,? \d{{4}}\b)?"
+            r"|\b\d{1,4}/\d{1,2}/\d{2,4}\b|\b\d{4}-\d\d-\d\d\b"
+        ),
+        " ",
+    ),
+]
 _NUMBERS = [
     _rewrite(" and ", r"(?<=\d) and (?=\d+ ?/ ?\d)", " "),
     _rewrite("×", rf"(?<![\d.,])({_NUMBER}) × 10\^(\d{{1,2}})(?!\d)", _scaled),
@@ -220,7 +234,7 @@ def _plain(text: str) -> str:
     # a lone "12. Well done" is an answer, "1." or one of "2." and "3." is a list number
     text = _BULLET.sub(lambda m: " " if m[1] == "1" or bullets & {int(m[1]) - 1, int(m[1]) + 1} else m[0], text)
     names = _names(text)
-    rewrites = _SIGNS
+    rewrites = _MARKS + _SIGNS if _HAS_MARKS.search(text) else _SIGNS
     if "one" in names:
         rewrites = rewrites + _ONE
     if not names.isdisjoint(_INTEGERS):
@@ -228,7 +242,7 @@ def _plain(text: str) -> str:
     if not names.isdisjoint(_FRACTIONS):
         rewrites = rewrites + _SHARES
     text = _rewritten(text, rewrites)
-    return _NO_VALUES.sub(" ", _rewritten(text, _NUMBERS)) if _DIGIT.search(text) else text
+    return _rewritten(text, _NUMBERS + _NO_VALUES) if _DIGIT.search(text) else text
 
 
 def _rewritten(text: str, rewrites: Iterable[Rewrite]) -> str:
@@ -331,9 +345,9 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     """The quantity of a match of ``_QUANTITY``; none where it is no mixed number after all."""
     unit = _unit(match)
     sign = -1 if match["sign"] or match["inner_sign"] else 1
-    if match["number"]:
-        decimals = len(match["number"].partition(".")[2])
-        return Quantity(sign * _fraction(match["number"]), decimals=decimals, **unit)
+    if number := match["number"]:
+        value = _fraction(number)
+        return Quantity(value if sign > 0 else -value, decimals=len(number.partition(".")[2]), **unit)
     if match["base"]:
         base = _fraction(match["base"])
         power = base ** int(match["exponent"]) if base else base

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from itertools import islice
 from math import log
@@ -190,7 +190,12 @@ class DirectAnswer(Simple):
         if rng.random() < 1 / 3:
             # those that ask the chosen question and answer it themselves are among them
             opening = case.chosen.text.split()[0]
-            templates = [template for template in templates if template.format_map(parts).split()[0] == opening]
+            firsts = ((template, template.partition(" ")[0]) for template in templates)
+            templates = [
+                template
+                for template, first in firsts
+                if (first.format_map(parts).split()[0] if "{" in first else first) == opening
+            ]
         length = metrics.word_count(case.chosen.text)
         texts = (template.format_map(parts) for template in rng.sample(templates, 3))
         return min(texts, key=lambda text: abs(log(metrics.word_count(text) / length)))
@@ -396,7 +401,11 @@ def _stop_words() -> frozenset[str]:
     return frozenset(ENGLISH_STOP_WORDS)
 
 
-def _things(*turns: Turn) -> set[str]:
+def _things(*turns: Turn) -> frozenset[str]:
     """The numbers and the longer words that stand for something."""
-    found = {word for turn in turns for word in re.findall(r"\d+|[^\W\d_]{4,}", turn.text.casefold())}
-    return found - _stop_words()
+    return frozenset().union(*(_things_in(turn.text) for turn in turns))
+
+
+@lru_cache(maxsize=1 << 10)
+def _things_in(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\d+|[^\W\d_]{4,}", text.casefold())) - _stop_words()

@@ -1,7 +1,7 @@
 """The stages of ``generate.py``: each leaves a file, and goes on where it was stopped."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
 from pathlib import Path
@@ -80,7 +80,7 @@ def run(settings: GenerateSettings, folder: Path) -> Summary:
     for pair in pairs:
         kinds[pair.rejection] += 1
         sides[pair.split] += 1
-        about[pair.problem_id] = 0
+        about[pair.problem_id] = 1
     summary.rows["pairs"] = f"{len(pairs)} about {len(about)} problems ({duplicates} duplicates left out)"
     summary.rows["rejected by"] = counts(kinds)
     summary.rows["split"] = counts(sides)
@@ -232,8 +232,8 @@ def _why_none(gate: Gate, places: int) -> str:
     return f"the rejection had nothing to say at any of {places} turns; try rejection=mixed"
 
 
-def _problems_row(problems: Sequence[Problem], skipped: dict[str, list[str]]) -> str:
-    left_out = ", ".join(f"{reason} {len(places)}" for reason, places in skipped.items())
+def _problems_row(problems: Sequence[Problem], skipped: Mapping[str, int]) -> str:
+    left_out = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
     return str(len(problems)) + (f" (left out: {left_out})" if left_out else "")
 
 

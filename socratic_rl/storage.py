@@ -293,12 +293,16 @@ class ById(Mapping[str, Problem]):
         self._numbers = Index()
         for number, record in enumerate(records):
             self._numbers[record.id] = number
+        self._last: Problem | None = None
 
     def __getitem__(self, key: str) -> Problem:
-        number = self._numbers.get(key)
-        if number is None:
-            raise KeyError(key)
-        return self._records[number]
+        # the turns of a conversation ask for the same one after the other
+        if self._last is None or self._last.id != key:
+            number = self._numbers.get(key)
+            if number is None:
+                raise KeyError(key)
+            self._last = self._records[number]
+        return self._last
 
     def __iter__(self) -> Iterator[str]:
         return (record.id for record in self._records)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import models, terminal
 from socratic_rl.config import ModelSettings, SamplingSettings
@@ -124,13 +124,15 @@ def base_alone(settings: ModelSettings, file: Path | None = None) -> Partners:
         file: A GGUF file of it for llama.cpp; None replies in transformers.
     """
     tokenizer = models.load_tokenizer(settings)
-    speaker: Speaker
     if file:
-        speaker = InLlamaCpp(file, None, tokenizer)
-    else:
-        model = models.load_base(settings).eval()
-        speaker = InTransformers(lambda: contextlib.nullcontext(model), tokenizer)
-    return Partners(settings.name, {settings.name: speaker}, tokenizer, settings.name)
+        return Partners(settings.name, {settings.name: InLlamaCpp(file, None, tokenizer)}, tokenizer, settings.name)
+    model = models.load_base(settings).eval()
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[PreTrainedModel]:
+        yield model
+
+    return Partners(settings.name, {settings.name: InTransformers(opened, tokenizer)}, tokenizer, settings.name)
 
 
 @dataclass
@@ -309,7 +311,6 @@ class Chat:
                 **({"tutor": artifact_name("adapter", [tutor.folder])} if tutor else {}),
                 "sampling": self.sampling.model_dump(),
                 "seed": self.seed,
-                "engine": list(self.partners.speakers.values())[-1].engine,
                 "versions": versions(),
             },
         )
@@ -323,8 +324,7 @@ class Chat:
 
     def _show_base(self, value: str) -> None:
         if len(self.partners.speakers) == 1:
-            missing = "GGUF file of the base: base_gguf=FILE" if self.partners.tutor else "tutor: adapter=FOLDER"
-            self._tell(f"there is only one to talk to, and no {missing}")
+            self._tell("there is no tutor to put beside the base: adapter=FOLDER")
         elif value not in ("on", "off"):
             self._tell("/base on or /base off")
         else:
