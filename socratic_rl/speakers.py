@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
@@ -25,6 +25,9 @@ N_CTX = 4096
 
 class Speaker(Protocol):
     """Replies to a dialogue; its weights are loaded when they are first needed."""
+
+    engine: ClassVar[str]
+    """What computes the replies, for the record."""
 
     def context(self) -> int:
         """The most tokens that prompt and reply may have together."""
@@ -48,6 +51,7 @@ class Speaker(Protocol):
 class InTransformers:
     """A model in transformers."""
 
+    engine: ClassVar[str] = "transformers"
     opened: "Opened"
     tokenizer: PreTrainedTokenizerBase
 
@@ -72,6 +76,7 @@ class InLlamaCpp:
     Prompts are made into tokens by the tutor's tokenizer and chat template, as in training.
     """
 
+    engine: ClassVar[str] = "llama.cpp"
     model: Path
     adapter: Path | None
     tokenizer: PreTrainedTokenizerBase

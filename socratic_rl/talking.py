@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.text import Text
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from socratic_rl import models, terminal
 from socratic_rl.config import ModelSettings, SamplingSettings
@@ -124,15 +124,13 @@ def base_alone(settings: ModelSettings, file: Path | None = None) -> Partners:
         file: A GGUF file of it for llama.cpp; None replies in transformers.
     """
     tokenizer = models.load_tokenizer(settings)
+    speaker: Speaker
     if file:
-        return Partners(settings.name, {settings.name: InLlamaCpp(file, None, tokenizer)}, tokenizer, settings.name)
-    model = models.load_base(settings).eval()
-
-    @contextlib.contextmanager
-    def opened() -> Iterator[PreTrainedModel]:
-        yield model
-
-    return Partners(settings.name, {settings.name: InTransformers(opened, tokenizer)}, tokenizer, settings.name)
+        speaker = InLlamaCpp(file, None, tokenizer)
+    else:
+        model = models.load_base(settings).eval()
+        speaker = InTransformers(lambda: contextlib.nullcontext(model), tokenizer)
+    return Partners(settings.name, {settings.name: speaker}, tokenizer, settings.name)
 
 
 @dataclass
@@ -311,6 +309,7 @@ class Chat:
                 **({"tutor": artifact_name("adapter", [tutor.folder])} if tutor else {}),
                 "sampling": self.sampling.model_dump(),
                 "seed": self.seed,
+                "engine": list(self.partners.speakers.values())[-1].engine,
                 "versions": versions(),
             },
         )
@@ -324,7 +323,8 @@ class Chat:
 
     def _show_base(self, value: str) -> None:
         if len(self.partners.speakers) == 1:
-            self._tell("there is no tutor to put beside the base: adapter=FOLDER")
+            missing = "GGUF file of the base: base_gguf=FILE" if self.partners.tutor else "tutor: adapter=FOLDER"
+            self._tell(f"there is only one to talk to, and no {missing}")
         elif value not in ("on", "off"):
             self._tell("/base on or /base off")
         else:

@@ -81,23 +81,33 @@ def test_llama_cpp_applies_a_written_adapter_as_peft_does(
     assert read(tutor, tokenizer, tmp_path / "base.gguf").mean > 0.1
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"use_dora": True}, "lora.use_dora"),
-        ({"bias": "all"}, "lora.bias"),
-        ({"modules_to_save": ["lm_head"]}, "lora.modules_to_save"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "model.embed_tokens"),
-        ({"trainable_token_indices": [1]}, "lora.trainable_token_indices"),
-    ],
-)
-def test_what_an_adapter_of_llama_cpp_cannot_hold_is_refused_by_name(
-    sharp_model: SharpModel, tmp_path: Path, settings: dict, named: str
+MORE_THAN_LORA = {
+    "lora.use_dora": {"use_dora": True},
+    "lora.bias": {"bias": "all"},
+    "lora.modules_to_save": {"modules_to_save": ["lm_head"]},
+    "model.embed_tokens": {"target_modules": ["q_proj", "embed_tokens"]},
+    "lora.trainable_token_indices": {"trainable_token_indices": [1, 65]},
+}
+
+
+@pytest.mark.parametrize("named", MORE_THAN_LORA)
+def test_what_an_adapter_of_llama_cpp_cannot_hold_is_refused_by_name_and_can_be_merged(
+    sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, named: str
 ):
-    tutor = get_peft_model(sharp_model("llama"), LoraConfig(**({"target_modules": ["q_proj"]} | settings)))
+    lora = LoraConfig(**({"target_modules": ["q_proj"], "init_lora_weights": False} | MORE_THAN_LORA[named]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        tutor = get_peft_model(sharp_model("llama"), lora).eval()
+        with torch.no_grad():
+            for weight in tutor.parameters():
+                if weight.requires_grad:
+                    weight.add_(0.1 * torch.randn_like(weight))
     with pytest.raises(UserError, match=rf"^adapter: {named}: .*format=merged_gguf"):
         gguf_files.write_adapter(tutor, "", tmp_path / "adapter.gguf", "tiny")
     assert not list(tmp_path.iterdir())
+    merged = copy.deepcopy(tutor).merge_and_unload()
+    gguf_files.write_model(merged, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
+    assert read(tutor, tokenizer, tmp_path / "model.gguf").mean < 3e-3
 
 
 def test_a_head_that_is_the_embedding_is_refused_and_another_is_not(sharp_model: SharpModel, tmp_path: Path):

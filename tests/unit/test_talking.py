@@ -125,6 +125,7 @@ def test_save_keeps_conversation_and_problem_once(chat: talking.Chat, tmp_path: 
     assert said(chat) == [(turn.speaker, turn.text) for turn in conversations[1].turns]
     assert conversations[0].accepted
     assert conversations[0].provenance["base"] == "tiny"
+    assert conversations[0].provenance["engine"] == "transformers"
     chat.run(["/save other.jsonl"])
     assert len(list(read_records(Conversation, tmp_path / "other.jsonl"))) == 1
 
@@ -175,7 +176,7 @@ def test_commands_that_are_none_are_told(chat: talking.Chat, capsys: pytest.Capt
     told = capsys.readouterr().out
     assert "there is no /retri; did you mean /retry?" in told
     assert "there is no /xyz; see /help" in told
-    assert "there is no tutor to put beside the base" in told
+    assert "there is only one to talk to, and no tutor: adapter=FOLDER" in told
     assert "there is no conversation to save yet" in told
     assert all(re.search(rf"^{command} ", told, re.MULTILINE) for command in talking.COMMANDS)
     assert chat.talk is None
