@@ -46,7 +46,7 @@ class Component(BaseModel):
     Making one is cheap: weights and files are opened when they are first needed, so that a config can be checked whole.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def mistakes(self) -> list[str]:
         """What can be told to be wrong without reading data or weights: ``key: what is wrong`` each."""
@@ -125,7 +125,7 @@ LossType = Literal[
 class DpoSettings(BaseModel):
     """What is checked of ``trl.DPOConfig`` before it is imported; its other fields pass through."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     beta: Annotated[float, Field(gt=0)]
     learning_rate: Annotated[float, Field(gt=0)]
@@ -152,7 +152,7 @@ class DpoSettings(BaseModel):
 class LoraSettings(BaseModel):
     """What is checked of ``peft.LoraConfig`` before it is imported; its other fields pass through."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     r: Annotated[int, Field(ge=1)] = 8
     lora_alpha: Annotated[float, Field(gt=0)] = 8

@@ -23,7 +23,7 @@ ROLES: dict[str, str] = {"student": "user", "teacher": "assistant"}
 class Record(BaseModel):
     """An immutable JSONL record; keys it does not know are an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def to_record(self) -> dict[str, Any]:
         """Plain JSON values; optional keys that are not set are left out."""

@@ -39,18 +39,20 @@ def explain_composition(error: HydraException, schema: str) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         arguments = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-        found = {text: _compose(name, text, []) for text in arguments}
+        # a lone one is what Hydra has just refused
+        found = {text: _compose(name, text, []) if arguments[1:] else ("", error) for text in arguments}
         good = [override for override, mistake in found.values() if mistake is None]
         # options before the keys that they bring
         for text in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):
-            if found[text][1] is not None:
+            if good and found[text][1] is not None:
                 found[text] = _compose(name, text, good)
                 good += [found[text][0]] if found[text][1] is None else []
-        told = [_explain(text, mistake, name, good) for text, (_, mistake) in found.items() if mistake]
+        whole = compose(name, overrides=good)
+        told = [_explain(text, mistake, name, whole) for text, (_, mistake) in found.items() if mistake]
         if not told:
             return _first_line(error)
         try:
-            config.parse(getattr(config, schema), compose(name, overrides=good))
+            config.parse(getattr(config, schema), whole)
         except UserError as more:
             told += str(more).splitlines()
         except OmegaConfBaseException as more:
@@ -78,14 +80,13 @@ def _without_sweep(override: Override) -> str:
     return f"{override.get_key_element()}={first}"
 
 
-def _explain(text: str, error: BaseException, name: str, good: Sequence[str]) -> str:
+def _explain(text: str, error: BaseException, name: str, whole: DictConfig) -> str:
     key, _, value = text.partition("=")
     if isinstance(error, OverrideParseException):
         return f"{text}: cannot be read as key=value; quote what holds spaces, commas or braces"
     if isinstance(error, MissingConfigException) and error.options is not None:
         options = ", ".join(error.options)
         return f"{key}: there is no option {value!r}{_meant(value, error.options)}; the options are {options}"
-    whole = compose(name, overrides=list(good))
     if (group := key.partition(".")[0]) in FOR_SEED_ROWS and group not in whole:
         return f"{key}: is there only with dataset=seed_csv, whose empty bad answers it fills"
     if isinstance(error, ConfigCompositionException) and "Key '" in str(error.__cause__ or error):

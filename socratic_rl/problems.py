@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from socratic_rl import mathqa
 from socratic_rl.config import Component
 from socratic_rl.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 from socratic_rl.errors import UserError
@@ -187,6 +186,9 @@ class MathQA(Source):
 
     def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:  # noqa: ARG002
         """The row without the traces of its tokeniser."""
+        # its many patterns take a while to compile
+        from socratic_rl import mathqa
+
         letter = str(row["correct"]).strip(" ().").lower()
         options = mathqa.options(str(row["options"]))
         if letter not in options:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from socratic_rl.tracking import artifact_name
 from tests.conftest import TinyModel
@@ -234,3 +235,30 @@ def test_the_missing_extra_is_told_in_one_line(tmp_path: Path):
     assert done.returncode == 2
     told = "error: hydra/sweeper: needs an extra that is not installed: pip install -e '.[optuna]'"
     assert done.stderr.splitlines() == [told]
+
+
+def test_a_job_that_follows_another_gives_to_the_bit_what_it_gives_alone(tiny: list[str], tmp_path: Path):
+    """It finds the base in memory and the reference's log-probabilities in their file."""
+    settings = [*tiny, "lora.lora_dropout=0.1", "dpo.precompute_ref_log_probs=true", "samples=0", "wandb=disabled"]
+    sweep = run(
+        "train.py",
+        *("-m", f"output_dir={tmp_path}/sweep", "dpo.beta=0.1,0.5", *settings),
+        XDG_CACHE_HOME=str(tmp_path / "cache of the sweep"),
+    )
+    assert sweep.stdout.count("training pairs: computed in") == sweep.stdout.count("training pairs: read from") == 1
+    for number, beta in enumerate((0.1, 0.5)):
+        alone = run(
+            "train.py",
+            *(f"output_dir={tmp_path}/{number}", f"dpo.beta={beta}", *settings),
+            XDG_CACHE_HOME=str(tmp_path / f"cache of {number}"),
+        )
+        assert "training pairs: computed in" in alone.stdout
+        folders = (tmp_path / "sweep" / str(number), tmp_path / str(number))
+        jobs, apart = ([json.loads(line) for line in (f / "training_log.jsonl").open()] for f in folders)
+        assert len(jobs) == len(apart) > 4
+        for row, other in zip(jobs, apart, strict=True):
+            told = {key for key in row if not key.startswith(("train_", "total_"))}
+            assert {key: row[key] for key in told} == {key: other[key] for key in told}
+        weights, others = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders)
+        assert weights.keys() == others.keys()
+        assert all(weight.equal(others[name]) for name, weight in weights.items())
