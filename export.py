@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
         write_json(folder / "parity.json", {side: asdict(one) for side, one in apart.items()})
         parity.print_table(apart, len(passages))
     cli.closing_table("Export", told | {"next": exporting.next_command(tutor, kind, files[kind], settings.base_gguf)})
-    if wanted and not parity.agrees(apart, kind):
+    if wanted and not parity.agrees(apart, kind, settings.dtype):
         raise UserError("check: what was exported is further from the tutor than rounding accounts for; it is kept")
 
 

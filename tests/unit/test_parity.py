@@ -24,21 +24,23 @@ def test_gaps_are_of_each_side_and_of_what_training_changed():
 
 
 @pytest.mark.parametrize(
-    ("kind", "base", "tutor", "agrees"),
+    ("kind", "dtype", "base", "tutor", "agrees"),
     [
-        ("adapter", 0.06, 0.07, True),
-        ("adapter", 0.06, 0.08, False),
-        ("adapter", 0.0, 0.009, True),
+        ("adapter", "float16", 0.06, 0.07, True),
+        ("adapter", "float16", 0.06, 0.08, False),
+        ("adapter", "float16", 0.0, 0.009, True),
         # merged weights owe the base's file nothing
-        ("model", 0.06, 0.07, False),
-        ("folder", None, 0.001, True),
+        ("model", "float16", 0.06, 0.07, False),
+        ("model", "float16", 0.06, 0.02, False),
+        ("model", "bfloat16", 0.06, 0.02, True),
+        ("folder", "float32", None, 0.001, True),
     ],
 )
 def test_a_tutor_agrees_that_is_no_further_off_than_its_base_and_rounding(
-    kind: exporting.Kind, base: float | None, tutor: float, agrees: bool
+    kind: exporting.Kind, dtype: str, base: float | None, tutor: float, agrees: bool
 ):
     apart = {side: parity.Gap(mean, 1, 1, 10) for side, mean in (("base", base), ("tutor", tutor)) if mean is not None}
-    assert parity.agrees(apart, kind) == agrees
+    assert parity.agrees(apart, kind, dtype) == agrees
 
 
 def test_what_is_read_are_held_out_turns_of_different_problems_or_else_starter_problems(
