@@ -264,6 +264,13 @@ class ChatSettings(Component):
             raise ValueError("an adapter brings its own base; leave one of the two out")
         return model
 
+    @field_validator("gguf", "base_gguf")
+    @classmethod
+    def _is_used(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if path is not None and info.data.get("backend") == "transformers":
+            raise ValueError("is not read by transformers; backend=llama_cpp does so")
+        return path
+
     @field_validator("with_base")
     @classmethod
     def _has_a_base(cls, with_base: bool, info: ValidationInfo) -> bool:

@@ -182,11 +182,14 @@ def _array(weight: torch.Tensor) -> Array:
 
 
 def _take_over(base: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
-    """The base's sizes and vocabulary."""
+    """The base's sizes and vocabulary, and by how much it scales each frequency of its rotary embedding."""
     for key, field in base.fields.items():
         if not key.startswith(("GGUF.", "general.", "tokenizer.chat_template")):
             kind, *inner = field.types
             writer.add_key_value(key, field.contents(), kind, inner[0] if inner else None)
+    for tensor in base.tensors:
+        if tensor.name.startswith("rope_"):
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
 
 
 def _describe(layout: Layout, writer: gguf.GGUFWriter) -> None:

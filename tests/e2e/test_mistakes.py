@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from socratic_rl import embedded
 from tests.e2e.conftest import run
 
 FILE = "dataset.path=pyproject.toml"
@@ -79,6 +80,10 @@ def test_all_mistakes_of_a_command_line_are_told_together():
         (["chat.py", "adapter=nowhere"], "adapter: nowhere: no such folder"),
         (["chat.py", "adapter=nowhere", "model=gpt2"], "model: an adapter brings its own base"),
         (["chat.py", "adapter=nowhere", "with_base=true"], "adapter: nowhere: no such folder"),
+        (
+            ["chat.py", "model=gpt2", f"gguf={embedded.gguf_path()}"],
+            "gguf: is not read by transformers; backend=llama_cpp",
+        ),
         (["chat.py", "model=gpt2", "with_base=true"], "with_base: there is no tutor to put beside the base"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

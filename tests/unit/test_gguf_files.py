@@ -140,6 +140,32 @@ def test_a_base_s_file_gives_sizes_and_vocabulary(
     assert read(model, tokenizer, tmp_path / "copy.gguf").mean < 0.02
 
 
+def test_a_base_s_file_gives_the_scaling_of_a_rotary_embedding(
+    sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+):
+    plain = sharp_model("llama")
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    config = copy.deepcopy(plain.config)
+    config.rope_parameters = plain.config.rope_parameters | {"rope_type": "llama3"} | scaling
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.load_state_dict(plain.state_dict())
+    gguf_files.write_model(plain, tokenizer, tmp_path / "plain.gguf", "plain", "float32", None)
+    # as llama.cpp's own files of Llama 3 hold it
+    frequencies = [one.model.rotary_emb.inv_freq.numpy() for one in (plain, model)]
+    writer = gguf.GGUFWriter(tmp_path / "base.gguf", "llama")
+    for key, field in gguf.GGUFReader(tmp_path / "plain.gguf").fields.items():
+        if not key.startswith(("GGUF.", "general.architecture")):
+            writer.add_key_value(key, field.contents(), *field.types[:2])
+    writer.add_tensor("rope_freqs.weight", frequencies[0] / frequencies[1])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "scaled", "float32", tmp_path / "base.gguf")
+    assert read(model, tokenizer, tmp_path / "model.gguf").mean < 3e-3
+    assert read(plain, tokenizer, tmp_path / "model.gguf").mean > 0.03
+
+
 def test_metadata_that_cannot_be_made_names_what_is_needed(
     sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ):
