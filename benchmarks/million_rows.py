@@ -257,9 +257,7 @@ def measure(rows: int) -> Measured:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder, rows)
-        done = subprocess.run(
-            [sys.executable, __file__, "--work", name], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        done = subprocess.run([sys.executable, __file__, "--work", name], check=True, stdout=subprocess.PIPE)
         measured = Measured(**json.loads(done.stdout))
         expected = plain_duplicates(folder)
     if not 0.995 * expected <= measured.duplicates <= expected:

@@ -259,8 +259,10 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
     bands = np.empty((len(alike), BANDS), np.int64)
     for place, number in enumerate(map(int, alike)):
         bands[place] = _bands(_Row.of(pairs[number]), keys.numbers[number])
-    values, sizes = np.unique(bands, return_counts=True)
-    shared = np.isin(bands, values[sizes > 1])
+    shared = np.empty(bands.shape, bool)
+    for band in range(BANDS):
+        _, group, sizes = np.unique(bands[:, band], return_inverse=True, return_counts=True)
+        shared[:, band] = sizes[group] > 1
     index: dict[int, list[int]] = defaultdict(list)
     for place in np.flatnonzero(shared.any(axis=1)).tolist():
         number = int(alike[place])

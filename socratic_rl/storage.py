@@ -221,7 +221,7 @@ class RecordFile(Sequence[R]):
         path: The file; it must not change while it is in use.
 
     Raises:
-        UserError: The file is missing or empty; later, a record cannot be read (names file and line).
+        UserError: The file is missing or empty; later, a record cannot be read (names the file and where).
     """
 
     def __init__(self, kind: type[R], path: Path) -> None:
