@@ -23,6 +23,8 @@ class Request:
     """The reply ends before the first of these strings."""
     max_tokens: int | None = None
     """The most tokens of the reply; None leaves it to the generator."""
+    grammar: str = ""
+    """A GBNF grammar, whose rule ``root`` the reply follows; only llama.cpp can hold a model to it."""
     shorten: bool = False
     """Whether messages that do not fit lose their oldest exchanges after the first; else they are a mistake."""
 

@@ -319,6 +319,11 @@ class Decoder:
         place.stops = tuple(stop.encode() for stop in request.stop)
         place.written = bytearray()
         place.sampler = chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        if request.grammar:
+            rules = llama_cpp.llama_sampler_init_grammar(self.vocab, request.grammar.encode(), b"root")
+            if not rules:
+                raise ValueError(f"not a GBNF grammar with a rule root: {request.grammar}")
+            llama_cpp.llama_sampler_chain_add(chain, rules)
         if sampling.temperature > 0:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
