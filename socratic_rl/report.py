@@ -59,7 +59,8 @@ MEASURES = {
     "reveals_answer": Measure(
         "Reveals the answer",
         "reveals the answer in {} of its replies",
-        "Share of replies that state the gold answer's value before the student or the problem did.",
+        "Share of replies that state the gold answer's value before the student or the problem did, or present it as "
+        "a conclusion.",
         -1,
     ),
     "preference_accuracy": Measure(
