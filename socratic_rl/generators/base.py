@@ -76,17 +76,18 @@ class InRounds:
         """Each talk's index and result, as they end."""
         held = list(talks)
         # a talk that begins takes None
-        replies: dict[int, Any] = dict.fromkeys(range(len(held)))
-        while replies:
+        replies: Iterable[tuple[int, Any]] = [(number, None) for number in range(len(held))]
+        numbers = list(range(len(held)))
+        while numbers:
             waiting: dict[int, Request] = {}
-            for number in sorted(replies):
+            for place, reply in replies:
+                number = numbers[place]
                 try:
-                    waiting[number] = held[number].send(replies[number])
+                    waiting[number] = held[number].send(reply)
                 except StopIteration as end:
                     yield number, end.value
-            numbers = list(waiting)
-            asked = self.generate(list(waiting.values())) if waiting else ()
-            replies = {numbers[n]: reply for n, reply in asked}
+            numbers = sorted(waiting)
+            replies = self.generate([waiting[number] for number in numbers]) if numbers else ()
 
 
 class Sampling(Component):
