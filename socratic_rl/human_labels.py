@@ -157,20 +157,18 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     from socratic_rl import terminal
 
     table = Table(title="Measures against people", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for heading in ("measure", "set"):
-        table.add_column(heading, no_wrap=True)
+    # the set stands below the measure, so that it all fits into 80 columns
+    table.add_column("measure", no_wrap=True)
     figures = {"precision": "precision", "recall": "recall", "f1": "F1", "kappa": "Cohen's κ"}
-    for heading in (*figures.values(), "n", "yes", "no gold"):
+    for heading in (*figures.values(), "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         digits = (_with_interval(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in figures)
-        table.add_row(
-            row["measure"], row["set"], *digits, *(str(row[key]) for key in ("n", "people", "without_answer"))
-        )
+        table.add_row(f"{row['measure']}\n{row['set']}", *digits, str(row["n"]))
     terminal.console().print(table)
 
 
 def _with_interval(figure: float | None, low: float | None, high: float | None) -> str:
     if figure is None:
         return "–"
-    return f"{figure:.2f}" + (f"\n[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "")
+    return f"{figure:.2f}" + (f"\n{low:.2f}–{high:.2f}" if low is not None and high is not None else "")
