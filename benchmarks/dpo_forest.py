@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from machine import machine, write_results
+from machine import Result, machine, peak_memory, write_results
 
 from socratic_rl.dialogue import PreferencePair, Turn, merge_turns, parse_transcript
 
@@ -67,16 +67,9 @@ class End(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Result:
-    """One row of the results, and what explains it."""
+class Speeds(Result):
+    """One row of the results, and what explains it. The limit: tokens of the padded side over tokens of the forest."""
 
-    name: str
-    ours: float
-    theirs: float
-    unit: str
-    ratio: float
-    limit: float
-    """Tokens of the padded side over tokens of the forest."""
     pairs: int
     repeats: int
     tokens: dict[str, int]
@@ -283,10 +276,7 @@ class Worker:
 
         batches = cls._trainer.get_train_dataloader()
         tokens = sum(batch.get("forest_ids", batch["input_ids"]).numel() for batch in batches)
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
         return End(tokens, cls._trainer.args.per_device_train_batch_size, peak / 1e9)
 
 
@@ -296,7 +286,7 @@ def _busy() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Result:
+def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Speeds:
     """Both sides on the same pairs, taking turns; the padded side with the batch size that was fastest."""
     trials = [
         Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
@@ -313,12 +303,11 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
             steps[side].append(worker.step())
     speed = {side: len(pairs) / median(step.seconds for step in steps[side]) for side in workers}
     ends = {side: worker.finish() for side, worker in workers.items()}
-    return Result(
+    return Speeds(
         name=name,
         ours=speed["forest"],
         theirs=speed["padded"],
         unit="pairs/s",
-        ratio=speed["forest"] / speed["padded"],
         limit=ends["padded"].tokens / ends["forest"].tokens,
         pairs=len(pairs),
         repeats=options.repeats,
@@ -331,7 +320,7 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
     )
 
 
-def report(result: Result) -> str:
+def report(result: Speeds) -> str:
     """A result in words."""
     lines = [
         f"{result.pairs} pairs a step, median of {result.repeats} steps",

@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,12 +26,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from machine import machine, write_results
+from machine import Result, machine, peak_memory, write_results
 
 from socratic_rl.conversations import RolePlay, Script
 from socratic_rl.conversations.prompting import as_heard, fill
 from socratic_rl.dialogue import Problem, Speaker, Turn
-from socratic_rl.generators import LlamaCpp, Request, Talk
+from socratic_rl.generators import LlamaCpp, Reply, Request, Talk
 
 SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 
@@ -64,16 +64,9 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Result:
-    """One row of the results, and what explains it; figures of tokens are for a conversation."""
+class Speeds(Result):
+    """A result, and what explains it; tokens are for one conversation. The limit is what batched decoding gives."""
 
-    name: str
-    ours: float
-    theirs: float
-    unit: str
-    ratio: float
-    limit: float
-    """The ratio that batched decoding alone would give."""
     share_of_limit: float
     width: int
     problems: int
@@ -231,15 +224,9 @@ class OneByOne:
                     **SAMPLING,
                 )
                 drawn += answer["usage"]["completion_tokens"]
-                reply = _Said(answer["choices"][0]["message"]["content"].strip())
+                reply = Reply(answer["choices"][0]["message"]["content"].strip(), "stop")
         seconds = time.perf_counter() - start
         return Run(seconds, len(problems), llama_cpp.llama_perf_context(context).n_p_eval, drawn)
-
-
-class _Said(NamedTuple):
-    """What a talk reads of a reply."""
-
-    text: str
 
 
 ALONE = """
@@ -338,11 +325,11 @@ class Worker:
 
     @classmethod
     def _peak(cls) -> int:
-        own = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+        own = peak_memory()
         return getattr(cls._runs, "peak", own)
 
 
-def compare(name: str, kind: str, width: int, problems: Sequence[Problem], options: argparse.Namespace) -> Result:
+def compare(name: str, kind: str, width: int, problems: Sequence[Problem], options: argparse.Namespace) -> Speeds:
     """Both sides on the same problems, taking turns."""
 
     def side(width: int) -> Worker:
@@ -367,12 +354,11 @@ def compare(name: str, kind: str, width: int, problems: Sequence[Problem], optio
     def each(count: Callable[[Run], int]) -> dict[str, float]:
         return {who: sum(map(count, found)) / sum(run.conversations for run in found) for who, found in runs.items()}
 
-    return Result(
+    return Speeds(
         name=name,
         ours=speed["ours"],
         theirs=speed["theirs"],
         unit="conversations/s",
-        ratio=speed["ours"] / speed["theirs"],
         limit=median(bare) / speed["theirs"],
         share_of_limit=speed["ours"] / median(bare),
         width=width,
@@ -391,7 +377,7 @@ def show_progress(name: str, done: int, repeats: int) -> None:
     print(f"{name}: repeat {done} of {repeats}", file=sys.stderr, flush=True)
 
 
-def report(result: Result) -> str:
+def report(result: Speeds) -> str:
     """A result in words."""
     lines = [
         f"{result.name}: {result.problems} problems, {result.width} at once, median of {result.repeats} repeats",
@@ -409,12 +395,12 @@ def report(result: Result) -> str:
     return "\n".join([*lines, last, ""])
 
 
-def starter() -> Iterator[Problem]:
+def starter() -> list[Problem]:
     """The starter problems, from every topic the same share first."""
     from socratic_rl.problems import Starter
 
     problems = list(Starter(name="starter").read())
-    return iter(problems[::10] + [problem for number, problem in enumerate(problems) if number % 10])
+    return problems[::10] + [problem for number, problem in enumerate(problems) if number % 10]
 
 
 def main() -> None:
@@ -434,7 +420,7 @@ def main() -> None:
 
     # threads that wait must not spin: the other side's would take the processor from the one that runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    problems = list(starter())[: options.problems]
+    problems = starter()[: options.problems]
     print(machine(), flush=True)
     results = []
     for width in options.widths:

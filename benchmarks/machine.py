@@ -1,12 +1,33 @@
-"""What all benchmarks share: which machine they ran on, and the file that their results go into."""
+"""What all benchmarks share: a result, the file that results go into, the machine, and a process's memory."""
 
 import json
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the results; what explains it is added by each benchmark."""
+
+    name: str
+    ours: float
+    theirs: float
+    unit: str
+    limit: float
+    """What the ratio could be, or should be at most."""
+
+    @property
+    def ratio(self) -> float:
+        """Ours over theirs."""
+        return self.ours / self.theirs
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
 def machine() -> str:
@@ -24,7 +45,7 @@ def _values(files: Iterable[Path], key: str) -> set[str]:
     return {value.strip() for name, _, value in lines if name.strip() == key}
 
 
-def write_results(path: Path, results: Iterable[Any]) -> None:
-    """The results, which are dataclasses, as a JSON list of records, each with the machine."""
-    rows = [asdict(result) | {"machine": machine()} for result in results]
+def write_results(path: Path, results: Iterable[Result]) -> None:
+    """The results as a JSON list of records, each with the ratio and the machine."""
+    rows = [asdict(result) | {"ratio": result.ratio, "machine": machine()} for result in results]
     path.write_text(json.dumps(rows, indent=2) + "\n")

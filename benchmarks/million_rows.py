@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from machine import machine, write_results
+from machine import Result, machine, peak_memory, write_results
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,17 +107,9 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Result:
+class Growth(Result):
     """One row of the results, and what explains it."""
 
-    name: str
-    ours: float
-    """At the most rows."""
-    theirs: float
-    """At the fewest rows, the median."""
-    unit: str
-    ratio: float
-    limit: float
     rows: list[int]
     rows_per_second: list[float]
     gigabytes: list[float]
@@ -200,7 +192,7 @@ def pair_up(folder: Path, csv: bool = False) -> Measured:
     start = time.perf_counter()
     summary = run(settings, folder)
     seconds = time.perf_counter() - start
-    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    peak = peak_memory()
     with (folder / "all_pairs.jsonl").open("rb") as made:
         duplicates = sum(1 for _ in made) - int(summary.figures["pairs"])
     return Measured(seconds, peak / 1e9, duplicates, {key: str(value) for key, value in summary.rows.items()})
@@ -288,12 +280,11 @@ def main() -> None:
     measured = [runs[len(runs) // 2], *map(measure, more)]
     speeds = [rows / each.seconds for rows, each in zip(options.rows, measured, strict=True)]
     print(f"rows/s at {options.rows[-1]:,} over rows/s at {fewest:,}: {speeds[-1] / speeds[0]:.2f}")
-    result = Result(
+    result = Growth(
         name="million_rows",
         ours=speeds[-1],
         theirs=speeds[0],
         unit="rows/s",
-        ratio=speeds[-1] / speeds[0],
         limit=1.0,
         rows=options.rows,
         rows_per_second=speeds,
