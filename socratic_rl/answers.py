@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 
-from socratic_rl.quantities import Quantity, read
+from socratic_rl.quantities import Quantity, read, read_placed
+from socratic_rl.spans import Span, pieces
 
 
 def values(text: str) -> list[Fraction]:
@@ -82,12 +83,12 @@ def _gold(answer: str) -> tuple[Quantity, ...]:
 
 @lru_cache(maxsize=1 << 12)
 def _wording(answer: str) -> re.Pattern[str]:
-    """A gold answer that is no number, as a pattern: its words in order. "Yes" counts only as an answer."""
+    """A gold answer that is no number, as a pattern: its words in order, group 1. "Yes" counts only as an answer."""
     tokens = re.findall(r"\w+|[^\w\s]", answer.strip().rstrip("."))
     words = r"\s*".join(map(re.escape, tokens))
     if words.lower() in ("yes", "no"):
-        return re.compile(rf"(?:^\W*|\banswer(?: is| would be)?\W+){words}\b", re.IGNORECASE)
-    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE if len(words) > 1 else 0)
+        return re.compile(rf"(?:^\W*|\banswer(?: is| would be)?\W+)({words})\b", re.IGNORECASE)
+    return re.compile(rf"(?<!\w)({words})(?!\w)", re.IGNORECASE if len(words) > 1 else 0)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -121,8 +122,8 @@ def _makes_known(before: Quantity, new: Quantity) -> bool:
     return not (new.dimension and (before.dimension or before.noun))
 
 
-def first_states(text: str, answer: str, known: Iterable[str]) -> bool:
-    """Whether a text states the gold answer and nothing known states it already.
+def first_stated(text: str, answer: str, known: Iterable[str]) -> list[Span]:
+    """Where a text states the gold answer; nowhere if something known states it already.
 
     Args:
         text: What somebody says.
@@ -130,14 +131,19 @@ def first_states(text: str, answer: str, known: Iterable[str]) -> bool:
         known: The texts that came before. A number with another unit does not make the answer known.
     """
     if not states(text, answer):
-        return False
+        return []
     stated = [before for before in known if states(before, answer)]
     gold = _gold(answer)
-    if len(gold) != 1:
-        return not stated
+    if len(gold) != 1 and stated:
+        return []
+    if not gold:
+        return [match.span(1) for match in _wording(answer).finditer(text)]
     old = [quantity for before in stated for quantity in read(before)[0] if _same(gold[0], quantity)]
-    said = (quantity for quantity in read(text)[0] if _same(gold[0], quantity))
-    return any(not any(_makes_known(before, new) for before in old) for new in said)
+    return [
+        span
+        for span, new in read_placed(text)
+        if any(_same(part, new) for part in gold) and not any(_makes_known(before, new) for before in old)
+    ]
 
 
 _CLAUSE = re.compile(r"(?<=[.;!?])\s+|\n|, but ")
@@ -151,14 +157,22 @@ _CONCLUSION = re.compile(
 )
 
 
-def concludes(text: str, answer: str) -> bool:
-    """Whether a text presents the gold answer as what follows: "so the total is 12", "that should be 12, not 10".
+def concluded(text: str, answer: str) -> list[Span]:
+    """Where a text presents the gold answer as what follows: "so the total is 12", "that should be 12, not 10".
 
     A clause does that when it has a word of conclusion and its last number is the gold answer, unless it asks or
     repeats what the student said.
     """
-    clauses = [_CONTRAST.sub("", clause) for clause in _CLAUSE.split(text) if not _NO_CONCLUSION.search(clause)]
-    return any(_CONCLUSION.search(clause) and ends_in(clause, answer) for clause in clauses)
+    found = []
+    for start, end in pieces(_CLAUSE, text):
+        if _NO_CONCLUSION.search(text[start:end]):
+            continue
+        clause = _CONTRAST.sub("", text[start:end])
+        if _CONCLUSION.search(clause) and ends_in(clause, answer):
+            # the last number is the answer, so the last place that states it is the last number
+            *_, (first, last) = (span for span, said in read_placed(clause) if _same(_gold(answer)[0], said))
+            found.append((start + first, start + last))
+    return found
 
 
 def ends_in(text: str, answer: str) -> bool:

@@ -96,13 +96,9 @@ def replies(
 
 def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> dict[str, bool | int | None]:
     """The judge-free measures of one reply; ``None`` where a measure is not defined."""
-    known = [turn.question, *(message["content"] for message in turn.prompt)]
-    earlier = [message["content"] for message in turn.prompt if message["role"] == "assistant"]
+    found = metrics.spans(reply, turn.answer, turn.question, turn.prompt)
     return {
-        "asks_question": metrics.asks_question(reply),
-        "reveals_answer": metrics.reveals_answer(reply, turn.answer, known),
-        "speaks_for_student": metrics.speaks_for_student(reply),
-        "repeats_turn": metrics.repeats_turn(reply, earlier),
+        **{name: None if places is None else bool(places) for name, places in found.items()},
         "cut_off": cut_off,
         "words": metrics.word_count(reply),
     }

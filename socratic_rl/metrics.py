@@ -1,4 +1,4 @@
-"""What can be measured of one teacher reply without a judge."""
+"""What can be measured of one teacher reply without a judge, and where in the reply it stands."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,9 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
 
-from socratic_rl.answers import concludes, ends_in, first_states, values
+from socratic_rl.answers import concluded, ends_in, first_stated, values
+from socratic_rl.dialogue import Message
+from socratic_rl.spans import Origins, Span, pieces
 
 # a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
 _STUDENT_LABEL = re.compile(
@@ -67,15 +69,29 @@ _REPORTED = re.compile(
 )
 
 
-def asks_question(reply: str) -> bool:
-    """Whether the reply asks the student something.
+_SENTENCE_END = re.compile(r"(?<=[.?!])[\"”')]*\s+|\n")
+
+
+def questions(reply: str) -> list[Span]:
+    """The sentences in which the reply asks the student something.
 
     That is a question with its mark, a question typed without one, a request to say something ("Tell me how many."),
     or a blank to fill in ("24 / 4 ="). Not counted: courtesies ("Any questions?", "Does that make sense?"), a tag on a
     statement ("…, okay?"), what the reply quotes from somebody, and a student's turn that it makes up.
     """
     own = _STUDENT_LABEL.split(reply, maxsplit=1)[0].replace("’", "'")
-    return any(_asks(sentence) for sentence in re.split(r"(?<=[.?!])[\"”')]*\s+|\n", _REPORTED.sub("", own)))
+    origins = Origins(own)
+    unquoted = origins.sub(_REPORTED, "", own)
+    return [
+        origins.span(start + len(sentence) - len(sentence.lstrip(" \t,;*_#>-")), end)
+        for start, end in pieces(_SENTENCE_END, unquoted)
+        if _asks(sentence := unquoted[start:end])
+    ]
+
+
+def asks_question(reply: str) -> bool:
+    """Whether the reply asks the student something, as ``questions`` finds it."""
+    return bool(questions(reply))
 
 
 def _asks(sentence: str) -> bool:
@@ -98,8 +114,8 @@ def _asks(sentence: str) -> bool:
 # ---- revealing ----
 
 
-def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
-    """Whether the reply gives the gold answer away.
+def revealed(reply: str, answer: str, known: Sequence[str]) -> list[Span] | None:
+    """What in the reply gives the gold answer away.
 
     It does when it states the answer and the question and no earlier turn stated it, or when it presents the answer as
     a conclusion ("so the total is 90 minutes") and the turn before did not end in it: people call that revealing too
@@ -116,7 +132,14 @@ def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None
     """
     if not answer.strip():
         return None
-    return first_states(reply, answer, known) or (concludes(reply, answer) and not ends_in(known[-1], answer))
+    stated = first_stated(reply, answer, known)
+    return stated or ([] if ends_in(known[-1], answer) else concluded(reply, answer))
+
+
+def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
+    """Whether the reply gives the gold answer away, as ``revealed`` finds it; None where there is no gold answer."""
+    found = revealed(reply, answer, known)
+    return None if found is None else bool(found)
 
 
 # ---- other faults ----
@@ -128,26 +151,35 @@ _STUDENT_VOICE = re.compile(
     r"|my (?:answer|mistake)\b|it(?:'s| is| would be)\b|the answer (?:is|would be)\b|[-$]?\d[\d.,]*\s*\w*\W*$)",
     re.IGNORECASE,
 )
+_LINE_END = re.compile(r"\s*\n\s*")
 _TO_STUDENT = re.compile(r"(?<!thank )\byou", re.IGNORECASE)
 
 
-def speaks_for_student(reply: str) -> bool:
-    """Whether the reply goes on as the student.
+def students_part(reply: str) -> list[Span]:
+    """Where the reply goes on as the student.
 
-    That is a student's label in it ("Student:", "### User:"), or a line after a question of its own that answers as a
-    student does ("Oh, I see. It is 12.") and does not speak to "you".
+    That is all from a student's label on ("Student:", "### User:"), or a line after a question of its own that answers
+    as a student does ("Oh, I see. It is 12.") and does not speak to "you".
     """
-    if _STUDENT_LABEL.search(reply):
-        return True
-    lines = [line.replace("’", "'") for line in reply.splitlines() if line.strip()]
-    return any(
-        asked.rstrip(" \"”'*)").endswith("?") and _STUDENT_VOICE.match(line) and not _TO_STUDENT.search(line)
-        for asked, line in pairwise(lines)
-    )
+    if label := _STUDENT_LABEL.search(reply):
+        return [(label.end() - len(label[0].lstrip()), len(reply))]
+    lines = [(start, end) for start, end in pieces(_LINE_END, reply) if reply[start:end].strip()]
+    return [
+        (start, end)
+        for (asked_start, asked_end), (start, end) in pairwise(lines)
+        if reply[asked_start:asked_end].rstrip(" \"”’'*)").endswith("?")
+        and _STUDENT_VOICE.match(line := reply[start:end].replace("’", "'"))
+        and not _TO_STUDENT.search(line)
+    ]
 
 
-def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:
-    """Whether the reply says again, up to small changes of wording, what an earlier teacher turn said.
+def speaks_for_student(reply: str) -> bool:
+    """Whether the reply goes on as the student, as ``students_part`` finds it."""
+    return bool(students_part(reply))
+
+
+def repeated_turn(reply: str, earlier: Sequence[str]) -> int | None:
+    """Which earlier teacher turn, from 0, the reply says again, up to small changes of wording; None if none.
 
     At least nine tenths of the words are the same and in order, and the numbers are the same: "What is 3 × 4?" does not
     repeat "What is 3 × 5?".
@@ -156,7 +188,12 @@ def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:
         reply: The teacher's reply.
         earlier: The earlier teacher turns.
     """
-    return any(_repeats(reply, turn) for turn in earlier)
+    return next((place for place, turn in enumerate(earlier) if _repeats(reply, turn)), None)
+
+
+def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:
+    """Whether the reply says an earlier teacher turn again, as ``repeated_turn`` finds it."""
+    return repeated_turn(reply, earlier) is not None
 
 
 @lru_cache(maxsize=1 << 10)
@@ -181,3 +218,25 @@ def _words(text: str) -> list[str]:
 def word_count(reply: str) -> int:
     """How many words the reply has, split at white space."""
     return len(reply.split())
+
+
+# ---- all of them ----
+
+
+def spans(reply: str, answer: str, question: str, prompt: Sequence[Message]) -> dict[str, list[Span] | None]:
+    """By measure, where the reply does what the measure counts; None where the measure is not defined.
+
+    Args:
+        reply: The teacher's reply.
+        answer: The problem's gold answer; empty where there is none.
+        question: The problem's text.
+        prompt: The dialogue before the reply.
+    """
+    known = [question, *(message["content"] for message in prompt)]
+    earlier = [message["content"] for message in prompt if message["role"] == "assistant"]
+    return {
+        "asks_question": questions(reply),
+        "reveals_answer": revealed(reply, answer, known),
+        "speaks_for_student": students_part(reply),
+        "repeats_turn": [(0, len(reply))] if repeats_turn(reply, earlier) else [],
+    }

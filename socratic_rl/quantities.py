@@ -13,6 +13,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from socratic_rl.spans import Origins, Replacement, Span
+
 # ---- names ----
 
 _UNITS: dict[str, dict[str, str]] = {  # dimension → factor → names
@@ -124,10 +126,10 @@ class Rewrite(NamedTuple):
     needs: tuple[str, ...]
     """The text in lower case has one of these."""
     pattern: re.Pattern[str]
-    replacement: str | Callable[[re.Match[str]], str]
+    replacement: Replacement
 
 
-def _rewrite(needs: str, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> Rewrite:
+def _rewrite(needs: str, pattern: str, replacement: Replacement) -> Rewrite:
     return Rewrite(tuple(needs.split(" | ")), re.compile(pattern, re.IGNORECASE), replacement)
 
 
@@ -226,13 +228,17 @@ def _names(text: str) -> frozenset[str]:
     return _NAMES.intersection(re.findall("[a-z]+", text.lower()))
 
 
-def _plain(text: str) -> str:
+Sub = Callable[[re.Pattern[str], Replacement, str], str]
+"""``re.Pattern.sub``, or one that keeps where things stood."""
+
+
+def _plain(text: str, sub: Sub = re.Pattern.sub) -> str:
     """The text with its numbers in plain digits, without dates, list numbers and "step 2"."""
     if not text.isascii() or "\t" in text:
         text = text.translate(_CHARACTERS)
     bullets = {int(match[1]) for match in _BULLET.finditer(text)}
     # a lone "12. Well done" is an answer, "1." or one of "2." and "3." is a list number
-    text = _BULLET.sub(lambda m: " " if m[1] == "1" or bullets & {int(m[1]) - 1, int(m[1]) + 1} else m[0], text)
+    text = sub(_BULLET, lambda m: " " if m[1] == "1" or bullets & {int(m[1]) - 1, int(m[1]) + 1} else m[0], text)
     names = _names(text)
     rewrites = _MARKS + _SIGNS if _HAS_MARKS.search(text) else _SIGNS
     if "one" in names:
@@ -241,16 +247,16 @@ def _plain(text: str) -> str:
         rewrites = rewrites + _CARDINALS
     if not names.isdisjoint(_FRACTIONS):
         rewrites = rewrites + _SHARES
-    text = _rewritten(text, rewrites)
-    return _rewritten(text, _NUMBERS + _NO_VALUES) if _DIGIT.search(text) else text
+    text = _rewritten(text, rewrites, sub)
+    return _rewritten(text, _NUMBERS + _NO_VALUES, sub) if _DIGIT.search(text) else text
 
 
-def _rewritten(text: str, rewrites: Iterable[Rewrite]) -> str:
+def _rewritten(text: str, rewrites: Iterable[Rewrite], sub: Sub) -> str:
     lower = text.lower()
     for needs, pattern, replacement in rewrites:
         for need in needs:
             if need in lower:
-                text = pattern.sub(replacement, text)
+                text = sub(pattern, replacement, text)
                 break
     return text
 
@@ -326,7 +332,7 @@ _AFTER = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?[\d($.]", re.IGNORECASE)
 
 
 def _found(plain: str) -> Iterator[tuple[int, int, Quantity]]:
-    """Every quantity with its start and end in a text that went through ``_plain``."""
+    """Every quantity with its start and end, a noun after it left out, in a text that went through ``_plain``."""
     at = 0
     while match := _QUANTITY.search(plain, at):
         start, at = match.start(), match.end()
@@ -338,7 +344,7 @@ def _found(plain: str) -> Iterator[tuple[int, int, Quantity]]:
             quantity = Quantity(Fraction(match["whole"]))
         elif _BEFORE.search(plain, max(0, start - 16), start) or _AFTER.match(plain, at):
             quantity = replace(quantity, form="operand")
-        yield start, at, quantity
+        yield start, match.start("noun") - 1 if match["noun"] else at, quantity
 
 
 def _quantity(match: re.Match[str]) -> Quantity | None:
@@ -383,6 +389,14 @@ def _joined(read: Iterable[tuple[int, int, Quantity]], plain: str) -> Iterator[t
         yield held
 
 
+def _placed(plain: str) -> Iterator[tuple[int, int, Quantity]]:
+    """The quantities of ``read`` with their places in a text that went through ``_plain``."""
+    yield from _joined(_found(plain), plain)
+    for match in _RANGE.finditer(plain):
+        parts = tuple(_fraction(part) for part in match.groups() if part)
+        yield *match.span(), Quantity(Fraction(0), "range", parts=parts)
+
+
 @lru_cache(maxsize=1 << 14)
 def read(text: str) -> tuple[tuple[Quantity, ...], str]:
     """Every quantity that a text states, and what is left of the text without them.
@@ -392,9 +406,14 @@ def read(text: str) -> tuple[tuple[Quantity, ...], str]:
     if not _DIGIT.search(text) and not _names(text):
         return (), text
     rest = plain = _plain(text)
-    found = list(_joined(_found(plain), plain))
-    for start, end, _ in reversed(found):
-        rest = rest[:start] + rest[end:]
-    ranges = (tuple(_fraction(part) for part in match.groups() if part) for match in _RANGE.finditer(plain))
-    as_ratios = (Quantity(Fraction(0), "range", parts=parts) for parts in ranges)
-    return (*(quantity for *_, quantity in found), *as_ratios), rest
+    placed = list(_placed(plain))
+    for start, end, quantity in reversed(placed):
+        if quantity.form != "range":
+            rest = rest[:start] + rest[end:]
+    return tuple(quantity for *_, quantity in placed), rest
+
+
+def read_placed(text: str) -> list[tuple[Span, Quantity]]:
+    """The quantities of ``read``, each with where it stands in the text."""
+    origins = Origins(text)
+    return [(origins.span(start, end), quantity) for start, end, quantity in _placed(_plain(text, origins.sub))]

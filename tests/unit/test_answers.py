@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from socratic_rl.answers import concludes, ends_in, first_states, states, values
+from socratic_rl.answers import concluded, ends_in, first_stated, states, values
 
 STATED = [
     # digits and separators
@@ -180,17 +180,17 @@ def test_numbers_of_any_length_are_no_error() -> None:
         ("Think again.", "12", ["What is 3 × 4?"], False),
     ],
 )
-def test_first_states(text: str, answer: str, known: list[str], first: bool) -> None:
-    assert first_states(text, answer, known) is first
+def test_first_stated(text: str, answer: str, known: list[str], first: bool) -> None:
+    assert bool(first_stated(text, answer, known)) is first
 
 
 def test_a_conclusion_has_a_word_for_it_and_ends_in_the_answer() -> None:
-    assert concludes("So the total should be 30 + 15 + 45 = 90 minutes, not 135.", "90")
-    assert concludes("Look: which means there are 75 seeds.", "75")
-    assert not concludes("You have 90 minutes for the third step.", "90")
-    assert not concludes("So how do you go on from the 90 minutes?", "90")
-    assert not concludes("Go back to 2 × 45 = 90, making sure that it holds.", "90")
-    assert not concludes("So take the 90 minutes and add 15.", "90")
+    assert concluded("So the total should be 30 + 15 + 45 = 90 minutes, not 135.", "90")
+    assert concluded("Look: which means there are 75 seeds.", "75")
+    assert not concluded("You have 90 minutes for the third step.", "90")
+    assert not concluded("So how do you go on from the 90 minutes?", "90")
+    assert not concluded("Go back to 2 × 45 = 90, making sure that it holds.", "90")
+    assert not concluded("So take the 90 minutes and add 15.", "90")
 
 
 def test_a_text_ends_in_its_last_number() -> None:

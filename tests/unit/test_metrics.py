@@ -1,14 +1,24 @@
 """The judge-free measures, on written cases and against what people say of real replies."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from socratic_rl import mrbench
 from socratic_rl.metrics import (
     asks_question,
+    questions,
+    repeated_turn,
     repeats_turn,
+    revealed,
     reveals_answer,
+    spans,
     speaks_for_student,
+    students_part,
     word_count,
 )
+from socratic_rl.spans import Span
 
 # ---- asking ----
 
@@ -208,3 +218,91 @@ def test_repeats_turn(reply: str, repeats: bool) -> None:
 def test_word_count() -> None:
     assert word_count("What is\n3 × 4?") == 5
     assert word_count("  ") == 0
+
+
+# ---- where it stands ----
+
+
+def marked(text: str, found: list[Span] | None) -> list[str]:
+    return [text[start:end] for start, end in found or []]
+
+
+@pytest.mark.parametrize(
+    ("reply", "asked"),
+    [
+        ("Good start! What is 24 / 4? Think.", ["What is 24 / 4?"]),
+        ("- How many?\n- How much?\n", ["How many?", "How much?"]),
+        ('You said "is it 12?", so how many are left? Good.', ["so how many are left?"]),
+        ("It’s 4.  So 93 x 5 =", ["So 93 x 5 ="]),
+        ("How many?\nStudent: Is it 12?", ["How many?"]),
+    ],
+)
+def test_the_sentences_that_ask(reply: str, asked: list[str]) -> None:
+    assert marked(reply, questions(reply)) == asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "given"),
+    [
+        ("He gets twenty-one dollars, so 21.", "$21", ["twenty-one dollars", "21"]),
+        ("It is **42** apples.", "42", ["42"]),
+        ("**In all it is 42 then**", "42", ["42"]),
+        ("so \\frac{3}{4} is left", "3/4", ["\\frac{3}{4}"]),
+        ("$\\boxed{1,200}$ it is", "1200", ["1,200"]),
+        ("It takes 2 hours 30 minutes.", "2.5 hours", ["2 hours 30 minutes"]),
+        ("That is an hour and a half.", "1.5 hours", ["an hour and a half"]),
+        ("Some 1.5 million people", "1,500,000", ["1.5 million"]),
+        ("It’s ½ of it, step 2.", "0.5", ["½"]),
+        ("1. Add.\n2. He has 12 was it?", "12", ["12"]),
+        ("The answer is: yes!", "yes", ["yes"]),
+        ("Mix 2 to 3, then 5:4.", "5:4", ["5:4"]),
+        ("You have 42 now.\nSo the total should be 42, not 40.", "42", ["42", "42"]),
+    ],
+)
+def test_the_characters_that_give_the_answer(reply: str, answer: str, given: list[str]) -> None:
+    assert marked(reply, revealed(reply, answer, ["How many?"])) == given
+
+
+def test_only_the_conclusion_gives_away_what_was_known() -> None:
+    reply = "You have 90 there. So the total should be 30 + 60 = 90 minutes, not 135."
+    assert revealed(reply, "90", ["How long?", "First 90, so 135."]) == [(52, 62)]
+    assert marked(reply, [(52, 62)]) == ["90 minutes"]
+
+
+def test_the_part_of_the_student() -> None:
+    reply = "What is 3 × 4?\n\n Oh, I see! It is 12. \nGreat! Why?\nI think so."
+    assert marked(reply, students_part(reply)) == ["Oh, I see! It is 12.", "I think so."]
+    reply = "Good. Student: It is 12.\nTeacher: Yes."
+    assert marked(reply, students_part(reply)) == ["Student: It is 12.\nTeacher: Yes."]
+
+
+def test_which_turn_is_repeated() -> None:
+    assert repeated_turn("what is 3 × 4", ["Why?", "What is 3 × 4?", "What is 3 × 4?"]) == 1
+    assert repeated_turn("How?", ["Why?"]) is None
+
+
+def test_all_spans_of_a_reply() -> None:
+    prompt = [{"role": "user", "content": "I get 7."}, {"role": "assistant", "content": "Is it 12?"}]
+    found = spans("Is it 12?", "12", "What is 3 × 4?", prompt[:1])
+    assert found == {
+        "asks_question": [(0, 9)],
+        "reveals_answer": [(6, 8)],
+        "speaks_for_student": [],
+        "repeats_turn": [],
+    }
+    found = spans("Is it 12?", "", "What is 3 × 4?", prompt)
+    assert (found["reveals_answer"], found["repeats_turn"]) == (None, [(0, 9)])
+
+
+def test_spans_lie_in_real_replies_and_hold_something(shared_data: Callable[[str], Path]) -> None:
+    seen = 0
+    for _, dialogue in mrbench.read(str(shared_data("mrbench.jsonl"))):
+        for reply in dialogue.replies.values():
+            found = spans(
+                reply.text, dialogue.answer, "", [{"role": "user", "content": t.text} for t in dialogue.turns]
+            )
+            for start, end in (span for places in found.values() for span in places or ()):
+                assert 0 <= start < end <= len(reply.text)
+                assert not reply.text[start].isspace()
+                seen += 1
+    assert seen > 100
