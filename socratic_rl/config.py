@@ -227,6 +227,7 @@ class EvaluateSettings(Settings):
     adapter: Annotated[str, AfterValidator(tutor_folder)] | None
     """None only where the suite asks no tutor anything."""
     suite: Any = None
+    judge: Any = None
     prompt: Annotated[str, Field(min_length=1)] | None
     dataset: Any
     rejection: Any = None

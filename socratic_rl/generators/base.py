@@ -25,6 +25,8 @@ class Request:
     """The most tokens of the reply; None leaves it to the generator."""
     grammar: str = ""
     """A GBNF grammar, whose rule ``root`` the reply follows; only llama.cpp can hold a model to it."""
+    schema: str = ""
+    """A JSON schema that the reply follows; llama.cpp and servers can hold a model to it, transformers cannot."""
     shorten: bool = False
     """Whether messages that do not fit lose their oldest exchanges after the first; else they are a mistake."""
 

@@ -319,10 +319,10 @@ class Decoder:
         place.stops = tuple(stop.encode() for stop in request.stop)
         place.written = bytearray()
         place.sampler = chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if request.grammar:
-            rules = llama_cpp.llama_sampler_init_grammar(self.vocab, request.grammar.encode(), b"root")
+        if grammar := request.grammar or (request.schema and _grammar(request.schema)):
+            rules = llama_cpp.llama_sampler_init_grammar(self.vocab, grammar.encode(), b"root")
             if not rules:
-                raise ValueError(f"not a GBNF grammar with a rule root: {request.grammar}")
+                raise ValueError(f"not a GBNF grammar with a rule root: {grammar}")
             llama_cpp.llama_sampler_chain_add(chain, rules)
         if sampling.temperature > 0:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
@@ -345,6 +345,13 @@ class Decoder:
     def name(self, token: int) -> str:
         """How the vocabulary writes a special token."""
         return "" if token == -1 else llama_cpp.llama_vocab_get_text(self.vocab, token).decode()
+
+
+@cache
+def _grammar(schema: str) -> str:
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+    return str(json_schema_to_gbnf(schema))
 
 
 def _text(reads: Callable[..., int], of: Any, key: str) -> str | None:

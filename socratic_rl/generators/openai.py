@@ -132,6 +132,9 @@ class OpenAI(InRounds, Sampling):
         if not request.messages:
             return self._client.completions.create(prompt=request.text, **settings)
         messages: Any = list(request.messages)
+        if request.schema:
+            schema = {"name": "reply", "schema": json.loads(request.schema), "strict": True}
+            settings["response_format"] = {"type": "json_schema", "json_schema": schema}
         return self._client.chat.completions.create(messages=messages, **settings)
 
     def _tell(self, error: BaseException | None) -> None:

@@ -1,0 +1,246 @@
+"""A model as judge: it labels replies by a rubric, two at a time and in both orders, and how well it can is told."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import jinja2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from tqdm import tqdm
+
+from socratic_rl.config import Component
+from socratic_rl.dialogue import text_id
+from socratic_rl.errors import UserError, reason
+from socratic_rl.generators import Request
+from socratic_rl.record import differences, read_json
+
+RUBRICS = resources.files("socratic_rl") / "rubrics"
+PROMPT = resources.files("socratic_rl") / "prompts" / "judge.jinja"
+NAMES = ("A", "B")
+"""What the replies are called to the judge, in the order in which it sees them."""
+
+
+class Criterion(Component):
+    """A question about a reply."""
+
+    question: str
+    scores: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=2)]
+    """The labels that answer it, each with its score."""
+    better: Literal["more", "less"] = "more"
+    """Whether a good reply has a high score."""
+    people: str | None = None
+    """What human-labelled rows call it; they use the same labels."""
+
+
+class Rubric(Component):
+    """The questions that a judge answers about every reply."""
+
+    name: str
+    criteria: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], Criterion], Field(min_length=1)]
+
+    @classmethod
+    def read(cls, given: str) -> Self:
+        """A rubric that comes with the project, by its name, or a YAML file.
+
+        Raises:
+            ValueError: There is none, or something in it is wrong.
+        """
+        from omegaconf import OmegaConf
+        from yaml import YAMLError  # type: ignore[import-untyped]
+
+        try:
+            found = OmegaConf.create(_source(given).read_text(encoding="utf-8"))
+            return cls.model_validate(OmegaConf.to_container(found))
+        except OSError as error:
+            raise ValueError(f"{given}: no such file, and no rubric that comes with the project") from error
+        except ValidationError as error:
+            raise ValueError(f"{given}: {reason(error)}") from error
+        except YAMLError as error:
+            raise ValueError(f"{given}: not YAML: {' '.join(str(error).split())}") from error
+
+
+@dataclass(frozen=True)
+class Case:
+    """A place in a dialogue, with what tutors say there."""
+
+    dialogue: str
+    """Everything before the replies, as a transcript."""
+    replies: tuple[str, ...]
+    answer: str = ""
+    """The problem's gold answer; empty where it is not known."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the judge wrote about one or two replies."""
+
+    shown: tuple[int, ...]
+    """Which of the case's replies it saw as A and, where there is one, as B."""
+    raw: str
+    labels: tuple[Mapping[str, str], ...] | None
+    """The label of each criterion, for each reply shown; None where the text is not what was asked for."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of all replies of a case."""
+
+    answers: tuple[Answer, ...]
+
+    def labels(self, reply: int, criterion: str) -> list[str] | None:
+        """The labels that a reply got, one each time it was shown; None where an answer could not be read."""
+        found = []
+        for answer in self.answers:
+            if reply in answer.shown:
+                if answer.labels is None:
+                    return None
+                found.append(answer.labels[answer.shown.index(reply)][criterion])
+        return found
+
+
+class Judge(Component):
+    """Labels replies by a rubric, through any generator.
+
+    Replies are shown in pairs: two of them in both orders, more of them each with the next and the last with the first.
+    So every reply is once A and once B, and a liking for either place weighs on all alike. A single reply is shown
+    alone. What is not a JSON object with a label for every criterion is kept, counted, and never scored.
+    """
+
+    rubric: str
+    """``socratic_llm``, ``mrbench``, or a YAML file."""
+    generator: Any
+    """What judges."""
+    calibration: str | None = None
+    """The ``calibration.json`` of this very judge; None where it was not compared with people."""
+
+    def mistakes(self) -> list[str]:
+        """A rubric that cannot be read, a calibration that is no file."""
+        told = []
+        try:
+            Rubric.read(self.rubric)
+        except ValueError as error:
+            told.append(f"rubric: {error}")
+        if self.calibration and not Path(self.calibration).is_file():
+            told.append(f"calibration: {self.calibration}: no such file; suite=calibrate leaves one")
+        return told
+
+    @cached_property
+    def criteria(self) -> dict[str, Criterion]:
+        """The rubric's criteria by name."""
+        return Rubric.read(self.rubric).criteria
+
+    def identity(self) -> dict[str, Any]:
+        """What its labels depend on: the rubric, the hash of rubric and prompt, the generator."""
+        texts = (_source(self.rubric).read_bytes(), PROMPT.read_bytes())
+        digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
+        return {"rubric": Rubric.read(self.rubric).name, "sha256": digest, "generator": self.generator.identity()}
+
+    def agreement(self) -> dict[str, dict[str, float | None]]:
+        """How well it agrees with people, by criterion: ``kappa`` with ``low`` and ``high``, and ``n``.
+
+        Empty where it was not calibrated.
+
+        Raises:
+            UserError: The calibration is another judge's; names what differs.
+        """
+        if self.calibration is None:
+            return {}
+        found = read_json(Path(self.calibration))
+        if other := list(differences(found["judge"], self.identity())):
+            raise UserError(f"judge.calibration: {self.calibration} is another judge's: {'; '.join(other)}")
+        kept = {"kappa": "kappa", "low": "kappa_low", "high": "kappa_high", "n": "n"}
+        return {row["criterion"]: {name: row[key] for name, key in kept.items()} for row in found["criteria"]}
+
+    def judge(self, cases: Sequence[Case], seed: int) -> list[Verdict]:
+        """A verdict for each case.
+
+        Args:
+            cases: Places in dialogues with the replies there.
+            seed: Of the judge's sampling.
+
+        Raises:
+            UserError: The generator fails.
+        """
+        asked = [(case, shown) for case in cases for shown in _orders(len(case.replies))]
+        requests = [self._request(case, shown, seed) for case, shown in asked]
+        answers: dict[int, Answer] = {}
+        with tqdm(total=len(requests), desc="judge", unit=" answers", delay=2) as bar:
+            for index, reply in self.generator.generate(requests):
+                shown = asked[index][1]
+                answers[index] = Answer(shown, reply.text, self._read(reply.text, len(shown)))
+                bar.update()
+        in_order = iter(answers[index] for index in range(len(asked)))
+        return [Verdict(tuple(next(in_order) for _ in _orders(len(case.replies)))) for case in cases]
+
+    def score(self, verdict: Verdict, reply: int, criterion: str) -> float | None:
+        """A reply's mean score over all times it was shown, from 0 to 1; None where an answer could not be read."""
+        labels = verdict.labels(reply, criterion)
+        if labels is None:
+            return None
+        return sum(self.criteria[criterion].scores[label] for label in labels) / len(labels)
+
+    def quality(self, verdict: Verdict, reply: int) -> float | None:
+        """How good a reply is, from 0 to 1: the mean over all criteria, each turned so that more is better.
+
+        None where an answer could not be read.
+        """
+        good = []
+        for name, criterion in self.criteria.items():
+            score = self.score(verdict, reply, name)
+            if score is None:
+                return None
+            good.append(score if criterion.better == "more" else 1 - score)
+        return sum(good) / len(good)
+
+    def _request(self, case: Case, shown: Sequence[int], seed: int) -> Request:
+        names = NAMES[: len(shown)]
+        prompt = self._prompt.render(
+            criteria=self.criteria,
+            form=json.dumps(dict.fromkeys(names, dict.fromkeys(self.criteria, "…")), ensure_ascii=False),
+            dialogue=case.dialogue,
+            answer=case.answer,
+            replies={name: case.replies[reply] for name, reply in zip(names, shown, strict=True)},
+        )
+        return Request(
+            seed=int(text_id(str(seed), prompt), 16) % 2**31,
+            messages=({"role": "user", "content": prompt},),
+            schema=json.dumps(self._forms[len(shown)].model_json_schema()),
+            # one that does not fit is counted with those that cannot be read
+            shorten=True,
+        )
+
+    def _read(self, text: str, count: int) -> tuple[dict[str, str], ...] | None:
+        try:
+            found = self._forms[count].model_validate_json(text)
+        except ValidationError:
+            return None
+        return tuple(getattr(found, name).model_dump() for name in NAMES[:count])
+
+    @cached_property
+    def _prompt(self) -> jinja2.Template:
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  no HTML
+        return environment.from_string(PROMPT.read_text(encoding="utf-8"))
+
+    @cached_property
+    def _forms(self) -> dict[int, type[BaseModel]]:
+        """What the judge's JSON must be, by how many replies it is about."""
+        strict = ConfigDict(extra="forbid")
+        labels: dict[str, Any] = {name: Literal[tuple(one.scores)] for name, one in self.criteria.items()}
+        marks: Any = create_model("Marks", __config__=strict, **labels)
+        shown: list[dict[str, Any]] = [dict.fromkeys(NAMES[:count], marks) for count in (1, 2)]
+        return {len(one): create_model("Judgement", __config__=strict, **one) for one in shown}
+
+
+def _orders(count: int) -> list[tuple[int, ...]]:
+    """Which replies are shown together: each once as A and once as B."""
+    return [(0,)] if count == 1 else [(reply, (reply + 1) % count) for reply in range(count)]
+
+
+def _source(rubric: str) -> Any:
+    shipped = RUBRICS / f"{rubric}.yaml"
+    return shipped if shipped.is_file() else Path(rubric).expanduser()

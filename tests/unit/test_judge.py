@@ -1,0 +1,151 @@
+"""The judge: what it is asked, what counts as an answer, and what is made of both orders."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from socratic_rl.generators import LlamaCpp, Reply, Request
+from socratic_rl.judge import Case, Judge, Rubric
+
+GOOD = {"asks": "yes", "on_topic": "5", "helps": "5", "reveals": "no"}
+BAD = {"asks": "no", "on_topic": "1", "helps": "1", "reveals": "yes"}
+ANN = "Student: Ann has 3 boxes of 4 pens. How many pens has she?"
+
+
+class Scripted:
+    """Judges by a function of the replies that it is shown, and answers the last request first."""
+
+    width = 2
+
+    def __init__(self, judge: Callable[..., Any]) -> None:
+        self.judge = judge
+        self.asked: list[Request] = []
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "scripted"}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        self.asked += requests
+        for index in reversed(range(len(requests))):
+            shown = re.findall(r"^Reply [AB]: (.*)$", requests[index].messages[0]["content"], re.MULTILINE)
+            said = self.judge(*shown)
+            yield index, Reply(said if isinstance(said, str) else json.dumps(said), "stop")
+
+
+def labels(reply: str) -> dict[str, str]:
+    return GOOD if reply.endswith("?") else BAD
+
+
+def fair(*replies: str) -> dict[str, dict[str, str]]:
+    return {name: labels(reply) for name, reply in zip("AB", replies, strict=False)}
+
+
+def judge(by: Callable[..., Any], rubric: str = "socratic_llm") -> tuple[Judge, Scripted]:
+    generator = Scripted(by)
+    return Judge(rubric=rubric, generator=generator), generator
+
+
+def test_two_replies_are_judged_in_both_orders() -> None:
+    one, generator = judge(fair)
+    first, second = one.judge([Case(ANN, ("It is 12.", "How many boxes?")), Case(ANN, ("Why?", "7"), "12")], seed=0)
+    assert [answer.shown for answer in first.answers] == [(0, 1), (1, 0)]
+    assert (one.quality(first, 0), one.quality(first, 1)) == (0, 1)
+    assert (one.quality(second, 0), one.quality(second, 1)) == (1, 0)
+    assert (one.score(first, 0, "reveals"), one.score(first, 1, "reveals")) == (1, 0)
+    assert len(generator.asked) == 4
+    text = generator.asked[2].messages[0]["content"]
+    assert "Reply A: Why?" in text
+    assert "which the student may not know: 12" in text
+    assert ANN in text
+
+
+def test_a_liking_for_one_place_cancels_out() -> None:
+    one, _ = judge(lambda *_: {"A": GOOD, "B": BAD})
+    for count in (2, 3, 5):
+        (verdict,) = one.judge([Case(ANN, tuple(map(str, range(count))))], seed=0)
+        assert len(verdict.answers) == count
+        assert [one.quality(verdict, reply) for reply in range(count)] == [0.5] * count
+        assert verdict.labels(0, "asks") == ["yes", "no"]
+
+
+def test_a_single_reply_is_judged_alone() -> None:
+    one, generator = judge(fair)
+    (verdict,) = one.judge([Case(ANN, ("How many boxes?",))], seed=0)
+    assert one.quality(verdict, 0) == 1
+    assert "Reply B" not in generator.asked[0].messages[0]["content"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "A is better.",
+        'Here you are: {"A": {}, "B": {}}',
+        {"A": GOOD},
+        {"A": GOOD, "B": {**BAD, "asks": "maybe"}},
+        {"A": GOOD, "B": {**BAD, "on_topic": 1}},
+        {"A": GOOD, "B": {**BAD, "why": "it tells"}},
+        {"A": GOOD, "B": {key: label for key, label in BAD.items() if key != "helps"}},
+    ],
+)
+def test_what_is_not_what_was_asked_for_is_kept_and_not_scored(said: Any) -> None:
+    one, _ = judge(lambda first, second: said if first == "7" else fair(first, second))
+    (verdict,) = one.judge([Case(ANN, ("7", "Why?"))], seed=0)
+    assert [answer.labels is None for answer in verdict.answers] == [True, False]
+    assert verdict.answers[0].raw == (said if isinstance(said, str) else json.dumps(said))
+    assert [one.score(verdict, reply, "asks") for reply in (0, 1)] == [None, None]
+    assert [one.quality(verdict, reply) for reply in (0, 1)] == [None, None]
+
+
+def test_only_the_replies_that_an_unreadable_answer_was_about_go_without_a_score() -> None:
+    one, _ = judge(lambda first, second: "?" if first == "1" else fair(first, second))
+    (verdict,) = one.judge([Case(ANN, ("0", "1", "2", "3?"))], seed=0)
+    assert [one.quality(verdict, reply) for reply in range(4)] == [0, None, None, 1]
+
+
+@pytest.mark.parametrize("rubric", ["socratic_llm", "mrbench"])
+def test_the_rubrics_that_come_with_the_project_score_from_0_to_1(rubric: str) -> None:
+    criteria = Rubric.read(rubric).criteria
+    assert all({0, 1} <= set(criterion.scores.values()) for criterion in criteria.values())
+    assert len(criteria) == {"socratic_llm": 4, "mrbench": 8}[rubric]
+    assert criteria["reveals"].better == "less"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "name: own\ncriteria: {asks: {question: Asks, scores: {'yes': 1}}}",
+            "asks.scores: .* at least 2",
+        ),
+        ("name: own\ncriteria: {asks: {scores: {'yes': 1, 'no': 0}}}", "criteria.asks.question: Field required"),
+        ("name: own\ncriteria: {asks: {question: Asks, scores: {'yes': 2, 'no': 0}}}", "less than or equal to 1"),
+        ("name: [", "not YAML"),
+    ],
+)
+def test_a_rubric_of_ones_own_that_is_wrong_is_told(tmp_path: Any, text: str, told: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    one = Judge(rubric=str(path), generator=None)
+    (mistake,) = one.mistakes()
+    assert mistake.startswith(f"rubric: {path}: ")
+    assert re.search(told, mistake)
+    assert Judge(rubric="none", generator=None, calibration="gone.json").mistakes() == [
+        "rubric: none: no such file, and no rubric that comes with the project",
+        "calibration: gone.json: no such file; suite=calibrate leaves one",
+    ]
+
+
+def test_the_embedded_model_is_held_to_the_form() -> None:
+    settings: dict[str, Any] = {"n_ctx": 1024, "width": 2, "n_threads": 1, "n_gpu_layers": 0}
+    generator = LlamaCpp(model_path=None, temperature=0, top_p=0.9, max_tokens=256, **settings)
+    one = Judge(rubric="socratic_llm", generator=generator)
+    (verdict,) = one.judge([Case(ANN, ("It is 12.", "How many boxes?"), "12")], seed=0)
+    assert all(answer.labels for answer in verdict.answers)
+    # a prompt that leaves no room for the labels is counted with what cannot be read
+    (verdict,) = one.judge([Case("Student: " + "why? " * 900, ("It is 12.",))], seed=0)
+    assert verdict.answers[0].raw == ""
+    assert one.quality(verdict, 0) is None
