@@ -143,6 +143,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
             tutor.tutor,
             tutor.tokenizer,
             fitted.pairs,
+            {},
             settings.sampling.batch_size,
             seed=settings.seed,
             resamples=settings.resamples,

@@ -256,15 +256,18 @@ def closing_table(title: str, rows: Mapping[str, object]) -> None:
 
 
 def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n."""
+    """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n; not those by topic."""
     from rich import box
     from rich.table import Table
 
+    from socratic_rl.metrics import TOPIC
     from socratic_rl.page import in_digits
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in ("measure", "kind", "base", "tutor", "difference", "95% interval", "n"):
         table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
     for row in metrics:
+        if row["kind"].startswith(TOPIC):
+            continue
         table.add_row(row["name"], row["kind"], *in_digits(row).values())
     terminal.console().print(table)

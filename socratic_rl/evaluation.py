@@ -1,5 +1,6 @@
 """Base and tutor on the same held-out turns: what they say, measured without a judge, and which turns they prefer."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from socratic_rl.statistics import Values, paired_bootstrap
 
 Opened = Callable[[], AbstractContextManager[PreTrainedModel]]
 """Opens base or tutor for as long as it is read."""
+
+FEW_PROBLEMS = 3
+"""Topics of fewer problems are measured together."""
 
 REPLY_MEASURES = ("asks_question", "reveals_answer", "speaks_for_student", "repeats_turn", "cut_off", "words")
 
@@ -137,16 +141,20 @@ def evaluate(
         seed: Of sampling and of the bootstrap.
         resamples: Of the bootstrap.
     """
-    rows = compare_preferences(base, tutor, tokenizer, pairs, sampling.batch_size, seed=seed, resamples=resamples)
+    rows = compare_preferences(
+        base, tutor, tokenizer, pairs, problems, sampling.batch_size, seed=seed, resamples=resamples
+    )
     turns = held_out_turns(pairs, problems)
     said = {}
     for name, opened in (("base", base), ("tutor", tutor)):
         with opened() as model:
             said[name] = replies(model, tokenizer, turns, sampling, seed, f"{name} replies")
     groups = [turn.problem_id for turn in turns]
-    for measure in REPLY_MEASURES:
-        values = {name: [reply["marks"][measure] for reply in drawn] for name, drawn in said.items()}
-        rows.append(_row(measure, "all", values["base"], values["tutor"], groups, seed=seed, resamples=resamples))
+    for kind, chosen in [("all", range(len(turns))), *_by_topic(groups, problems)]:
+        for measure in REPLY_MEASURES:
+            base_values, tutor_values = ([said[name][row]["marks"][measure] for row in chosen] for name in said)
+            of = [groups[row] for row in chosen]
+            rows.append(_row(measure, kind, base_values, tutor_values, of, seed=seed, resamples=resamples))
     dialogues = [
         {
             **asdict(turn),
@@ -165,18 +173,20 @@ def compare_preferences(
     tutor: Opened,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
+    problems: Mapping[str, Problem],
     batch_size: int,
     *,
     seed: int,
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """Which turns of pairs base and tutor prefer: rows as in ``evaluation.json``, of all pairs and of each kind.
+    """Which turns of pairs base and tutor prefer: rows as in ``evaluation.json``, of all pairs, each kind, each topic.
 
     Args:
         base: Opens the base.
         tutor: Opens the tutor.
         tokenizer: Of both.
         pairs: Fitted into the model's length.
+        problems: By id, for topics.
         batch_size: Pairs at once.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
@@ -189,7 +199,7 @@ def compare_preferences(
     preferred = {name: rewarded(score, scores["base"]) for name, score in scores.items()}
     margins = reward_margins(scores["tutor"], scores["base"])
     rows: list[dict[str, Any]] = []
-    for kind, chosen in _by_kind(pairs):
+    for kind, chosen in [*_by_kind(pairs), *_by_topic([pair.problem_id for pair in pairs], problems)]:
         groups = [pairs[row].problem_id for row in chosen]
         for name, base_values, tutor_values in (
             ("preference_accuracy", preferred["base"][chosen], preferred["tutor"][chosen]),
@@ -215,6 +225,16 @@ def _by_kind(pairs: Sequence[PreferencePair]) -> Iterator[tuple[str, list[int]]]
     kinds = sorted({pair.rejection for pair in pairs})
     for kind in kinds if len(kinds) > 1 else ():
         yield kind, [row for row, pair in enumerate(pairs) if pair.rejection == kind]
+
+
+def _by_topic(problem_ids: Sequence[str], problems: Mapping[str, Problem]) -> Iterator[tuple[str, list[int]]]:
+    """The rows of each problem topic where there are several; topics of few problems go together, as "other"."""
+    topics = {id_: problems[id_].topic if id_ in problems else "" for id_ in problem_ids}
+    counts = Counter(topics.values())
+    named = [topic if (topic := topics[id_]) and counts[topic] >= FEW_PROBLEMS else "other" for id_ in problem_ids]
+    kinds = sorted(set(named), key=lambda topic: (topic == "other", topic))
+    for kind in kinds if len(kinds) > 1 else ():
+        yield f"{metrics.TOPIC}{kind}", [row for row, topic in enumerate(named) if topic == kind]
 
 
 def sample_replies(

@@ -10,6 +10,9 @@ from socratic_rl.answers import concluded, ends_in, first_stated, values
 from socratic_rl.dialogue import Message
 from socratic_rl.spans import Origins, Span, pieces
 
+TOPIC = "topic: "
+"""How the kind of a figure that is about one problem topic begins."""
+
 # a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
 _STUDENT_LABEL = re.compile(
     r"(?:^|(?<=[.!?\"”)\]])\s+)[^\w\n]{0,5}(?:student|user|human|learner|pupil)(?: ?\d)?[^\w\n:]{0,4}:"
