@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> float | None:
     # the heavy imports wait until the config is known to be right
     from socratic_rl import evaluation, model_card, record, report, tracking
     from socratic_rl.fitting import fit_pairs
-    from socratic_rl.storage import read_rows, write_jsonl
+    from socratic_rl.storage import write_jsonl
     from socratic_rl.tutors import Tutor
 
     tutor = Tutor(Path(settings.adapter))
@@ -84,10 +84,7 @@ def main(cfg: DictConfig) -> float | None:
         }
         record.write_json(files["evaluation.json"], {"metrics": found.metrics, "facts": facts})
         write_jsonl(files["replies.jsonl"], found.dialogues)
-        log = Path(settings.adapter).parent / "training_log.jsonl"
-        curves = [row for _, row in read_rows(str(log))] if log.exists() else []
-        page = report.Report("Socratic RL: tutor against base", facts, found.metrics, curves, found.dialogues)
-        files["report.html"].write_text(report.render(page), encoding="utf-8")
+        report.write(folder, tutor.folder.parent / "training_log.jsonl")
 
         run.summary.update(in_summary(found.metrics))
         columns = ("topic", "question", "turn", "base", "tutor")
@@ -126,7 +123,7 @@ def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any
 
 def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
     """Score base and tutor on the pairs of an outside test set, without those about problems trained on."""
-    from socratic_rl import evaluation, record, suites, tracking
+    from socratic_rl import evaluation, record, report, suites, tracking
     from socratic_rl.fitting import fit_pairs
     from socratic_rl.stages import audit_rows
 
@@ -161,6 +158,8 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
         facts = {"suite": suite.path, "tutor": settings.adapter, "base": tutor.made_from["model"]["name"], **told}
         record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})
         run.summary.update(in_summary(rows, f"{suite.name}/"))
+        if (place["folder"] / "evaluation.json").exists():
+            report.write(place["folder"], tutor.folder.parent / "training_log.jsonl")
     cli.metrics_table(f"{suite.name}: tutor against base, {len(fitted.pairs)} pairs", rows)
     cli.closing_table("Suite", {**told, "figures": path})
     return float(rows[0]["tutor"])

@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from socratic_rl import hub
 from socratic_rl.page import in_digits
 from socratic_rl.record import CARD, MADE_FROM, read_json
-from socratic_rl.report import MEASURES
 from socratic_rl.storage import looks_local, whole_file
+from socratic_rl.wording import measure_of
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 
@@ -99,7 +99,7 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
 
 def _figures(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of ``evaluation.json`` as the table shows it."""
-    measure = MEASURES[row["name"]]
+    measure = measure_of(row["name"])
     named = {"label": measure.label, "meaning": measure.meaning, "problems": str(row["problems"])}
     return named | in_digits(row)
 

@@ -51,9 +51,11 @@ class Tutor:
 
     @property
     def trained_on(self) -> str:
-        """The file of pairs, and what it was made from where that is another data set."""
+        """How many pairs about how many problems, from which file, and what that was made from."""
         pairs, source = self.made_from["dataset"]["path"], self.made_from.get("data_source", {}).get("path")
-        return pairs if source in (None, pairs) else f"{pairs}, made from {source}"
+        file = pairs if source in (None, pairs) else f"{pairs}, made from {source}"
+        counts = self.made_from.get("trained_on")
+        return f"{counts['pairs']} pairs about {counts['problems']} problems, {file}" if counts else file
 
     @property
     def max_length(self) -> int:

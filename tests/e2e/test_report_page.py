@@ -1,5 +1,6 @@
 """The report in a real browser: what it shows, that it stays in its window, and that nothing in it runs or loads."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_fits_its_window(open_page: Any, width: int, scheme: str) -> None:
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert overflow(page) == 0
     # what is too wide for a phone scrolls in its own box, and cannot be cut off elsewhere
-    assert page.evaluate("document.querySelector('.scroll').scrollWidth") >= (600 if width == 390 else 0)
+    assert page.evaluate("document.querySelector('#measures .scroll').scrollWidth") >= (600 if width == 390 else 0)
     cut = page.evaluate(
         """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg, .question')
              && e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.className)"""
@@ -224,44 +225,105 @@ def test_injected_markup_is_text_even_without_the_content_security_policy(open_p
     page.wait_for_timeout(100)
 
 
+def tab_to(page: Page, target: Any) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if target.evaluate("e => e === document.activeElement"):
+            return
+    pytest.fail(f"Tab does not reach {target}")
+
+
 def test_works_by_keyboard(open_page: Any) -> None:
     page = open_page()
+    tab_to(page, page.locator(".skip"))
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    tab_to(page, page.locator("#only-all"))
+    assert page.locator("#only-all + span").evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#only-any").is_checked()
+    tab_to(page, page.get_by_label("Topic"))
     summary = page.locator("#dialogues summary").first
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        if summary.evaluate("e => e === document.activeElement"):
-            break
-    else:
-        pytest.fail("Tab does not reach the first dialogue")
+    tab_to(page, summary)
     assert summary.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
     reply = page.locator("#dialogues .reply").first
-    assert not reply.is_visible()
-    page.keyboard.press("Enter")
     assert reply.is_visible()
-    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
     assert not reply.is_visible()
+    page.keyboard.press("Space")
+    assert reply.is_visible()
+
+
+def test_the_filter_leaves_the_dialogues_that_it_names(open_page: Any) -> None:
+    page = open_page()
+    page.evaluate("document.querySelector('.more').open = true")
+
+    def left() -> list[list[str]]:
+        return page.evaluate(
+            "[...document.querySelectorAll('.dialogue')].filter(d => d.checkVisibility()).map(d => [...d.classList])"
+        )
+
+    everything = left()
+    assert len(everything) == 96
+    group = page.get_by_role("group", name="Show dialogues")
+    for label, name in (("any failure", "failed"), ("does not ask", "asks_question"), ("cut off", "cut_off")):
+        choice = group.get_by_role("radio", name=label)
+        choice.check()
+        assert left() == [classes for classes in everything if name in classes]
+        assert f"({len(left())})" in choice.locator("..").inner_text()
+    group.get_by_role("radio", name="all").check()
+    page.get_by_label("Topic").select_option("speed")
+    assert 0 < len(left()) < 96
+    assert {classes[-1] if classes[-1] != "failed" else classes[-2] for classes in left()} == {"topic-7"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_marks_lie_inside_the_replies_and_differ_by_more_than_colour(open_page: Any, scheme: str) -> None:
+    page = open_page(scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.locator("mark:not(.reply .text mark, .legend mark)").count() == 0
+    assert page.locator(".reply mark.asks_question").count() > 50
+    assert page.locator(".reply mark.reveals_answer").first.inner_text() in [answer for _, _, answer in PROBLEMS]
+    # a mark is named where it ends
+    assert page.locator(".reply mark:not(:has(+ mark, + .tag))").count() == 0
+    looks = page.evaluate(
+        """[...document.querySelectorAll('.legend mark')].map(m => { const s = getComputedStyle(m);
+             return [s.textDecorationLine, s.textDecorationStyle, s.borderBottomStyle, s.fontStyle].join() })"""
+    )
+    assert len(set(looks)) == len(looks) == 4
+
+
+def test_headings_are_in_order(open_page: Any) -> None:
+    levels = open_page().locator("h1, h2, h3").evaluate_all("all => all.map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_table_scrolls_by_keyboard_on_a_phone(open_page: Any) -> None:
     page = open_page(390)
-    table = page.locator(".scroll").first
+    table = page.locator("#measures .scroll")
     table.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(300)
     assert table.evaluate("e => e.scrollLeft") > 0
 
 
-def test_shows_twenty_dialogues_closed_with_failures_first(open_page: Any) -> None:
+def test_shows_the_first_failure_and_folds_what_is_more_than_twenty(open_page: Any) -> None:
     page = open_page()
-    dialogues = page.locator("#dialogues details")
-    assert dialogues.count() == 20
-    assert page.locator("details[open]").count() == 0
+    dialogues = page.locator("#dialogues .dialogue")
+    assert dialogues.count() == 96
+    assert [d.is_visible() for d in dialogues.all()] == [True] * 20 + [False] * 76
+    page.get_by_text("76 more").click()
+    assert dialogues.last.is_visible()
+    page.get_by_text("76 more").click()
+    assert page.locator("details[open]").count() == 1
     failed = dialogues.evaluate_all("all => all.map(d => d.classList.contains('failed'))")
     assert failed == sorted(failed, reverse=True)
     assert any(failed)
     replies = dialogues.first.locator(".reply .who").all_text_contents()
     assert replies == ["Base", "Tutor"]
-    dialogues.first.locator("summary").click()
     left, right = (dialogues.first.locator(f".reply.{side}").bounding_box() for side in ("base", "tutor"))
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] <= right["x"]

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 import socratic_rl.report
-from socratic_rl.report import Report, fails, render, select
+from socratic_rl import record
+from socratic_rl.marked_replies import failures, select
+from socratic_rl.report import TITLE, Report, from_folder, render, write
+from socratic_rl.storage import write_jsonl
 
 HOSTILE = "<script>alert('1')</script> & \"quoted\" <b>bold</b> $x_1$ {{ 7 * 7 }}"
 
@@ -172,8 +175,7 @@ def test_the_table_has_every_row_with_n_intervals_and_meaning() -> None:
     found = text(metrics=[metric("preference_accuracy", kind="weak_model", n=12345), metric("preference_accuracy")])
     assert "Share of held-out pairs whose chosen reply" in found
     assert "21% [12%, 30%] 94% [88%, 98%] +73 [65, 80] 96 24 Better than the base" in found
-    assert found.index("By kind of rejected reply Measure") < found.index("weak model Prefers the chosen reply")
-    assert "12,345" in found
+    assert "weak model 24 21% → 94% +73 [65, 80] n = 12,345" in found
 
 
 def test_only_the_keys_of_the_format_are_needed() -> None:
@@ -222,7 +224,7 @@ def test_nothing_comes_from_outside(full: str) -> None:
 
 
 def test_a_table_that_scrolls_can_be_reached_by_keyboard(full: str) -> None:
-    assert Reader(full).values("tabindex") == ["0", "0"]
+    assert full.count('<div class="scroll" role="region"') == full.count('tabindex="0"') == 3
 
 
 def test_ids_are_unique_and_references_find_them(full: str) -> None:
@@ -258,15 +260,21 @@ def test_curves_skip_what_is_not_a_number() -> None:
     assert "training 0.3 at step 4" in page(curves=[*history, {"step": 4, "loss": 0.3}])
 
 
-def test_failures_come_first_and_spread_over_problems() -> None:
+def test_failures_come_first_the_gravest_before_others_and_spread_over_problems() -> None:
     rows = [dialogue(f"p{p}", t) for p in range(10) for t in range(4)]
-    rows += [failing("p3", t, reveals_answer=True) for t in range(4, 7)] + [failing("p7", 9)]
+    rows += [failing("p3", t, reveals_answer=True) for t in range(4, 7)] + [failing("p7", 9), failing("p7", 8)]
+    rows += [failing("p1", 5, cut_off=True), failing("p2", 5, reveals_answer=True, cut_off=True)]
     chosen = select(rows)
-    assert len(chosen) == 20
-    assert [fails(row) for row in chosen] == [True] * 4 + [False] * 16
-    assert {row["problem_id"] for row in chosen} == {f"p{p}" for p in range(10)}
-    assert Counter(row["problem_id"] for row in chosen[:2]) == {"p3": 1, "p7": 1}
-    assert len({row["turn"] for row in chosen[4:]}) > 1
+    assert [failures(row["tutor_marks"])[:1] for row in chosen[:8]] == [
+        *[["reveals_answer"]] * 4,
+        *[["asks_question"]] * 2,
+        ["cut_off"],
+        [],
+    ]
+    assert {row["problem_id"] for row in chosen[:2]} == {"p2", "p3"}
+    assert len(chosen) == len(rows)
+    assert {row["problem_id"] for row in chosen[7:17]} == {f"p{p}" for p in range(10)}
+    assert len({row["turn"] for row in chosen[7:17]}) > 1
     assert select(reversed(rows)) == chosen
 
 
@@ -277,29 +285,164 @@ def test_many_failures_on_one_problem_do_not_push_out_those_on_others() -> None:
     assert {row["problem_id"] for row in select(rows)[:7]} == set("abcdefg")
 
 
-def test_more_failures_than_places() -> None:
-    rows = [failing(f"p{p}", t) for p in range(15) for t in range(3)] + [dialogue("good")]
-    chosen = select(rows)
-    assert len(chosen) == 20
-    assert len({row["problem_id"] for row in chosen}) == 15
-    assert "20 of 46 places where both models replied, over 16 problems." in text(dialogues=rows)
-    assert "(45 of 46), so they show more failures than there are on the whole." in text(dialogues=rows)
+def test_as_many_dialogues_as_there_is_room_for() -> None:
+    rows = [dialogue(f"p{p}") for p in range(30)] + [failing("bad")]
+    size = len(str(rows[0]))
+    assert [row["problem_id"] for row in select(rows, room=1)] == ["bad"]
+    assert len(select(rows, room=10 * size)) in (9, 10)
+    assert text(dialogues=rows).count("Gold answer: 12") == 31
+
+
+def test_what_does_not_fit_into_the_page_is_said() -> None:
+    rows = [dialogue(f"p{p}", tutor="What is left? " * 5000) for p in range(30)] + [failing("bad")]
+    found = text(dialogues=rows)
+    assert "9 of the 31 places where both replied, over 31 problems." in found
+    assert "Those where the tutor fails (1) come first, so there are more failures among them" in found
+    assert found.count("Gold answer: 12") == 9
+
+
+def test_how_often_replies_fail_is_counted_by_kind() -> None:
+    rows = [
+        dialogue(),
+        failing("a", reveals_answer=True, asks_question=False),
+        failing("b", repeats_turn=True),
+        failing("c", reveals_answer=None),
+    ]
+    found = text(dialogues=rows)
+    assert "How often a reply fails, of 4 The reply Base Tutor" in found
+    assert (
+        "reveals the answer 4 1 does not ask 4 1 speaks for the student 0 0 repeats a turn 0 1 is cut off 0 0 "
+        "any of these 4 2" in found
+    )
+    assert "all (4) any failure (2) reveals the answer (1)" in found
 
 
 def test_a_reply_without_a_gold_answer_does_not_fail_by_it() -> None:
     row = failing("p", reveals_answer=None)
-    assert not fails(row)
+    assert not failures(row["tutor_marks"])
     assert "no gold answer" in text(dialogues=[row])
 
 
 def test_a_dialogue_shows_both_replies_with_their_marks() -> None:
     row = dialogue("p9", 1, base="", prompt=[*dialogue()["prompt"], {"role": "assistant", "content": "Go on?"}])
     found = text(dialogues=[row])
-    assert "percent · teacher turn 2 Tutor asks does not reveal Student What is 15% of 80? Teacher Go on?" in found
-    assert "Base (empty reply) does not ask reveals the answer 4 words" in found
-    assert "Tutor What is 10% of 80? asks does not reveal 5 words" in found
+    assert "percent · teacher turn 2 What is 15% of 80? What is 10% of 80? Tutor asks does not reveal" in found
+    assert "Student What is 15% of 80? Teacher, turn 1 Go on?" in found
+    assert "Base (empty reply) reveals the answer does not ask 4 words" in found
+    assert "Tutor What is 10% of 80? asks asks does not reveal 5 words" in found
     assert "Annotated turn What does percent mean? Gold answer: 12 · problem p9" in found
-    assert "In none of them the tutor reveals the answer or does not ask." in found
+    assert "In none of them the tutor fails." in found
+
+
+# ---- marks in the text ----
+
+
+def cells(html: str, marks: str) -> list[str]:
+    return re.findall(rf'<mark class="{marks}">(.*?)</mark>', html.split('</ul>\n    <div class="filter">')[1])
+
+
+def test_marks_stand_where_a_reply_asks_and_where_it_reveals() -> None:
+    row = dialogue(tutor="Good! What is 10% of 80? Tell me.", base="So it is 12, since 1.5 * 8 = 12.")
+    html = page(dialogues=[row])
+    assert cells(html, "asks_question") == ["What is 10% of 80?", "Tell me."]
+    assert cells(html, "reveals_answer") == ["12", "12"]
+    assert '<mark class="reveals_answer">12</mark><span class="tag reveals_answer">reveals</span>, since' in html
+
+
+def test_marks_that_lie_on_each_other_are_both_there() -> None:
+    row = failing("p", reveals_answer=True, asks_question=True)
+    html = page(dialogues=[{**row, "tutor": "Isn't it <12> then?"}])
+    assert cells(html, "asks_question reveals_answer") == ["12"]
+    assert cells(html, "asks_question") == ["Isn&#39;t it &lt;", "&gt; then?"]
+    assert html.count('<span class="tag asks_question">asks</span>') == 2  # the legend and this
+
+
+def test_the_students_part_and_a_repeated_turn_are_marked() -> None:
+    prompt = [*dialogue()["prompt"], {"role": "assistant", "content": "Why?"}, {"role": "user", "content": "12"}]
+    row = failing("p", speaks_for_student=True)
+    spoken = page(dialogues=[{**row, "tutor": "Go on.\nStudent: <b>It is 5."}])
+    assert cells(spoken, "speaks_for_student") == ["Student: &lt;b&gt;It is 5."]
+    row = failing("p", repeats_turn=True)
+    again = page(dialogues=[{**row, "tutor": "Why?", "prompt": prompt}])
+    assert cells(again, "asks_question repeats_turn") == ["Why?"]
+    assert "as in turn 1" in again
+    assert "cut off here" in page(dialogues=[failing("p", cut_off=True)])
+
+
+def test_no_mark_without_the_measure() -> None:
+    row = dialogue(tutor_marks={"asks_question": False, "reveals_answer": False})
+    assert "<mark" not in page(dialogues=[row]).split('<div class="reply tutor">')[1]
+
+
+# ---- topics, rounds, judges, suites ----
+
+
+def test_figures_by_topic_and_by_kind() -> None:
+    found = text(
+        metrics=[
+            metric(),
+            metric(kind="topic: area", n=6, problems=3),
+            metric("reveals_answer", kind="topic: area", n=5, problems=3),
+            metric(kind="topic: other", base=None, difference=None, n=2, problems=2),
+            metric("words", kind="topic: area"),
+            metric("ranking_accuracy", kind="weak_model"),
+        ]
+    )
+    by_topic, by_kind = found.split("By problem topic Topic")[1].split("By kind of rejected reply Rejected reply")
+    assert "area 3 21% → 94% +73 [65, 80] n = 6 21% → 94% +73 [65, 80] n = 5" in by_topic
+    assert "other 2 94% [88%, 98%] n = 2 –" in by_topic
+    assert "Words" not in by_topic
+    assert "weak model 24 21% → 94%" in by_kind
+
+
+def test_earlier_rounds_stand_between_base_and_tutor() -> None:
+    past = [{"name": "round 1", "value": 0.5, "low": 0.4, "high": 0.61}]
+    reply = {"name": "round 1", "text": "Is it 12?", "marks": {"asks_question": True, "reveals_answer": True}}
+    rows = [metric(earlier=past), metric("words", base=5.0, tutor=9.0, difference=4.0)]
+    found = text(metrics=rows, dialogues=[dialogue(earlier=[reply])])
+    assert "Measure Base Round 1 Round 2 Difference" in found
+    assert "21% [12%, 30%] 50% [40%, 61%] 94% [88%, 98%] +73" in found
+    assert "How often a reply fails, of 1 The reply Base Round 1 Round 2 reveals the answer 1 1 0" in found
+    assert (
+        "Base The answer is 12 reveals . reveals the answer does not ask 4 words Round 1 Is it 12 reveals ? asks"
+        in found
+    )
+    assert "Asks a question: base 21%, round 1 50%, round 2 94%." in Reader(page(metrics=rows)).values("aria-label")
+    assert "<h2>Round by round" not in page(metrics=[metric()])
+
+
+def test_a_judges_scores_come_with_its_agreement() -> None:
+    agreement = {"kappa": 0.712, "low": 0.5, "high": 0.88, "n": 34}
+    found = text(metrics=[metric("judge/on_topic", agreement=agreement), metric("judge/helps", agreement=None)])
+    part = found.split("What a judge says")[1]
+    assert "On topic" in part
+    assert "κ 0.71 [0.50, 0.88], n = 34" in part
+    assert "not compared with people" in part
+    assert "All measures" not in part
+    assert "No measure compares the tutor with its base." in found
+
+
+def test_other_tests_are_shown_with_their_facts() -> None:
+    suite = {"name": "bridge", "metrics": [metric("preference_accuracy")], "facts": {"pairs": "5 <b>"}}
+    html = page(suites=[suite])
+    assert "<h3>bridge</h3>" in html
+    assert "pairs: 5 &lt;b&gt;" in html
+
+
+def test_the_page_is_made_from_files(tmp_path: Path) -> None:
+    log = tmp_path / "training_log.jsonl"
+    facts = {"base": "tiny", "seed": "7"}
+    record.write_json(tmp_path / "evaluation.json", {"metrics": [metric()], "facts": facts})
+    write_jsonl(tmp_path / "replies.jsonl", [dialogue()])
+    assert from_folder(tmp_path, log) == Report(TITLE, facts, [metric()], [], [dialogue()], [])
+    write_jsonl(log, [{"step": 1, "loss": 0.5}])
+    (tmp_path / "suites").mkdir()
+    suites = [{"name": name, "metrics": [metric()], "facts": {}} for name in ("bridge", "mathdial")]
+    for suite in reversed(suites):
+        record.write_json(tmp_path / "suites" / f"{suite['name']}.json", suite)
+    found = from_folder(tmp_path, log)
+    assert (found.curves, found.suites) == ([{"step": 1, "loss": 0.5}], suites)
+    assert write(tmp_path, log).read_text(encoding="utf-8") == render(found)
 
 
 def test_a_dialogue_whose_problem_is_not_known_is_named_by_its_first_turn() -> None:
