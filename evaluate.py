@@ -22,8 +22,12 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl.config import EvaluateSettings, parse
 
     settings = parse(EvaluateSettings, cfg)
+    from socratic_rl.calibration import Calibration
     from socratic_rl.human_labels import HumanLabels
 
+    if isinstance(settings.suite, Calibration):
+        check_judge(settings, cli.job_folder(cfg))
+        return None
     if isinstance(settings.suite, HumanLabels):
         check_measures(settings, cli.job_folder(cfg))
         return None
@@ -49,6 +53,9 @@ def main(cfg: DictConfig) -> float | None:
     folder = place["folder"]
     if settings.suite:
         return score_suite(settings, tutor, cfg)
+    if settings.judge:
+        # another judge's calibration is told before any weights are loaded
+        settings.judge.agreement()
     dataset = tutor.dataset
     if settings.dataset:
         chosen = settings.dataset
@@ -69,6 +76,14 @@ def main(cfg: DictConfig) -> float | None:
             seed=settings.seed,
             resamples=settings.resamples,
         )
+        measured, judged = found.metrics, None
+        if settings.judge:
+            judged = evaluation.judge_replies(
+                settings.judge, found.dialogues, seed=settings.seed, resamples=settings.resamples
+            )
+            measured = measured + judged.metrics
+        # what is about one kind of rejection stands at the end
+        measured = sorted(measured, key=lambda row: row["kind"] != "all")
         files = {name: folder / name for name in ("evaluation.json", "replies.jsonl", "report.html")}
         facts = {
             "base": tutor.made_from["model"]["name"],
@@ -79,14 +94,18 @@ def main(cfg: DictConfig) -> float | None:
             "DPO": tutor.settings_line(),
             "sampling": ", ".join(f"{k}={v}" for k, v in settings.sampling.model_dump().items()),
             "seed": str(settings.seed),
+            **(judged.facts if judged else {}),
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
             "versions": ", ".join(f"{name} {version}" for name, version in record.versions().items()),
         }
-        record.write_json(files["evaluation.json"], {"metrics": found.metrics, "facts": facts})
+        record.write_json(files["evaluation.json"], {"metrics": measured, "facts": facts})
         write_jsonl(files["replies.jsonl"], found.dialogues)
+        if judged:
+            files["judge.jsonl"] = folder / "judge.jsonl"
+            write_jsonl(files["judge.jsonl"], judged.answers)
         report.write(folder, tutor.folder.parent / "training_log.jsonl")
 
-        run.summary.update(in_summary(found.metrics))
+        run.summary.update(in_summary(measured))
         columns = ("topic", "question", "turn", "base", "tutor")
         tracking.log_table(
             run,
@@ -106,13 +125,13 @@ def main(cfg: DictConfig) -> float | None:
         address = None
         if settings.hub.push or folder == Path(settings.adapter).parent:
             on = facts["evaluated on"].replace(dataset.path, Path(dataset.path).name)
-            measured = model_card.Measured(found.metrics, on, facts["sampling"])
-            model_card.write_card(Path(settings.adapter), measured)
+            model_card.write_card(Path(settings.adapter), model_card.Measured(measured, on, facts["sampling"]))
             files["model card"] = Path(settings.adapter) / record.CARD
             address = hub.push(Path(settings.adapter), settings.hub, "Measured results")
-    cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", found.metrics)
-    cli.closing_table("Evaluation", files | ({"hub": address} if address else {}))
-    return float(found.metrics[0]["tutor"])
+    cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", measured)
+    told = judged.facts if judged else {}
+    cli.closing_table("Evaluation", told | files | ({"hub": address} if address else {}))
+    return float(measured[0]["tutor"])
 
 
 def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
@@ -176,6 +195,23 @@ def check_measures(settings: "EvaluateSettings", folder: Path) -> None:
     write_jsonl(files["disagreements.jsonl"], disagreements)
     human_labels.show(rows)
     cli.closing_table("Files", files)
+
+
+def check_judge(settings: "EvaluateSettings", folder: Path) -> None:
+    """Compare the judge with what people say."""
+    from socratic_rl import calibration, record
+    from socratic_rl.storage import write_jsonl
+
+    if settings.judge is None:
+        raise UserError("judge: is needed with suite=calibrate: judge=socratic_llm or judge=mrbench")
+    judge = settings.judge
+    found = calibration.calibrate(judge, list(settings.suite.cases()), settings.resamples, settings.seed)
+    files = {name: folder / name for name in ("calibration.json", "judge.jsonl")}
+    record.write_json(files["calibration.json"], {"judge": judge.identity(), "criteria": found.criteria})
+    write_jsonl(files["judge.jsonl"], found.answers)
+    calibration.show(found.criteria)
+    unreadable = sum(answer["labels"] is None for answer in found.answers)
+    cli.closing_table("Judge", {"answers": f"{len(found.answers)}, of which {unreadable} unreadable", **files})
 
 
 if __name__ == "__main__":

@@ -266,8 +266,24 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in ("measure", "kind", "base", "tutor", "difference", "95% interval", "n"):
         table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
+    judged = any("agreement" in row for row in metrics)
+    if judged:
+        table.add_column("κ against people", justify="right")
     for row in metrics:
         if row["kind"].startswith(TOPIC):
             continue
-        table.add_row(row["name"], row["kind"], *in_digits(row).values())
+        table.add_row(row["name"], row["kind"], *in_digits(row).values(), *([_trust(row)] if judged else []))
     terminal.console().print(table)
+
+
+def _trust(row: Mapping[str, Any]) -> str:
+    """How well a judge's score agrees with people; empty for what no judge gave."""
+    if "agreement" not in row:
+        return ""
+    found = row["agreement"]
+    if found is None:
+        return "not calibrated"
+    if found["kappa"] is None:
+        return f"– ({found['n']})"
+    interval = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
+    return f"{found['kappa']:.2f}{interval} ({found['n']})"

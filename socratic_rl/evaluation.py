@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import metrics
 from socratic_rl.config import SamplingSettings
-from socratic_rl.dialogue import Message, PreferencePair, Problem, text_id
+from socratic_rl.dialogue import Message, PreferencePair, Problem, from_messages, render_transcript, text_id
 from socratic_rl.generators import decode
+from socratic_rl.judge import Case, Judge, alike
 from socratic_rl.scoring import reward_margins, rewarded, score_pairs
 from socratic_rl.statistics import Values, paired_bootstrap
 
@@ -165,7 +166,65 @@ def evaluate(
         }
         for turn, base_reply, tutor_reply in zip(turns, said["base"], said["tutor"], strict=True)
     ]
-    return Evaluation(sorted(rows, key=lambda row: row["kind"] != "all"), dialogues)
+    return Evaluation(rows, dialogues)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge said of the replies of an evaluation."""
+
+    metrics: list[dict[str, Any]]
+    """Rows as in ``evaluation.json``, with ``agreement``: the judge's κ against people, None where it is not known."""
+    answers: list[dict[str, Any]]
+    """The rows of ``judge.jsonl``: what it wrote, and what was read of it."""
+    facts: dict[str, str]
+
+
+def judge_replies(judge: Judge, dialogues: Sequence[Mapping[str, Any]], *, seed: int, resamples: int) -> Judged:
+    """Let a judge compare what base and tutor say, in both orders.
+
+    Args:
+        judge: The judge.
+        dialogues: The rows of ``replies.jsonl``.
+        seed: Of the judge's sampling and of the bootstrap.
+        resamples: Of the bootstrap.
+
+    Raises:
+        UserError: The judge's calibration is another judge's, or its generator fails.
+    """
+    agreement = judge.agreement()
+    sides = ("base", "tutor")
+    cases = [
+        Case(render_transcript(from_messages(row["prompt"])), tuple(row[side] for side in sides), row["answer"])
+        for row in dialogues
+    ]
+    verdicts = judge.judge(cases, seed)
+    groups = [row["problem_id"] for row in dialogues]
+    rows = []
+    for criterion in judge.criteria:
+        base, tutor = ([judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1))
+        row = _row(f"judge/{criterion}", "all", base, tutor, groups, seed=seed, resamples=resamples)
+        rows.append(row | {"agreement": agreement.get(criterion)})
+    answers = [
+        {
+            "conversation_id": row["conversation_id"],
+            "turn": row["turn"],
+            "shown": [sides[reply] for reply in answer.shown],
+            "raw": answer.raw,
+            "labels": answer.labels,
+        }
+        for row, verdict in zip(dialogues, verdicts, strict=True)
+        for answer in verdict.answers
+    ]
+    same, twice = alike(verdicts, judge.criteria)
+    identity = judge.identity()
+    facts = {
+        "judge": f"{identity['rubric']}, by {identity['generator'].get('model', identity['generator']['kind'])}",
+        "judge's answers": f"{len(answers)}, of which {sum(verdict.unreadable for verdict in verdicts)} unreadable; "
+        f"{same} of {twice} labels are the same in both orders",
+        "judge's calibration": judge.calibration or "not calibrated",
+    }
+    return Judged(rows, answers, facts)
 
 
 def compare_preferences(

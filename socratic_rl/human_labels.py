@@ -47,21 +47,23 @@ MEASURES: dict[str, tuple[Literal["asks", "reveals"], Callable[[Judged], bool | 
 """Each measure that people have labels for, with the label that it faces."""
 
 
-class _Verdict(Record):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class Verdict(Record):
+    """What people say of a reply by the four criteria of Socratic-LLM, of which two face a judge-free measure."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     questions: Literal["yes", "no"]
     reveal_answer: Literal["yes", "no"]
 
 
-class _Judgement(Record):
-    """A row of the judgements: the four criteria of Socratic-LLM, of which two face a judge-free measure."""
+class Judgement(Record):
+    """A row of the judgements."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     prompt: str
     output: str
-    evaluation: _Verdict
+    evaluation: Verdict
 
 
 class HumanLabels(Component):
@@ -97,9 +99,7 @@ class HumanLabels(Component):
                     known,
                     reveals=reply.labels.reveals == mrbench.RIGHT,
                 )
-        columns = ("prompt", "output", "evaluation")
-        for where, row in read_rows(self.judgements, columns=columns) if self.judgements else ():
-            said = parse_record(_Judgement, where, row)
+        for where, said in self.read_judgements():
             yield Judged(
                 "judgements",
                 where,
@@ -110,6 +110,12 @@ class HumanLabels(Component):
                 asks=said.evaluation.questions == "yes",
                 reveals=said.evaluation.reveal_answer == "yes",
             )
+
+    def read_judgements(self) -> Iterator[tuple[str, Judgement]]:
+        """The rows of the judgements, each with its place; none where there is no such file."""
+        columns = ("prompt", "output", "evaluation")
+        for where, row in read_rows(self.judgements, columns=columns) if self.judgements else ():
+            yield where, parse_record(Judgement, where, row)
 
 
 def compare(judged: Sequence[Judged], resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -163,12 +169,13 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for heading in (*figures.values(), "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        digits = (_with_interval(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in figures)
+        digits = (in_two_lines(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in figures)
         table.add_row(f"{row['measure']}\n{row['set']}", *digits, str(row["n"]))
     terminal.console().print(table)
 
 
-def _with_interval(figure: float | None, low: float | None, high: float | None) -> str:
+def in_two_lines(figure: float | None, low: float | None, high: float | None) -> str:
+    """A figure, and its interval below it."""
     if figure is None:
         return "–"
     return f"{figure:.2f}" + (f"\n{low:.2f}–{high:.2f}" if low is not None and high is not None else "")

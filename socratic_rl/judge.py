@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -91,6 +91,11 @@ class Verdict:
     """What the judge says of all replies of a case."""
 
     answers: tuple[Answer, ...]
+
+    @property
+    def unreadable(self) -> int:
+        """How many answers are not what was asked for."""
+        return sum(answer.labels is None for answer in self.answers)
 
     def labels(self, reply: int, criterion: str) -> list[str] | None:
         """The labels that a reply got, one each time it was shown; None where an answer could not be read."""
@@ -234,6 +239,18 @@ class Judge(Component):
         marks: Any = create_model("Marks", __config__=strict, **labels)
         shown: list[dict[str, Any]] = [dict.fromkeys(NAMES[:count], marks) for count in (1, 2)]
         return {len(one): create_model("Judgement", __config__=strict, **one) for one in shown}
+
+
+def alike(verdicts: Sequence[Verdict], criteria: Collection[str]) -> tuple[int, int]:
+    """How many labels stay when a reply stands in the other place, of how many that were given in both."""
+    same = total = 0
+    for verdict in verdicts:
+        for reply in {reply for answer in verdict.answers for reply in answer.shown}:
+            for criterion in criteria:
+                labels = verdict.labels(reply, criterion) or []
+                total += len(labels) > 1
+                same += len(labels) > 1 and len(set(labels)) == 1
+    return same, total
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

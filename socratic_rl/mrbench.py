@@ -21,7 +21,9 @@ class _Row(Record):
 
 
 class Labels(_Row):
-    """What people say of a reply."""
+    """What people say of a reply, in eight dimensions; those that are not named here are kept as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     reveals: Literal["Yes (and the answer is correct)", "Yes (but the answer is incorrect)", "No"] = Field(
         alias="Revealing_of_the_Answer"

@@ -113,10 +113,46 @@ def agreement(
         f1, kappa = 2 * hits / (2 * hits + false + missed), (hits + rest - by_chance) / (n - by_chance)
         return np.stack([hits / (hits + false), hits / (hits + missed), f1, kappa])
 
-    found = _with_interval(figures, counts, resamples, seed)
+    return _named(("precision", "recall", "f1", "kappa"), _with_interval(figures, counts, resamples, seed))
+
+
+def score_agreement(
+    measured: Sequence[float], people: Sequence[float], groups: Sequence[str], *, resamples: int = 10_000, seed: int
+) -> dict[str, float | None]:
+    """How well scores agree with people's: the share that is equal, and Cohen's κ weighted by the distance of scores.
+
+    Cohen, "Weighted kappa", 1968, https://doi.org/10.1037/h0026256: one less the mean distance over that which the two
+    would have by chance. Where there are but two scores it is Cohen's κ. Intervals as in ``agreement``.
+
+    Args:
+        measured: The score of each reply.
+        people: The score of people's label.
+        groups: The dialogue of each reply.
+        resamples: How many times groups are drawn. A draw whose scores are all the same tells nothing and is left out.
+        seed: Of the draws.
+
+    Returns:
+        ``agreement``, ``kappa``, and each with ``_low`` and ``_high``; None where the data does not give it.
+    """
+    said, meant = np.array(measured, dtype=float), np.array(people, dtype=float)
+    ours, theirs = np.unique(said), np.unique(meant)
+    distance = np.abs(ours[:, None] - theirs)
+    columns = [said == meant, abs(said - meant), np.ones(len(said))]
+    sums = _sums([*columns, *(said == score for score in ours), *(meant == score for score in theirs)], groups)
+
+    def figures(equal: Any, apart: Any, n: Any, *counts: Any) -> Any:
+        both = np.array(counts[: len(ours)]), np.array(counts[len(ours) :])
+        by_chance = np.einsum("i...,j...,ij->...", *both, distance) / n
+        return np.stack([equal / n, 1 - apart / by_chance])
+
+    return _named(("agreement", "kappa"), _with_interval(figures, sums, resamples, seed))
+
+
+def _named(names: Sequence[str], found: Any) -> dict[str, float | None]:
+    """The figures by name, with the low and high ends of their intervals."""
     return {
         name + end: None if np.isnan(figure) else float(figure)
-        for name, column in zip(("precision", "recall", "f1", "kappa"), found.T, strict=True)
+        for name, column in zip(names, found.T, strict=True)
         for end, figure in zip(("", "_low", "_high"), column, strict=True)
     }
 

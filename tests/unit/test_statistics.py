@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
-from socratic_rl.statistics import agreement, paired_bootstrap
+from socratic_rl.statistics import agreement, paired_bootstrap, score_agreement
 
 
 def replies(
@@ -195,3 +195,29 @@ def test_agreement_that_the_data_does_not_give_is_none() -> None:
     assert set(nobody.values()) == {None}
     one = agreement([True, False], [True, False], ["a", "a"], seed=0)
     assert (one["kappa"], one["kappa_low"]) == (1, None)
+
+
+def test_agreement_of_scores_is_what_scikit_learn_says() -> None:
+    rng = random.Random(3)
+    people = [rng.randrange(5) for _ in range(200)]
+    measured = [score if rng.random() < 0.5 else rng.randrange(5) for score in people]
+    groups = [str(place // 4) for place in range(200)]
+    found = score_agreement([m / 4 for m in measured], [p / 4 for p in people], groups, resamples=500, seed=0)
+    assert found["kappa"] == pytest.approx(cohen_kappa_score(measured, people, weights="linear"))
+    assert found["agreement"] == pytest.approx(np.mean(np.array(measured) == people))
+    assert found["kappa_low"] < found["kappa"] < found["kappa_high"]
+
+
+def test_scores_between_two_labels_count_as_half_way() -> None:
+    people, groups = [0, 0, 1, 1], ["a", "b", "c", "d"]
+    half = score_agreement([0, 0.5, 0.5, 1], people, groups, resamples=100, seed=0)
+    # 0.25 apart on average, 0.5 by chance
+    assert (half["kappa"], half["agreement"]) == (0.5, 0.5)
+    yes_or_no = score_agreement([0, 1, 1, 1], people, groups, resamples=100, seed=0)
+    assert yes_or_no["kappa"] == cohen_kappa_score([0, 1, 1, 1], people)
+
+
+def test_scores_that_are_missing_or_all_the_same_have_no_kappa() -> None:
+    assert set(score_agreement([], [], [], resamples=100, seed=0).values()) == {None}
+    same = score_agreement([1, 1], [1, 1], ["a", "b"], resamples=100, seed=0)
+    assert (same["agreement"], same["kappa"], same["kappa_low"]) == (1, None, None)
