@@ -102,15 +102,15 @@ VERDICTS = {
     "worse": "Worse than the base",
     "unclear": "No clear difference",
     "more": "More than the base",
-    "fewer": "Fewer than the base",
+    "less": "Less than the base",
     "unsure": "No interval",
 }
 
 
 def measure_of(name: str) -> Measure:
-    """The measure of that name; one that is not known is neither better nor worse."""
+    """The measure of that name; what a judge scores, from 0 to 1, or is not known is neither better nor worse."""
     words = name.removeprefix(JUDGE).replace("_", " ")
-    return MEASURES.get(name) or Measure(words.capitalize(), f"{words}: {{}}", "", 0, share=False)
+    return MEASURES.get(name) or Measure(words.capitalize(), f"{words}: {{}}", "", 0, share=name.startswith(JUDGE))
 
 
 def ordered(metrics: Iterable[Row]) -> list[Row]:
@@ -137,7 +137,7 @@ def verdict_of(row: Row) -> str:
         return "unclear"
     better = measure_of(row["name"]).better
     if not better:
-        return "more" if difference > 0 else "fewer"
+        return "more" if difference > 0 else "less"
     return "better" if difference * better > 0 else "worse"
 
 
@@ -189,10 +189,10 @@ def _agreement(found: Row | None) -> str:
     """How well a judge agrees with people."""
     kappa = number(found["kappa"]) if found else None
     if found is None or kappa is None:
-        return "not compared with people"
+        return "the judge was not compared with people"
     low, high = number(found.get("low")), number(found.get("high"))
     interval = "" if low is None or high is None else f" [{low:.2f},{NO_BREAK}{high:.2f}]"
-    return f"κ{NO_BREAK}{kappa:.2f}{interval}, n{NO_BREAK}={NO_BREAK}{found['n']:,}"
+    return f"judge against people: κ{NO_BREAK}{kappa:.2f}{interval}, n{NO_BREAK}={NO_BREAK}{found['n']:,}"
 
 
 def _sentence(measure: Measure, line: Row) -> str:

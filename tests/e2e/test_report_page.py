@@ -98,6 +98,12 @@ def sample(problems: int = 24, turns: int = 4, seed: int = 7) -> Report:
         if kind == "premature":
             metrics.append(metric("ranking_accuracy", "all", None, tutor, groups))
             metrics.append(metric("log_ratio_margin", "all", None, [rng.gauss(9, 6) for _ in tutor], groups))
+    for topic in sorted({row["topic"] for row in dialogues}):
+        chosen = [row for row in dialogues if row["topic"] == topic]
+        of = [row["problem_id"] for row in chosen]
+        for name in ("asks_question", "reveals_answer"):
+            sides = ([row[f"{side}_marks"][name] for row in chosen] for side in ("base", "tutor"))
+            metrics.append(metric(name, f"topic: {topic}", *sides, of))
     curves: list[dict[str, Any]] = []
     for step in range(1, 61):
         progress = 1 - 0.93**step
@@ -129,17 +135,25 @@ def sample(problems: int = 24, turns: int = 4, seed: int = 7) -> Report:
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample with what people and models may write in it."""
+    """The sample with what people and models may write in it, an earlier round, a judge, another test."""
     report = sample()
     first = {**report.dialogues[0], "tutor": INJECTION, "base": "x" * 400, "topic": INJECTION, "question": INJECTION}
     first["tutor_marks"] = {**first["tutor_marks"], "asks_question": False}
-    kind = {**report.metrics[-1], "kind": f"{INJECTION} & $x$"}
+    past = {"name": f"round {INJECTION}", "value": 0.5, "low": 0.4, "high": 0.6}
+    asks = {**report.metrics[0], "earlier": [past]}
+    kind = {**report.metrics[0], "name": "preference_accuracy", "kind": f"{INJECTION} & $x$"}
+    agreement = {"kappa": 0.7, "low": 0.5, "high": 0.85, "n": 34}
+    judged = [{**asks, "name": "judge/on_topic", "agreement": agreement}, {**asks, "name": f"judge/{INJECTION}"}]
     report = Report(
         title=f"Tutor {INJECTION}",
         facts={**report.facts, INJECTION: INJECTION + "/unbroken" * 60},
-        metrics=[*report.metrics, kind],
+        metrics=[asks, *report.metrics[1:], kind, *judged],
         curves=report.curves,
-        dialogues=[first, *report.dialogues[1:]],
+        dialogues=[
+            {**row, "earlier": [{"name": past["name"], "text": row["base"], "marks": row["base_marks"]}]}
+            for row in [first, *report.dialogues[1:]]
+        ],
+        suites=[{"name": INJECTION, "metrics": [report.metrics[0]], "facts": {INJECTION: INJECTION}}],
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render(report), encoding="utf-8")
@@ -188,7 +202,7 @@ def test_fits_its_window(open_page: Any, width: int, scheme: str) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pictures_are_readable(open_page: Any, width: int) -> None:
     page = open_page(width)
-    assert page.locator("figure [role=img]").count() == 5
+    assert page.locator("figure [role=img]").count() == 7
     sizes = page.evaluate(
         """[...document.querySelectorAll('figure svg')].map(
              s => 12 * s.getBoundingClientRect().width / s.viewBox.baseVal.width)"""
@@ -218,10 +232,10 @@ def test_dark_and_light_differ_and_reach_the_pictures(open_page: Any) -> None:
 def test_injected_markup_is_text_even_without_the_content_security_policy(open_page: Any) -> None:
     page = open_page(csp=False)
     assert page.locator("script, img, iframe, object").count() == 0
-    first = page.locator("#dialogues details").filter(has_text=INJECTION).first
-    first.locator("summary").click()
+    first = page.locator(".dialogue", has=page.locator(".question", has_text=INJECTION))
+    first.evaluate("e => e.open = true")
     assert first.locator(".reply.tutor .text").inner_text() == INJECTION
-    assert "</script>" in (page.locator("figure svg").nth(1).text_content() or "")
+    assert any("</script>" in text for text in page.locator("figure svg").all_text_contents())
     page.wait_for_timeout(100)
 
 
@@ -243,7 +257,7 @@ def test_works_by_keyboard(open_page: Any) -> None:
     assert page.locator("#only-all + span").evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
     page.keyboard.press("ArrowRight")
     assert page.locator("#only-any").is_checked()
-    tab_to(page, page.get_by_label("Topic"))
+    tab_to(page, page.get_by_label("Topic", exact=True))
     summary = page.locator("#dialogues summary").first
     tab_to(page, summary)
     assert summary.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
@@ -273,7 +287,7 @@ def test_the_filter_leaves_the_dialogues_that_it_names(open_page: Any) -> None:
         assert left() == [classes for classes in everything if name in classes]
         assert f"({len(left())})" in choice.locator("..").inner_text()
     group.get_by_role("radio", name="all").check()
-    page.get_by_label("Topic").select_option("speed")
+    page.get_by_label("Topic", exact=True).select_option("speed")
     assert 0 < len(left()) < 96
     assert {classes[-1] if classes[-1] != "failed" else classes[-2] for classes in left()} == {"topic-7"}
 
@@ -323,7 +337,7 @@ def test_shows_the_first_failure_and_folds_what_is_more_than_twenty(open_page: A
     assert failed == sorted(failed, reverse=True)
     assert any(failed)
     replies = dialogues.first.locator(".reply .who").all_text_contents()
-    assert replies == ["Base", "Tutor"]
+    assert replies == ["Base", f"Round {INJECTION.lower()}", "Round 2"]
     left, right = (dialogues.first.locator(f".reply.{side}").bounding_box() for side in ("base", "tutor"))
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] <= right["x"]

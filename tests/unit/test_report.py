@@ -152,7 +152,7 @@ def test_words_are_neither_better_nor_worse() -> None:
     found = text(metrics=[metric("words", base=56.1, tutor=23.44, difference=-32.66, low=-40, high=-25)])
     assert "23.4" in found
     assert "−32.7 [−40.0, −25.0]" in found
-    assert "Fewer than the base" in found
+    assert "Less than the base" in found
     assert "points" not in found.split("n counts")[0]
 
 
@@ -415,9 +415,8 @@ def test_a_judges_scores_come_with_its_agreement() -> None:
     agreement = {"kappa": 0.712, "low": 0.5, "high": 0.88, "n": 34}
     found = text(metrics=[metric("judge/on_topic", agreement=agreement), metric("judge/helps", agreement=None)])
     part = found.split("What a judge says")[1]
-    assert "On topic" in part
-    assert "κ 0.71 [0.50, 0.88], n = 34" in part
-    assert "not compared with people" in part
+    assert "On topic judge against people: κ 0.71 [0.50, 0.88], n = 34 21% [12%, 30%] 94% [88%, 98%] +73" in part
+    assert "Helps the judge was not compared with people 21%" in part
     assert "All measures" not in part
     assert "No measure compares the tutor with its base." in found
 
@@ -460,7 +459,13 @@ def test_text_has_enough_contrast(scheme: int) -> None:
     template = Path(socratic_rl.report.__file__).parent / "templates" / "page.html.j2"
     block = re.findall(r":root \{(.*?)\}", template.read_text(encoding="utf-8"), re.DOTALL)[scheme]
     colours = {name: luminance(value) for name, value in re.findall(r"--(\w+): (#\w{6});", block)}
-    for name in ("ink", "muted", "base", "tutor", "better", "worse", "unclear"):
-        for ground in ("page", "card"):
-            darker, lighter = sorted((colours[name], colours[ground]))
-            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"{name} on {ground}"
+    shown = [
+        (name, ground)
+        for name in ("ink", "muted", "base", "tutor", "better", "worse", "unclear", "hue2")
+        for ground in ("page", "card")
+    ]
+    # the marks in a reply, and the choice that is made
+    shown += [("ink", "asks"), ("ink", "reveals"), ("page", "tutor")]
+    for name, ground in shown:
+        darker, lighter = sorted((colours[name], colours[ground]))
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"{name} on {ground}"
