@@ -13,8 +13,8 @@ from socratic_rl.spans import Span
 SHOWN = 20
 """How many dialogues the page lists at once; the others are folded."""
 
-ROOM = 600_000
-"""Characters of the dialogues' records that the page takes, which is about 2 MB of page."""
+ROOM = 750_000
+"""Characters of the dialogues' records that the page takes, so that it stays below 2 MB."""
 
 FAILURES: dict[str, tuple[bool, str]] = {
     "reveals_answer": (True, "reveals the answer"),

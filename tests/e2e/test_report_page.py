@@ -343,8 +343,10 @@ def test_shows_the_first_failure_and_folds_what_is_more_than_twenty(open_page: A
     assert left["x"] + left["width"] <= right["x"]
 
 
-def test_prints_the_dialogues_that_are_closed(open_page: Any) -> None:
+def test_prints_the_dialogues_that_are_listed_and_closed(open_page: Any) -> None:
     page = open_page()
     page.emulate_media(media="print", color_scheme="dark")
-    assert page.locator(".reply").last.evaluate("e => e.checkVisibility()")
+    printed = [d.locator(".reply").last.evaluate("e => e.checkVisibility()") for d in page.locator(".dialogue").all()]
+    assert printed == [True] * 20 + [False] * 76
+    assert not page.locator(".filter").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
