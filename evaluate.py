@@ -46,11 +46,14 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl import evaluation, model_card, record, report, tracking
     from socratic_rl.fitting import fit_pairs
     from socratic_rl.storage import write_jsonl
+    from socratic_rl.student_gain import StudentGain
     from socratic_rl.tutors import Tutor
 
     tutor = Tutor(Path(settings.adapter))
     place = cli.job_place(cfg)
     folder = place["folder"]
+    if isinstance(settings.suite, StudentGain):
+        return measure_gain(settings, tutor, cfg)
     if settings.suite:
         return score_suite(settings, tutor, cfg)
     if settings.judge:
@@ -182,6 +185,39 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
     cli.metrics_table(f"{suite.name}: tutor against base, {len(fitted.pairs)} pairs", rows)
     cli.closing_table("Suite", {**told, "figures": path})
     return float(rows[0]["tutor"])
+
+
+def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
+    """Let a simulated student talk with base and tutor, and compare what it solves before and after."""
+    from socratic_rl import record, student_gain, tracking
+    from socratic_rl.storage import write_jsonl
+
+    suite, place = settings.suite, cli.job_place(cfg)
+    problems = [problem for problem in tutor.held_out_problems() if problem.answer][: suite.limit]
+    if not problems:
+        raise UserError(f"suite: no problem with an answer was held out from the training of {settings.adapter}")
+    with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
+        opened = {"base": tutor.base, "tutor": tutor.tutor}
+        teachers = {
+            name: student_gain.teacher(opens, tutor.tokenizer, settings.sampling, f"{name} replies")
+            for name, opens in opened.items()
+        }
+        tries = suite.tries(problems, teachers, settings.seed)
+        rows = student_gain.compare(tries, seed=settings.seed, resamples=settings.resamples)
+        told = {
+            "attempts": f"{len(tries)} at {len(problems)} held-out problems, {suite.attempts} each",
+            "exchanges": str(suite.turns),
+            "sampling": ", ".join(f"{key}={value}" for key, value in settings.sampling.model_dump().items()),
+        }
+        path = place["folder"] / "suites" / f"{suite.name}.json"
+        student = ", ".join(f"{key}={value}" for key, value in suite.generator.identity().items())
+        facts = {"tutor": settings.adapter, "base": tutor.made_from["model"]["name"], "student": student, **told}
+        record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})
+        write_jsonl(path.with_suffix(".jsonl"), (one.to_record() for one in tries))
+        run.summary.update(in_summary(rows, f"{suite.name}/"))
+    cli.metrics_table(f"{suite.name}: {told['attempts']}", rows)
+    cli.closing_table("Suite", {**told, "figures": path, "dialogues": path.with_suffix(".jsonl")})
+    return float(rows[2]["tutor"])
 
 
 def check_measures(settings: "EvaluateSettings", folder: Path) -> None:

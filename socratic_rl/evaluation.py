@@ -155,7 +155,7 @@ def evaluate(
         for measure in REPLY_MEASURES:
             base_values, tutor_values = ([said[name][row]["marks"][measure] for row in chosen] for name in said)
             of = [groups[row] for row in chosen]
-            rows.append(_row(measure, kind, base_values, tutor_values, of, seed=seed, resamples=resamples))
+            rows.append(metric_row(measure, kind, base_values, tutor_values, of, seed=seed, resamples=resamples))
     dialogues = [
         {
             **asdict(turn),
@@ -203,7 +203,7 @@ def judge_replies(judge: Judge, dialogues: Sequence[Mapping[str, Any]], *, seed:
     rows = []
     for criterion in judge.criteria:
         base, tutor = ([judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1))
-        row = _row(f"judge/{criterion}", "all", base, tutor, groups, seed=seed, resamples=resamples)
+        row = metric_row(f"judge/{criterion}", "all", base, tutor, groups, seed=seed, resamples=resamples)
         rows.append(row | {"agreement": agreement.get(criterion)})
     answers = [
         {
@@ -266,13 +266,16 @@ def compare_preferences(
             ("log_ratio_margin", None, margins[chosen]),
         ):
             base_list = None if base_values is None else base_values.tolist()
-            rows.append(_row(name, kind, base_list, tutor_values.tolist(), groups, seed=seed, resamples=resamples))
+            rows.append(
+                metric_row(name, kind, base_list, tutor_values.tolist(), groups, seed=seed, resamples=resamples)
+            )
     return rows
 
 
-def _row(
+def metric_row(
     name: str, kind: str, base: Values | None, tutor: Values, groups: Sequence[str], *, seed: int, resamples: int
 ) -> dict[str, Any]:
+    """A row of ``evaluation.json``: base against tutor, with intervals by problem."""
     found = asdict(paired_bootstrap(base, tutor, groups, resamples=resamples, seed=seed))
     problems = found.pop("groups")
     return {"name": name, "kind": kind, **found, "problems": problems}

@@ -9,18 +9,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import jinja2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from tqdm import tqdm
 
 from socratic_rl.config import Component
+from socratic_rl.conversations.prompting import read_prompt, render
 from socratic_rl.dialogue import text_id
 from socratic_rl.errors import UserError, reason
 from socratic_rl.generators import Request
 from socratic_rl.record import differences, read_json
 
 RUBRICS = resources.files("socratic_rl") / "rubrics"
-PROMPT = resources.files("socratic_rl") / "prompts" / "judge.jinja"
+PROMPT = "judge.jinja"
 NAMES = ("A", "B")
 """What the replies are called to the judge, in the order in which it sees them."""
 
@@ -141,8 +141,8 @@ class Judge(Component):
 
     def identity(self) -> dict[str, Any]:
         """What its labels depend on: the rubric, the hash of rubric and prompt, the generator."""
-        texts = (_source(self.rubric).read_bytes(), PROMPT.read_bytes())
-        digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
+        texts = (_source(self.rubric).read_text(encoding="utf-8"), read_prompt(None, PROMPT))
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
         return {"rubric": Rubric.read(self.rubric).name, "sha256": digest, "generator": self.generator.identity()}
 
     def agreement(self) -> dict[str, dict[str, float | None]]:
@@ -204,7 +204,8 @@ class Judge(Component):
 
     def _request(self, case: Case, shown: Sequence[int], seed: int) -> Request:
         names = NAMES[: len(shown)]
-        prompt = self._prompt.render(
+        prompt = render(
+            PROMPT,
             criteria=self.criteria,
             form=json.dumps(dict.fromkeys(names, dict.fromkeys(self.criteria, "…")), ensure_ascii=False),
             dialogue=case.dialogue,
@@ -225,11 +226,6 @@ class Judge(Component):
         except ValidationError:
             return None
         return tuple(getattr(found, name).model_dump() for name in NAMES[:count])
-
-    @cached_property
-    def _prompt(self) -> jinja2.Template:
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  no HTML
-        return environment.from_string(PROMPT.read_text(encoding="utf-8"))
 
     @cached_property
     def _forms(self) -> dict[int, type[BaseModel]]:

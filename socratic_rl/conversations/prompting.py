@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import jinja2
 from pydantic import AfterValidator
 
 from socratic_rl.dialogue import LABEL, SPEAKERS, Message, Problem, Speaker, Turn, merge_turns, parse_transcript
@@ -14,6 +17,17 @@ def read_prompt(path: str | None, shipped: str) -> str:
     """The text of a prompt file, or of the one that comes with the project."""
     file = Path(path).expanduser() if path else resources.files("socratic_rl") / "prompts" / shipped
     return file.read_text(encoding="utf-8").strip()
+
+
+def render(shipped: str, **values: Any) -> str:
+    """A prompt that comes with the project as a Jinja template, with these values."""
+    return _template(shipped).render(**values)
+
+
+@cache
+def _template(shipped: str) -> jinja2.Template:
+    prompts = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  no HTML
+    return prompts.from_string(read_prompt(None, shipped))
 
 
 def holds(placeholder: str, ending: str = "") -> AfterValidator:

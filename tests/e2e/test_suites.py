@@ -54,3 +54,18 @@ def test_the_measures_are_compared_with_people_without_a_tutor(tmp_path: Path):
     assert figures["reveals_answer", "mrbench"]["kappa"] == 1
     assert figures["asks_question", "judgements"]["n"] == 1
     assert "reveals_answer" in done.stdout
+
+
+def test_a_student_gains_or_not_by_talking_to_both(trained: Path, tmp_path: Path):
+    settings = ["suite.limit=2", "suite.attempts=1", "suite.turns=1", "suite.generator.width=2"]
+    limits = ["suite.generator.max_tokens=24", "sampling.max_new_tokens=16", "resamples=100"]
+    adapter = [f"adapter={trained / 'adapter'}", f"output_dir={tmp_path}"]
+    done = run("evaluate.py", "suite=student_gain", *adapter, *settings, *limits, "suite.generator.n_threads=1")
+    found = json.loads((tmp_path / "suites" / "student_gain.json").read_text(encoding="utf-8"))
+    rows = {(row["name"], row["kind"]): row for row in found["metrics"]}
+    assert {name for name, _ in rows} == {"solves_alone", "solves_after", "gain", "dialogue_reveals"}
+    assert (rows["gain", "all"]["n"], rows["gain", "all"]["problems"]) == (2, 2)
+    assert "SmolLM2" in found["facts"]["student"]
+    tries = [row for _, row in read_rows(str(tmp_path / "suites" / "student_gain.jsonl"))]
+    assert [turn["speaker"] for turn in tries[0]["tutor"]["dialogue"]][:2] == ["student", "teacher"]
+    assert "student_gain: 2 at 2 held-out problems" in done.stdout
