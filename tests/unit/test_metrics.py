@@ -235,6 +235,7 @@ def marked(text: str, found: list[Span] | None) -> list[str]:
         ('You said "is it 12?", so how many are left? Good.', ["so how many are left?"]),
         ("It’s 4.  So 93 x 5 =", ["So 93 x 5 ="]),
         ("How many?\nStudent: Is it 12?", ["How many?"]),
+        ("How many are left  \nThink.", ["How many are left"]),
     ],
 )
 def test_the_sentences_that_ask(reply: str, asked: list[str]) -> None:
