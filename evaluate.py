@@ -138,9 +138,12 @@ def main(cfg: DictConfig) -> float | None:
 
 
 def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
-    """An evaluation's figures as a run's summary has them."""
+    """An evaluation's figures as a run's summary has them; those by topic are in the file alone."""
+    from socratic_rl.metrics import TOPIC
+
     sides = ("base", "tutor", "difference", "low", "high", "n")
-    return {f"{prefix}{row['name']}/{row['kind']}/{side}": row[side] for row in metrics for side in sides}
+    rows = [row for row in metrics if not row["kind"].startswith(TOPIC)]
+    return {f"{prefix}{row['name']}/{row['kind']}/{side}": row[side] for row in rows for side in sides}
 
 
 def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:

@@ -1,7 +1,7 @@
 """Replies with the measures' marks in their text, and how they fail."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -55,22 +55,30 @@ def failures(marks: Row) -> list[str]:
 
 
 def counted(dialogues: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
-    """How often base, earlier rounds and tutor fail in each way, and in any.
+    """How often base, earlier rounds and tutor fail in each way, and in any: ``name``, ``label``, ``counts``.
+
+    A count is None where the measure is not defined for any reply.
 
     Args:
         dialogues: The rows of ``replies.jsonl``.
         names: What base, earlier rounds and tutor are called.
     """
-    found = [[side["marks"] for side in sides(row, names)] for row in dialogues]
-
-    def count(fails: Callable[[Row], bool]) -> list[int]:
-        return [sum(map(fails, column)) for column in zip(*found, strict=True)]
-
+    columns = list(zip(*([side["marks"] for side in sides(row, names)] for row in dialogues), strict=True))
     rows = [
-        {"name": name, "label": label, "counts": count(lambda marks, name=name: name in failures(marks))}  # type: ignore[misc]
-        for name, (_, label) in FAILURES.items()
+        {
+            "name": name,
+            "label": label,
+            "counts": [
+                sum(marks.get(name) is value for marks in column)
+                if any(marks.get(name) is not None for marks in column)
+                else None
+                for column in columns
+            ],
+        }
+        for name, (value, label) in FAILURES.items()
     ]
-    return [*rows, {"name": "any", "label": "any of these", "counts": count(lambda marks: bool(failures(marks)))}]
+    whole = [sum(bool(failures(marks)) for marks in column) for column in columns]
+    return [*rows, {"name": "any", "label": "any of these", "counts": whole}]
 
 
 def select(dialogues: Iterable[Row], room: int = ROOM) -> list[Row]:
