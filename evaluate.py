@@ -148,7 +148,7 @@ def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any
 
 def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
     """Score base and tutor on the pairs of an outside test set, without those about problems trained on."""
-    from socratic_rl import evaluation, record, report, suites, tracking
+    from socratic_rl import evaluation, record, suites, tracking
     from socratic_rl.fitting import fit_pairs
     from socratic_rl.stages import audit_rows
 
@@ -183,8 +183,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
         facts = {"suite": suite.path, "tutor": settings.adapter, "base": tutor.made_from["model"]["name"], **told}
         record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})
         run.summary.update(in_summary(rows, f"{suite.name}/"))
-        if (place["folder"] / "evaluation.json").exists():
-            report.write(place["folder"], tutor.folder.parent / "training_log.jsonl")
+        renew_report(place["folder"], tutor)
     cli.metrics_table(f"{suite.name}: tutor against base, {len(fitted.pairs)} pairs", rows)
     cli.closing_table("Suite", {**told, "figures": path})
     return float(rows[0]["tutor"])
@@ -218,9 +217,18 @@ def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) 
         record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})
         write_jsonl(path.with_suffix(".jsonl"), (one.to_record() for one in tries))
         run.summary.update(in_summary(rows, f"{suite.name}/"))
+        renew_report(place["folder"], tutor)
     cli.metrics_table(f"{suite.name}: {told['attempts']}", rows)
     cli.closing_table("Suite", {**told, "figures": path, "dialogues": path.with_suffix(".jsonl")})
     return float(rows[2]["tutor"])
+
+
+def renew_report(folder: Path, tutor: "Tutor") -> None:
+    """Let the report of the folder, where it has one, show what lies there now."""
+    from socratic_rl import report
+
+    if (folder / "evaluation.json").exists():
+        report.write(folder, tutor.folder.parent / "training_log.jsonl")
 
 
 def check_measures(settings: "EvaluateSettings", folder: Path) -> None:

@@ -49,8 +49,8 @@ def rounded(value: float | None, share: bool) -> str:
     if not share:
         return f"{value:.{0 if abs(value) >= 100 else 1}f}".replace("-", "−")
     percent = round(100 * value, 6)
-    near_an_end = 0 < percent < 1 or 99 < percent < 100
-    return f"{percent:.{1 if near_an_end else 0}f}%"
+    near_an_end = 0 < abs(percent) < 1 or 99 < abs(percent) < 100
+    return f"{percent:.{1 if near_an_end else 0}f}%".replace("-", "−")
 
 
 def in_digits(row: Row) -> dict[str, str]:

@@ -89,6 +89,34 @@ MEASURES = {
         0,
         share=False,
     ),
+    "solves_alone": Measure(
+        "Solves alone",
+        "is for students who solve {} alone",
+        "Share of attempts that a simulated student solves before any dialogue.",
+        0,
+        rows="attempts at",
+    ),
+    "solves_after": Measure(
+        "Solves after the dialogue",
+        "leaves students who solve {}",
+        "Share of attempts that the student solves after a dialogue with the model.",
+        1,
+        rows="attempts at",
+    ),
+    "gain": Measure(
+        "Student's gain",
+        "brings a gain of {}",
+        "How many more attempts are solved after the dialogue than alone. A teacher that tells the answer gains too.",
+        1,
+        rows="attempts at",
+    ),
+    "dialogue_reveals": Measure(
+        "Reveals in the dialogue",
+        "reveals the answer in {} of its dialogues",
+        "Share of dialogues in which the model gives the answer away.",
+        -1,
+        rows="attempts at",
+    ),
 }
 
 FEW = 10

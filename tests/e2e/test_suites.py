@@ -29,6 +29,13 @@ def test_a_suite_is_scored_without_what_was_trained_on(trained: Path, data: Path
     rows = [dialogue(n, f"Ann has {n} boxes of 4 pens. How many pens has she?") for n in range(3)]
     write_jsonl(tmp_path / "mrbench.jsonl", [*rows, dialogue(9, known["prompt"][0]["content"])])
     suite = ["suite=mrbench", f"suite.path={tmp_path / 'mrbench.jsonl'}"]
+    # what an evaluation leaves, whose page then shows the suite too
+    (tmp_path / "evaluation.json").write_text(json.dumps({"metrics": [], "facts": {}}))
+    said = {"problem_id": "p", "topic": "", "question": "Why?", "answer": "", "turn": 0, "reference": "", "base": ""}
+    prompt = [{"role": "user", "content": "Why?"}]
+    write_jsonl(
+        tmp_path / "replies.jsonl", [{**said, "prompt": prompt, "tutor": "", "base_marks": {}, "tutor_marks": {}}]
+    )
     done = run("evaluate.py", *suite, f"adapter={trained / 'adapter'}", f"output_dir={tmp_path}", "resamples=200")
     found = json.loads((tmp_path / "suites" / "mrbench.json").read_text(encoding="utf-8"))
     figures = {row["name"]: row for row in found["metrics"]}
@@ -40,6 +47,7 @@ def test_a_suite_is_scored_without_what_was_trained_on(trained: Path, data: Path
     assert found["facts"]["length alone"] == "AUC 1.00"
     assert found["facts"]["first word alone"].startswith("not measured")
     assert "mrbench: tutor against base, 3 pairs" in done.stdout
+    assert "<h3>mrbench</h3>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_measures_are_compared_with_people_without_a_tutor(tmp_path: Path):

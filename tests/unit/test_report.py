@@ -425,6 +425,13 @@ def test_other_tests_are_shown_with_their_facts() -> None:
     suite = {"name": "bridge", "metrics": [metric("preference_accuracy")], "facts": {"pairs": "5 <b>"}}
     html = page(suites=[suite])
     assert "<h3>bridge</h3>" in html
+    gain = metric("gain", base=-0.1, tutor=0.2, difference=0.3, low=0.1, high=0.5, base_low=-0.2, base_high=-0.004)
+    found = text(
+        suites=[{"name": "student_gain", "metrics": [gain, {**gain, "kind": "nothing revealed"}], "facts": {}}]
+    )
+    assert (
+        "−10% [−20%, −0.4%] 20% [88%, 98%] +30 [10, 50] 96 24 Better than the base nothing revealed Student's" in found
+    )
     assert "pairs: 5 &lt;b&gt;" in html
 
 
