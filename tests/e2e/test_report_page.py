@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from socratic_rl.report import Report, render
@@ -306,6 +307,15 @@ def test_marks_lie_inside_the_replies_and_differ_by_more_than_colour(open_page: 
              return [s.textDecorationLine, s.textDecorationStyle, s.borderBottomStyle, s.fontStyle].join() })"""
     )
     assert len({*looks, "none,solid,none,normal"}) == 5
+
+
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+def test_axe_finds_nothing(open_page: Any, width: int, scheme: str) -> None:
+    page = open_page(width, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = Axe().run(page).response
+    assert len(found["passes"]) > 20
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
 
 
 def test_headings_are_in_order(open_page: Any) -> None:
