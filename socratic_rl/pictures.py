@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from socratic_rl.page import BASE, BETTER, INK, TUTOR, UNCLEAR, WORSE, Plot, Row, draw, number, points
-from socratic_rl.wording import measure_of, ordered, verdict_of, worded
+from socratic_rl.wording import measure_of, ordered, since, verdict_of, worded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,10 @@ def round_plots(metrics: Sequence[Row], names: Sequence[str]) -> list[Plot]:
         ends = [_end(names[0], row, "base"), *past, _end(names[-1], row, "tutor")]
         label = measure_of(row["name"]).label
         words = ", ".join(f"{name} {100 * value:.0f}%" for name, value, *_ in ends if value is not None)
-        plots.append(Plot(label, f"{label}: {words}.", draw(f"rounds {label}", partial(_rounds, ends=ends), 230)))
+        step = since(row)
+        note = f"Since {names[-2]}: {step}." if step else ""
+        drawn = draw(f"rounds {label}", partial(_rounds, ends=ends), 230)
+        plots.append(Plot(label, f"{label}: {words}.", drawn, note=note))
     return plots
 
 

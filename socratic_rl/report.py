@@ -25,8 +25,8 @@ class Report:
     facts: Mapping[str, str]
     """What was trained on what, with which settings, when: shown as they are, in their order."""
     metrics: Sequence[Row]
-    """The rows of ``evaluation.json``; with ``earlier``, the figures of earlier rounds, and ``agreement``, how well a
-    judge agrees with people, where they have them."""
+    """The rows of ``evaluation.json``; with ``earlier``, the figures of earlier rounds, ``step``, the difference to the
+    last of them, and ``agreement``, how well a judge agrees with people, where they have them."""
     curves: Sequence[Row]
     """The rows of the ``log_history`` of transformers."""
     dialogues: Sequence[Row]

@@ -242,6 +242,19 @@ def _sentence(measure: Measure, line: Row) -> str:
     return text + endings.get(line["verdict"], "") + "."
 
 
+def since(row: Row) -> str:
+    """What the last round changed, where a row says so: its ``step``."""
+    step = row.get("step") or {}
+    difference, low, high = (number(step.get(key)) for key in ("difference", "low", "high"))
+    if difference is None:
+        return ""
+    measure = measure_of(row["name"])
+    interval = _interval(low, high, measure, of_change=True)
+    text = f"{_change(difference, measure.share)} points {interval}".strip()
+    unclear = low is None or high is None or low <= 0 <= high
+    return f"{text}{', no clear difference' if unclear else ''}"
+
+
 def lead(compared: Sequence[Row]) -> str:
     """The first sentences of the page: where the tutor is better than its base, where worse, where neither."""
     judged = [line for line in compared if measure_of(line["name"]).better]

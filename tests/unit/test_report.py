@@ -398,7 +398,8 @@ def test_figures_by_topic_and_by_kind() -> None:
 def test_earlier_rounds_stand_between_base_and_tutor() -> None:
     past = [{"name": "round 1", "value": 0.5, "low": 0.4, "high": 0.61}]
     reply = {"name": "round 1", "text": "Is it 12?", "marks": {"asks_question": True, "reveals_answer": True}}
-    rows = [metric(earlier=past), metric("words", base=5.0, tutor=9.0, difference=4.0)]
+    step = {"difference": 0.44, "low": -0.01, "high": 0.6}
+    rows = [metric(earlier=past, step=step), metric("words", base=5.0, tutor=9.0, difference=4.0)]
     found = text(metrics=rows, dialogues=[dialogue(earlier=[reply])])
     assert "Measure Base Round 1 Round 2 Difference" in found
     assert "21% [12%, 30%] 50% [40%, 61%] 94% [88%, 98%] +73" in found
@@ -408,6 +409,9 @@ def test_earlier_rounds_stand_between_base_and_tutor() -> None:
         in found
     )
     assert "Asks a question: base 21%, round 1 50%, round 2 94%." in Reader(page(metrics=rows)).values("aria-label")
+    assert "Since round 1: +44 points [−1, 60], no clear difference." in found
+    clear = metric(earlier=past, step={**step, "low": 0.1})
+    assert "Since round 1: +44 points [10, 60]." in text(metrics=[clear])
     assert "<h2>Round by round" not in page(metrics=[metric()])
 
 
