@@ -338,13 +338,14 @@ def _found(plain: str) -> Iterator[tuple[int, int, Quantity]]:
         start, at = match.start(), match.end()
         if 0 < len(match["glued"] or "") < 3 or (match["ordinal"] and match["number"]):
             continue  # 5x, 3D, 4th
+        end = match.start("noun") - 1 if match["noun"] else at
         quantity = _quantity(match)
         if quantity is None:  # two numbers side by side, "20 100/5"
-            at = match.end("whole")
+            at = end = match.end("whole")
             quantity = Quantity(Fraction(match["whole"]))
         elif _BEFORE.search(plain, max(0, start - 16), start) or _AFTER.match(plain, at):
             quantity = replace(quantity, form="operand")
-        yield start, match.start("noun") - 1 if match["noun"] else at, quantity
+        yield start, end, quantity
 
 
 def _quantity(match: re.Match[str]) -> Quantity | None:

@@ -257,6 +257,7 @@ def test_the_sentences_that_ask(reply: str, asked: list[str]) -> None:
         ("1. Add.\n2. He has 12 was it?", "12", ["12"]),
         ("The answer is: yes!", "yes", ["yes"]),
         ("Mix 2 to 3, then 5:4.", "5:4", ["5:4"]),
+        ("There are 20 14/7 apples.", "20", ["20"]),
         ("You have 42 now.\nSo the total should be 42, not 40.", "42", ["42", "42"]),
     ],
 )
