@@ -1,4 +1,4 @@
-"""Talk to a trained tutor in the terminal: ``python chat.py --help``."""
+"""Talk to a trained tutor, in the terminal or on a page: ``python chat.py --help``."""
 
 from pathlib import Path
 
@@ -35,15 +35,14 @@ def main(cfg: DictConfig) -> None:
         if in_llama_cpp and base is None:
             raise UserError(f"base_gguf: {settings.model.name} is no GGUF file; llama.cpp needs one of it")
         partners = talking.base_alone(settings.model, base if in_llama_cpp else None)
-    session = talking.Chat(
-        partners,
-        settings.sampling,
-        seed=settings.seed,
-        problems=settings.problems,
-        with_base=settings.with_base,
-        folder=Path(settings.output_dir),
-    )
-    session.run(terminal.lines(list(talking.COMMANDS)))
+    how = {"seed": settings.seed, "problems": settings.problems, "folder": Path(settings.output_dir)}
+    if settings.web:
+        from socratic_rl import web
+
+        web.serve(partners, settings.sampling, **how, web=settings.web)
+    else:
+        session = talking.Chat(partners, settings.sampling, **how, with_base=settings.with_base)
+        session.run(terminal.lines(list(talking.COMMANDS)))
 
 
 if __name__ == "__main__":

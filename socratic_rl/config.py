@@ -240,12 +240,25 @@ class EvaluateSettings(Settings):
     hub: HubSettings
 
 
+class WebSettings(Component):
+    """Where a page is served."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=0, le=65535)]
+    open_browser: bool
+
+
 class ChatSettings(Component):
     """``conf/chat.yaml``."""
 
+    ui: Literal["terminal", "web"]
+    web: WebSettings | None = None
+    """Only of the page."""
+
     adapter: Annotated[str, AfterValidator(tutor_folder)] | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
-    with_base: bool
+    with_base: bool = False
+    """Only of the terminal."""
     backend: Literal["transformers", "llama_cpp"]
     gguf: Annotated[str, AfterValidator(gguf_file)] | None
     base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
@@ -253,6 +266,13 @@ class ChatSettings(Component):
     sampling: SamplingSettings
     seed: Annotated[int, Field(ge=0)]
     output_dir: str
+
+    @field_validator("ui")
+    @classmethod
+    def _has_its_extra(cls, ui: str) -> str:
+        if ui == "web" and not find_spec("nicegui"):
+            raise ValueError("the page needs an extra that is not installed: pip install -e '.[web]'")
+        return ui
 
     @field_validator("model")
     @classmethod

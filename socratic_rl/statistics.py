@@ -85,6 +85,19 @@ def paired_bootstrap(
     )
 
 
+def share_interval(picked: int, n: int) -> tuple[float, float]:
+    """The 95% interval of a share (Wilson, "Probable inference", 1927, https://doi.org/10.1080/01621459.1927.10502953).
+
+    Args:
+        picked: How many.
+        n: Of how many, at least 1, which are taken to be independent.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(picked, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def agreement(
     measured: Sequence[bool], people: Sequence[bool], groups: Sequence[str], *, resamples: int = 10_000, seed: int
 ) -> dict[str, float | None]:

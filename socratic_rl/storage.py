@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -375,6 +375,73 @@ class StageFile:
         with self.partial.open("rb") as file:
             write_lines(self.path, (_line_at(file, place) for place in places.of(order)))
         self.partial.unlink()
+
+
+class Journal(Generic[R]):
+    """A JSONL file that grows one record at a time and is kept for good, whatever ends the process.
+
+    What a killed process left of the record that it was writing is not read, and gives way to the next record.
+
+    Args:
+        kind: The kind of the records.
+        path: The file; it is made with the first record.
+
+    Raises:
+        UserError: A record cannot be read; names the file and the line.
+    """
+
+    def __init__(self, kind: type[R], path: Path) -> None:
+        self.path = path
+        lines = self._lines()
+        if lines and _is_half(lines[-1]):
+            lines.pop()
+        self.records: list[R] = [
+            _parse_line(kind, f"{path}:{number}", line.decode())
+            for number, line in enumerate(lines, 1)
+            if not line.isspace()
+        ]
+
+    def append(self, record: R) -> None:
+        """Write a record; when this returns it survives a kill and a loss of power.
+
+        Raises:
+            OSError: It could not be written; the records before it stand.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        start = ""
+        *before, last = self._lines() or [b"\n"]
+        if _is_half(last):
+            os.truncate(self.path, sum(map(len, before)))
+        elif not last.endswith(b"\n"):
+            # an editor left the last record without its end
+            start = "\n"
+        with self.path.open("ab") as file:
+            end = file.tell()
+            try:
+                file.write(f"{start}{dump(record.to_record())}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, end)
+                raise
+        self.records.append(record)
+
+    def _lines(self) -> list[bytes]:
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            return list(file)
+
+
+def _is_half(line: bytes) -> bool:
+    """Whether a file's last line is what a kill left of a record: no part of a JSON object is itself JSON."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _line_at(file: BinaryIO, place: int) -> bytes:

@@ -44,7 +44,7 @@ def show_replies(tutor: Tutor, prompt: str, sampling: SamplingSettings, seed: in
     replies, notes = {}, {}
     for name, opened in ((f"base: {tutor.settings.name}", tutor.base), (f"tutor: {tutor.folder}", tutor.tutor)):
         with opened() as model:
-            room = _room(models.context_length(model), sampling)
+            room = room_for(models.context_length(model), sampling)
             if fit_prompt(messages, tutor.tokenizer, room) is None:
                 raise UserError(f"prompt: is longer than the {room} tokens that the model reads beside its reply")
             (reply,) = decode(
@@ -60,16 +60,16 @@ def show_replies(tutor: Tutor, prompt: str, sampling: SamplingSettings, seed: in
             )
         replies[name] = reply.text
         notes[name] = f"cut off after {sampling.max_new_tokens} tokens" if reply.finish == "length" else ""
-    terminal.side_by_side(prompt, replies, notes, {"sampling": _drawn(sampling, seed)})
+    terminal.side_by_side(prompt, replies, notes, {"sampling": drawn(sampling, seed)})
 
 
-def _drawn(sampling: SamplingSettings, seed: int) -> str:
+def drawn(sampling: SamplingSettings, seed: int) -> str:
     """How replies are drawn one at a time, in a line."""
     settings = sampling.model_dump(exclude={"batch_size"}) | {"seed": seed}
     return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _room(most: int, sampling: SamplingSettings) -> int:
+def room_for(most: int, sampling: SamplingSettings) -> int:
     """The most tokens of a prompt, of those that prompt and reply may have together.
 
     Raises:
@@ -167,7 +167,7 @@ class Chat:
         self.partners = partners
         self.sampling = sampling
         self.seed = seed
-        self.problems, self.problems_from = _problems(problems, partners.tutor)
+        self.problems, self.problems_from = problems_for(problems, partners.tutor)
         self.with_base = with_base
         self.folder = folder
         self.screen = terminal.console()
@@ -184,8 +184,8 @@ class Chat:
         """
         *_, last = self.partners.speakers
         self._tell(f"loading {last} …")
-        self.room = _room(self.partners.speakers[last].context(), self.sampling)
-        self._tell(f"{self.partners.names}; {_drawn(self.sampling, self.seed)}; {self.problems_from}")
+        self.room = room_for(self.partners.speakers[last].context(), self.sampling)
+        self._tell(f"{self.partners.names}; {drawn(self.sampling, self.seed)}; {self.problems_from}")
         self._tell("you are the student: state a problem, or type /problem; /help lists the commands")
         for line in lines:
             if line == "/quit":
@@ -217,7 +217,7 @@ class Chat:
 
     def _pose(self, question: str) -> None:
         """Begin anew, with a problem of the person's own or the next one."""
-        problem = _own_problem(question) if question else next(self.problems, None)
+        problem = own_problem(question) if question else next(self.problems, None)
         if problem is None:
             self._tell("there are no more problems; /problem TEXT poses one of your own")
             return
@@ -231,7 +231,7 @@ class Chat:
 
     def _answer(self, said: str) -> None:
         if self.talk is None:
-            self._begin(_own_problem(said))
+            self._begin(own_problem(said))
         assert self.talk is not None
         self.talk.turns.append(Turn(speaker="student", text=said))
         self.retries = 0
@@ -335,7 +335,7 @@ class Chat:
         self.screen.print(Text(terminal.plain(text), style="dim"))
 
 
-def _problems(source: Source | None, tutor: Tutor | None) -> tuple[Iterator[Problem], str]:
+def problems_for(source: Source | None, tutor: Tutor | None) -> tuple[Iterator[Problem], str]:
     """What ``/problem`` takes from, and what to tell of it."""
     if source:
         return source.read(), f"problems of {source.name}"
@@ -344,7 +344,8 @@ def _problems(source: Source | None, tutor: Tutor | None) -> tuple[Iterator[Prob
     return Starter(name="starter").read(), "problems of the starter set"
 
 
-def _own_problem(question: str) -> Problem:
+def own_problem(question: str) -> Problem:
+    """A problem that a person stated, without an answer."""
     return Problem(id=text_id(question), question=question, solution="", answer="", source="chat")
 
 
