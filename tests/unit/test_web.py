@@ -1,0 +1,97 @@
+"""What the page's visitors share: one reply at a time, and the tally in words."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from socratic_rl import models
+from socratic_rl.config import SamplingSettings
+from socratic_rl.dialogue import Message, Turn
+from socratic_rl.errors import UserError
+from socratic_rl.generators import Reply
+from socratic_rl.talking import Partners, Talk, own_problem
+from socratic_rl.votes import Tally
+
+# the page is an extra
+web = pytest.importorskip("socratic_rl.web", exc_type=ImportError)
+
+
+class Slow:
+    """Says where it is in a call, piece by piece, and notes how many calls there are at once."""
+
+    engine: ClassVar[str] = "none"
+    now: ClassVar[int] = 0
+    most: ClassVar[int] = 0
+
+    def context(self) -> int:
+        return 200
+
+    def stream(
+        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
+    ) -> Reply:
+        Slow.now += 1
+        Slow.most = max(Slow.most, Slow.now)
+        try:
+            for _ in range(3):
+                time.sleep(0.01)
+                write(".")
+        finally:
+            Slow.now -= 1
+        return Reply(f"{prompt[-1]['content']} {seed}", "stop")
+
+
+@pytest.fixture
+def voices(tiny_llama: Path) -> "web.Voices":
+    partners = Partners("two", {"base": Slow(), "tutor": Slow()}, models.tokenizer_from(str(tiny_llama)), "tiny")
+    return web.Voices(partners, SamplingSettings(temperature=0, top_p=1, max_new_tokens=12, batch_size=1), seed=0)
+
+
+def talk(text: str) -> Talk:
+    return Talk(f"{text}/1", own_problem(text), [Turn(speaker="student", text=text)])
+
+
+def test_one_reply_is_written_at_a_time_and_each_visitor_gets_its_own(voices: "web.Voices"):
+    async def ask() -> list[list[Reply]]:
+        asked = (voices.reply(["tutor", "base"], talk(str(number)), threading.Event()) for number in range(4))
+        return await asyncio.gather(*asked)
+
+    said = asyncio.run(ask())
+    assert Slow.most == 1
+    # tutor and base draw with the same seed, each dialogue with its own
+    assert [[reply.text for reply in pair] for pair in said] == [
+        [f"{number} {voices.seed_of(talk(str(number)))}"] * 2 for number in range(4)
+    ]
+    assert len({pair[0].text.split()[1] for pair in said}) == 4
+
+
+def test_a_reply_that_nobody_waits_for_ends(voices: "web.Voices"):
+    gone = threading.Event()
+    with pytest.raises(web.StoppedError):
+        asyncio.run(voices.reply(["tutor"], talk("1"), gone, lambda _: gone.set()))
+    assert Slow.now == 0
+
+
+def test_a_dialogue_that_is_too_long_is_refused(voices: "web.Voices"):
+    with pytest.raises(UserError, match="too long: problem and last exchange must fit into 188 tokens"):
+        asyncio.run(voices.reply(["tutor"], talk("a" * 300), threading.Event()))
+
+
+@pytest.mark.parametrize(
+    ("tally", "words"),
+    [
+        (Tally(0, 0, 0, 0), "No vote yet."),
+        (Tally(0, 0, 2, 0), "No vote yet. No preference: 2."),
+        (Tally(1, 1, 0, 1), "The tutor was picked in 1 of 1 vote about 1 problem: 100%, 95% interval 21% to 100%."),
+        (
+            Tally(15, 20, 3, 12),
+            "The tutor was picked in 15 of 20 votes about 12 problems: 75%, 95% interval 53% to 89%. No preference: 3.",
+        ),
+    ],
+)
+def test_a_tally_in_words(tally: Tally, words: str):
+    assert web.told(tally) == words
