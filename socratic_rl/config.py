@@ -257,8 +257,7 @@ class ChatSettings(Component):
 
     adapter: Annotated[str, AfterValidator(tutor_folder)] | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
-    with_base: bool = False
-    """Only of the terminal."""
+    with_base: bool
     backend: Literal["transformers", "llama_cpp"]
     gguf: Annotated[str, AfterValidator(gguf_file)] | None
     base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
@@ -297,6 +296,8 @@ class ChatSettings(Component):
     def _has_a_base(cls, with_base: bool, info: ValidationInfo) -> bool:
         if with_base and info.data.get("adapter", "") is None:
             raise ValueError("there is no tutor to put beside the base: adapter=FOLDER")
+        if with_base and info.data.get("ui") == "web":
+            raise ValueError("is of the terminal; on the page both reply anyway")
         return with_base
 
 

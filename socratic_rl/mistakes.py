@@ -89,6 +89,8 @@ def _explain(text: str, error: BaseException, name: str, whole: DictConfig) -> s
         return f"{key}: there is no option {value!r}{_meant(value, error.options)}; the options are {options}"
     if (group := key.partition(".")[0]) in FOR_SEED_ROWS and group not in whole:
         return f"{key}: is there only with dataset=seed_csv, whose empty bad answers it fills"
+    if group == "web" and group not in whole:
+        return f"{key}: is there only with ui=web"
     if isinstance(error, ConfigCompositionException) and "Key '" in str(error.__cause__ or error):
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(whole, parent) if parent else whole

@@ -84,6 +84,8 @@ def test_all_mistakes_of_a_command_line_are_told_together():
             ["chat.py", "model=gpt2", f"gguf={embedded.gguf_path()}"],
             "gguf: is not read by transformers; backend=llama_cpp",
         ),
+        (["chat.py", "adapter=nowhere", "ui=web", "with_base=true"], "with_base: is of the terminal; on the page both"),
+        (["chat.py", "model=gpt2", "web.port=1"], "web.port: is there only with ui=web"),
         (["chat.py", "model=gpt2", "with_base=true"], "with_base: there is no tutor to put beside the base"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
