@@ -382,7 +382,7 @@ def serve(
     @ui.page("/", title="Talk to a tutor", reconnect_timeout=PATIENCE)
     def page() -> None:
         ui.add_css(STYLE)
-        with ui.element("main"):
+        with ui.element("div").classes("talk"):
             _text("h1", "Talk to a tutor")
             if not trace:
                 Chat(voices, offered)
