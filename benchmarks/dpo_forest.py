@@ -1,10 +1,10 @@
 """DPO on prefix forests against TRL's padded rows: pairs per second and peak memory on the same pairs, side by side.
 
 Both sides are TRL's trainer with LoRA on the same weights, timed from the batch to the optimisation step, policy and
-reference passes included. The padded side has rows of like length together, no gradient checkpointing, and the batch
-size that is fastest here; the forest's batches are filled to the tokens of its largest one, as in training. Batches are
-accumulated, so that both sides take the same steps. Padded tokens divided by the forest's are the limit of what sharing
-prefixes can give.
+reference passes included. The forest's memory is kept between steps, as train.py does; TRL's is as it comes. The
+padded side has rows of like length together, no gradient checkpointing, and the batch size that is fastest here; the
+forest's batches are filled to the tokens of its largest one, as in training. Batches are accumulated, so that both
+sides take the same steps. Padded tokens divided by the forest's are the limit of what sharing prefixes can give.
 """
 
 import argparse
@@ -30,6 +30,8 @@ from socratic_rl.dialogue import PreferencePair, Turn, merge_turns, parse_transc
 
 ROOT = Path(__file__).parents[1]
 SEED_ROWS = ROOT.parent / "shared" / "data" / "seed_dataset.csv"
+SENTENCE = "Sorry, I cannot help you with that."
+"""What ``conf/rejection/constant.yaml`` rejects at every turn."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,9 @@ CUTS = {"dpo_every_turn": every_turn, "dpo_three_rows": its_rows}
 
 
 def make_pairs(
-    found: Sequence[list[list[Turn]]], cut: Callable[[list[list[Turn]]], list[list[Turn]]]
+    found: Sequence[list[list[Turn]]], cut: Callable[[list[list[Turn]]], list[list[Turn]]], rejected: str
 ) -> list[list[PreferencePair]]:
-    """Each conversation's pairs; rejected is a teacher turn of any."""
+    """Each conversation's pairs; rejected is one sentence for all, as in the seed's scripts, or any teacher turn."""
     draw = random.Random(0)
     cuts = [rows for rows in map(cut, found) if rows]
     teacher_turns = [row[-1].text for rows in cuts for row in rows]
@@ -138,11 +140,11 @@ def make_pairs(
             PreferencePair.of(
                 row[:-1],
                 row[-1].text,
-                draw.choice(teacher_turns),
+                SENTENCE if rejected == "constant" else draw.choice(teacher_turns),
                 conversation_id=str(number),
                 problem_id=str(number),
                 turn=turn,
-                rejection="irrelevant",
+                rejection=rejected,
                 split="train",
             )
             for turn, row in enumerate(rows)
@@ -165,9 +167,16 @@ def saving(conversations: Sequence[Sequence[PreferencePair]]) -> float:
 
 
 def sample(conversations: Sequence[list[PreferencePair]], count: int) -> list[list[PreferencePair]]:
-    """Conversations from little to much saved, at equal steps: one is the median."""
+    """Conversations from little to much saved, at equal steps: one is the median; of those around, the shortest."""
     by_saving = sorted(conversations, key=lambda pairs: saving([pairs]))
-    return [by_saving[(2 * step + 1) * len(by_saving) // (2 * count)] for step in range(count)]
+    places = ((2 * step + 1) * len(by_saving) // (2 * count) for step in range(count))
+    around = len(by_saving) // (40 * count)
+    return [min(by_saving[place - around : place + around + 1], key=characters) for place in places]
+
+
+def characters(pairs: Sequence[PreferencePair]) -> int:
+    """How long a conversation's pairs are."""
+    return sum(len(message["content"]) for pair in pairs for message in pair.prompt)
 
 
 def make_trainer(side: Side) -> Any:
@@ -183,6 +192,7 @@ def make_trainer(side: Side) -> Any:
     from socratic_rl.config import ModelSettings
     from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
     from socratic_rl.tokens import pair_tokens
+    from socratic_rl.training import keep_freed_memory
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -223,6 +233,7 @@ def make_trainer(side: Side) -> Any:
         }
 
     if side.forest:
+        keep_freed_memory()
         args = forest_arguments(True, model, tokenizer, side.pairs, args)
     trainer = (ForestTrainer if side.forest else DPOTrainer)(
         model=model,
@@ -349,12 +360,18 @@ def main() -> None:
     parser.add_argument(
         "--benchmarks", nargs="+", choices=list(CUTS), default=list(CUTS), help="which pairs to make of a conversation"
     )
+    parser.add_argument(
+        "--rejected",
+        choices=("constant", "other"),
+        default="constant",
+        help="one sentence everywhere, as the seed's scripts had it, or any teacher turn, which saves less",
+    )
     parser.add_argument("--conversations", type=int, default=1, help="whose pairs make a step")
     parser.add_argument(
         "--padded-batches",
         type=int,
         nargs="+",
-        default=[1, 2],
+        default=[1],
         help="batch sizes that the padded side may choose from by trying each",
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each side, taking turns")
@@ -373,7 +390,7 @@ def main() -> None:
     for beforehand in {"step": [False], "beforehand": [True], "both": [False, True]}[options.reference]:
         for name in options.benchmarks:
             full_name = f"{name}_reference_beforehand" if beforehand else name
-            paired = make_pairs(found, CUTS[name])
+            paired = make_pairs(found, CUTS[name], options.rejected)
             chosen = sample(paired, options.conversations)
             print(
                 f"{full_name}: {len(chosen)} of {len(paired)} conversations, by their characters {saving(chosen):.1f}"

@@ -265,7 +265,7 @@ def measure(rows: int) -> Measured:
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="from few to many")
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="from few to many")
     parser.add_argument("--repeats", type=int, default=5, help="runs at the fewest rows, whose median counts")
     parser.add_argument("--json", type=Path, help="where the result goes, as a list of one record")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)

@@ -52,7 +52,9 @@ def explain_composition(error: HydraException, schema: str) -> str:
         if not told:
             return _first_line(error)
         try:
-            config.parse(getattr(config, schema), whole)
+            # beside a lone mistake there is what is shipped, of which something is missing at most
+            if arguments[1:] or OmegaConf.missing_keys(whole):
+                config.parse(getattr(config, schema), whole)
         except UserError as more:
             told += str(more).splitlines()
         except OmegaConfBaseException as more:

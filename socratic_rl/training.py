@@ -1,9 +1,11 @@
 """One plain call into TRL, and the score of what it made."""
 
+import ctypes
 import functools
 import gc
 import math
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ from socratic_rl.reference_trainer import COLUMNS, ReferenceTrainer
 from socratic_rl.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.storage import whole_file
 from socratic_rl.tokens import token_ids
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's ``mallopt``, from malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ def train(
     Raises:
         UserError: There is no pair, no such checkpoint, or the loss is not a number.
     """
+    if model.device.type == "cpu":
+        keep_freed_memory()
     score = functools.partial(
         score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=args.per_device_eval_batch_size
     )
@@ -267,6 +274,16 @@ def save(
         write_json(temporary / MADE_FROM, made_from)
         write_card(temporary)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep up to a gigabyte of freed memory for the next buffers: a step's are else fresh pages each time.
+
+    Of a forest's step on two cores the kernel took a sixth for that. Elsewhere than under glibc nothing happens.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        for option, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30)):
+            mallopt(option, value)
 
 
 def free_memory() -> None:
