@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from pydantic import AfterValidator
 
 from socratic_rl.dialogue import LABEL, SPEAKERS, Message, Problem, Speaker, Turn, merge_turns, parse_transcript
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def read_prompt(path: str | None, shipped: str) -> str:
@@ -25,7 +27,9 @@ def render(shipped: str, **values: Any) -> str:
 
 
 @cache
-def _template(shipped: str) -> jinja2.Template:
+def _template(shipped: str) -> "jinja2.Template":
+    import jinja2
+
     prompts = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  no HTML
     return prompts.from_string(read_prompt(None, shipped))
 
