@@ -1,6 +1,7 @@
 """Train a base model on preference pairs with DPO: ``python train.py --help``."""
 
 import shutil
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -24,6 +25,8 @@ def main(cfg: DictConfig) -> float | None:
     processes.from_main(lambda: hub.check(settings.hub))
     # a sweep that goes on finds the checkpoints of a job that was stopped
     checkpoint = settings.checkpoint or ("latest" if settings.sweep else None)
+    if settings.adapter and processes.sharded():
+        raise UserError("adapter: a tutor is not trained further with sharded weights; DDP does so on several devices")
     if checkpoint is not None and processes.is_main():
         # another config is refused before anything is written over
         record.remember(folder / "train_config.json", cfg)
@@ -31,7 +34,8 @@ def main(cfg: DictConfig) -> float | None:
         lambda: settings.dataset.prepare(folder, settings.rejection, settings.generator, settings.seed)
     )
     # what wrote bad answers makes room for what is trained
-    settings = settings.model_copy(update={"generator": None})
+    data_source = settings.dataset.model_dump()
+    settings = settings.model_copy(update={"generator": None, "dataset": dataset})
     pairs = dataset.read()
     training_pairs = [pair for pair in pairs if pair.split == "train"]
     held_out = [pair for pair in pairs if pair.split == "validation"]
@@ -43,6 +47,7 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl.fitting import fit_pairs
     from socratic_rl.stages import counts
     from socratic_rl.storage import write_jsonl
+    from socratic_rl.tutors import Tutor
 
     args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
     lora = hydra.utils.instantiate(cfg.lora) if settings.lora else None
@@ -53,10 +58,19 @@ def main(cfg: DictConfig) -> float | None:
         record.remember(folder / "train_config.json", cfg)
 
     with tracking.track(settings.wandb, "train", record.resolved(cfg), **place) as run:
-        if dataset != settings.dataset and processes.is_main():
+        if dataset.model_dump() != data_source and processes.is_main():
             tracking.log_artifact(run, tracking.artifact_name("pairs", [dataset.file]), "dataset", [dataset.file])
-        tokenizer = models.load_tokenizer(settings.model)
-        model = models.load_policy(settings.model, lora)
+        if settings.model is None:
+            tutor = Tutor(Path(str(settings.adapter)))
+            base, tokenizer, model, weights = tutor.settings, tutor.tokenizer, tutor.policy(), tutor.weights_identity()
+            of_tutor = {
+                "lora": tutor.made_from["lora"],
+                "previous": {"adapter": settings.adapter, "sha256": record.digest([tutor.folder])},
+            }
+        else:
+            base, of_tutor = settings.model, {}
+            tokenizer, model = models.load_tokenizer(base), models.load_policy(base, lora)
+            weights = models.weights_identity(base)
         length = training.check_length(args.max_length, models.context_length(model))
         fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))
         outcome = training.train(
@@ -68,19 +82,20 @@ def main(cfg: DictConfig) -> float | None:
             lora,
             checkpoint,
             settings.forest,
-            models.weights_identity(settings.model),
+            weights,
             jobs=2 if cli.in_multirun() else 1,
         )
         if not processes.is_main():
             return None
         adapter = folder / "adapter"
         made_from = {
-            "model": settings.model.model_dump(),
+            "model": base.model_dump(),
             "dataset": dataset.model_dump(),
-            "data_source": settings.dataset.model_dump(),
+            "data_source": data_source,
             "dataset_artifact": tracking.artifact_name("pairs", [dataset.file]),
             "dpo": record.resolved(cfg)["dpo"],
             "lora": record.resolved(cfg)["lora"],
+            **of_tutor,
             "seed": settings.seed,
             "trained_on": {
                 "pairs": len(fitted.pairs),
@@ -100,7 +115,7 @@ def main(cfg: DictConfig) -> float | None:
         tracking.log_artifact(
             run, tracking.artifact_name("adapter", [adapter]), "model", [adapter], [made_from["dataset_artifact"]]
         )
-        address = hub.push(adapter, settings.hub, f"Tutor trained from {settings.model.name}")
+        address = hub.push(adapter, settings.hub, f"Tutor trained from {base.name}")
 
     score = outcome.held_out.get("eval_rewards/accuracies")
     cli.closing_table(

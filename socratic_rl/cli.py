@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from socratic_rl import processes, ranking, sweeps, terminal
 from socratic_rl.errors import UserError, missing_value
 
-OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path or ".").parent), replace=True)
+OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True)
 
 TELLS_FIRST = 5.0
 """Seconds in which the launcher ends this process, where another one has told what went wrong."""

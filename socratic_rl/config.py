@@ -200,22 +200,43 @@ class TrainSettings(Settings):
 
     checkpoint: str | None
     sweep: str | None
-    model: ModelSettings
+    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     dataset: Any
     rejection: Any = None
     """Only where the data set has bad answers to fill, and so for the generator."""
     generator: Any = None
     dpo: DpoSettings
-    lora: LoraSettings | None
+    lora: Annotated[LoraSettings | None, Field(validate_default=True)] = None
     forest: Literal["auto", True, False]
     samples: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
     hub: HubSettings
 
+    @field_validator("adapter")
+    @classmethod
+    def _keeps_the_tutor(cls, adapter: str | None, info: ValidationInfo) -> str | None:
+        if adapter and Path(adapter).resolve() == (Path(info.data.get("output_dir", "")) / "adapter").resolve():
+            raise ValueError(f"{adapter}: would be written over; give another output_dir")
+        return adapter
+
+    @field_validator("model")
+    @classmethod
+    def _one_to_train(cls, model: ModelSettings | None, info: ValidationInfo) -> ModelSettings | None:
+        # a folder that is wrong is told by itself
+        adapter = info.data.get("adapter", "")
+        if model is None and adapter is None:
+            raise ValueError("nothing to train: a base model, such as model=smollm2_135m, or adapter=FOLDER to go on")
+        if model is not None and adapter:
+            raise ValueError("an adapter brings its own base; leave this one out (model=null)")
+        return model
+
     @field_validator("lora")
     @classmethod
     def _trains_what_can_be(cls, lora: LoraSettings | None, info: ValidationInfo) -> LoraSettings | None:
         model = info.data.get("model")
+        if lora and info.data.get("adapter"):
+            raise ValueError("the tutor is trained further as it is, its adapter if it has one: lora=none")
         if lora is None and model and model.quantization:
             raise ValueError(f"{model.name} is quantised, so only an adapter can be trained: lora=default")
         return lora

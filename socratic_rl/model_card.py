@@ -50,7 +50,7 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
     model, lora, dpo = made_from["model"], made_from["lora"], made_from["dpo"]
     base_id = hub.base_id(model)
     # what the pairs were made from, where that is another data set
-    source = made_from.get("data_source", made_from["dataset"])["path"]
+    source = made_from.get("data_source", {}).get("path") or made_from["dataset"]["path"]
     on_hub = "/" in source and not looks_local(source) and not Path(source).exists()
     card_data = ModelCardData(
         base_model=base_id,

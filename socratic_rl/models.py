@@ -191,8 +191,13 @@ def with_targets(lora: "LoraConfig", model: PreTrainedModel) -> "LoraConfig":
     return dataclasses.replace(lora, target_modules=sorted(names))
 
 
-def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+def load_adapter(base: PreTrainedModel, folder: Path, trainable: bool = False) -> PreTrainedModel:
     """The tutor: the base with the LoRA adapter in ``folder`` on it, base weights shared.
+
+    Args:
+        base: The base; its layers are wrapped in place.
+        folder: What ``train.py`` left.
+        trainable: Whether the adapter is trained further.
 
     Raises:
         UserError: The folder holds no adapter, or one of another model.
@@ -200,7 +205,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=False).eval()
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable).eval()
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(f"adapter: {folder}: does not fit the base model: {str(error).splitlines()[0]}") from error
 

@@ -1,5 +1,6 @@
 """What a folder was made with, so that a run never mixes two configs in it."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -85,3 +86,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield from differences(before, after, f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key}: {before!r} → {after!r}"
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """The first 12 hex digits of the SHA-256 over the files, folders file by file.
+
+    A folder's card is left out: it tells of the other files, and what an evaluation finds is written into it.
+    """
+    whole = hashlib.sha256()
+    for path in paths:
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != CARD) if path.is_dir() else [path]:
+            with file.open("rb") as data:
+                whole.update(hashlib.file_digest(data, "sha256").digest())
+    return whole.hexdigest()[:12]

@@ -1,7 +1,6 @@
 """A Weights & Biases run around a job, and the artifacts that link dataset to adapter to evaluation."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import wandb
 
 from socratic_rl import processes
 from socratic_rl.config import WandbSettings
-from socratic_rl.record import CARD
+from socratic_rl.record import digest
 
 
 @contextlib.contextmanager
@@ -97,16 +96,3 @@ def log_table(run: wandb.Run, name: str, rows: Sequence[Mapping[str, Any]]) -> N
     """Log rows that have the same keys as a table."""
     if rows:
         run.log({name: wandb.Table(columns=[*rows[0]], data=[[*row.values()] for row in rows])})
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """The first 12 hex digits of the SHA-256 over the files, folders file by file.
-
-    A folder's card is left out: it tells of the other files, and what an evaluation finds is written into it.
-    """
-    whole = hashlib.sha256()
-    for path in paths:
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != CARD) if path.is_dir() else [path]:
-            with file.open("rb") as data:
-                whole.update(hashlib.file_digest(data, "sha256").digest())
-    return whole.hexdigest()[:12]

@@ -38,6 +38,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's ``mallopt``, from malloc.h."""
 
 
+REFERENCE = "ref"
+"""What TRL calls its copy of an adapter that is trained further."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What training left."""
@@ -80,15 +84,15 @@ def train(
     """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
 
     Args:
-        model: The base. With LoRA it is the reference too, its adapter switched off.
+        model: The base, or a tutor of an earlier round. As it comes it is the reference too.
         tokenizer: With a chat template.
         pairs: What to train on, already fitted into ``args.max_length``.
         held_out: What to score the result on.
         args: TRL's own.
-        lora: The adapter; None trains all weights.
+        lora: A new adapter; None trains the model as it is: the adapter that it has, else all weights.
         checkpoint: ``latest``, a checkpoint's folder, or None to start anew.
         forest: Whether batches are read as prefix forests; ``auto`` does so where it saves enough tokens.
-        weights: What tells the base's weights from others, so that the reference's log-probabilities are kept for
+        weights: What tells the model's weights from others, so that the reference's log-probabilities are kept for
             other jobs; None keeps none.
         jobs: How many jobs at least are trained on these pairs.
 
@@ -138,6 +142,8 @@ def train(
         after = score(policy, label="held-out pairs after training", forward=trainer.model_wrapped)
         scores = held_out_figures(after, reference, args.beta)
         trainer.log(dict(scores))
+    if REFERENCE in getattr(policy, "peft_config", {}):
+        policy.delete_adapter(REFERENCE)
     return Outcome(
         model=policy,
         log=trainer.state.log_history,

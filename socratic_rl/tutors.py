@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.utils import use_adapter
 
 from socratic_rl import models
 from socratic_rl.config import ModelSettings, tutor_folder
 from socratic_rl.dialogue import Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
-from socratic_rl.record import MADE_FROM, read_json
+from socratic_rl.record import MADE_FROM, digest, read_json
 
 
 class Tutor:
@@ -75,7 +77,55 @@ class Tutor:
     def _tutor(self) -> PreTrainedModel:
         if models.has_adapter(self.folder):
             return models.load_adapter(self._base, self.folder)
-        return models.load_base(self.settings.model_copy(update={"pretrained": str(self.folder), "revision": None}))
+        return models.load_base(self._whole)
+
+    @property
+    def _whole(self) -> ModelSettings:
+        """The tutor's own weights, where it is no adapter."""
+        return self.settings.model_copy(update={"pretrained": str(self.folder), "revision": None})
+
+    def earlier(self) -> tuple[list["Tutor"], str | None]:
+        """The tutors that it was trained on top of, oldest first; and why older ones are missing, None if none is."""
+        previous = self.made_from.get("previous")
+        if previous is None:
+            return [], None
+        folder = Path(previous["adapter"])
+        if not (folder / MADE_FROM).exists():
+            return [], f"{folder} is gone"
+        if digest([folder]) != previous["sha256"]:
+            return [], f"{folder} was trained anew since"
+        before = Tutor(folder)
+        older, missing = before.earlier()
+        return [*older, before], missing
+
+    @contextlib.contextmanager
+    def round(self, earlier: "Tutor") -> Iterator[PreTrainedModel]:
+        """A tutor that it was trained on top of, for as long as the block lasts; adapters share their base's weights.
+
+        Args:
+            earlier: One of ``earlier()``.
+        """
+        if not models.has_adapter(earlier.folder):
+            yield models.load_base(earlier._whole)
+            return
+        name = digest([earlier.folder])
+        if name not in self._tutor.peft_config:
+            self._tutor.load_adapter(str(earlier.folder), adapter_name=name)
+        with use_adapter(self._tutor, name):
+            yield self._tutor
+
+    def policy(self) -> PreTrainedModel:
+        """A model of its own to train further: the base with the adapter, or the whole model."""
+        if not models.has_adapter(self.folder):
+            return models.load_policy(self._whole, None)
+        base = models.load_policy(self.settings, LoraConfig.from_pretrained(str(self.folder)))
+        return models.load_adapter(base, self.folder, trainable=True)
+
+    def weights_identity(self) -> str:
+        """What tells its weights from others: the base's and the adapter's, or the whole model's."""
+        if not models.has_adapter(self.folder):
+            return models.weights_identity(self._whole)
+        return f"{models.weights_identity(self.settings)} {digest([self.folder])}"
 
     @contextlib.contextmanager
     def base(self) -> Iterator[PreTrainedModel]:

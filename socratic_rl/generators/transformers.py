@@ -126,7 +126,7 @@ def decode(
     top_p: float,
     seeds: Sequence[int],
     batch_size: int,
-    label: str,
+    label: str | None,
 ) -> list[Reply]:
     """Replies to chat prompts, drawn in batches of like length.
 
@@ -139,7 +139,7 @@ def decode(
         top_p: Draws among the likeliest tokens whose probabilities add up to this.
         seeds: One a prompt; two models with the same seeds draw with the same luck.
         batch_size: Prompts in a batch.
-        label: What the progress bar is called.
+        label: What the progress bar is called; None shows none.
 
     Returns:
         A reply for each prompt, in their order.
@@ -148,7 +148,7 @@ def decode(
     # the longest first, so that memory runs out at once or not at all
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
     replies: dict[int, Reply] = {}
-    with tqdm(total=len(rows), desc=label, unit=" replies", delay=2) as bar:
+    with tqdm(total=len(rows), desc=label, unit=" replies", delay=2, disable=label is None) as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             drawn = _draw(
@@ -253,10 +253,20 @@ def _draw(
         stop_strings=list(stop) or None,
     )
     sampler = [_Sampler(seeds, temperature, top_p)] if temperature > 0 else []
+    read: dict[str, Any] = {}
     try:
         with torch.inference_mode():
+            distinct = list(dict.fromkeys(map(tuple, rows)))
+            if len(distinct) < len(rows) and min(map(len, distinct)) > 1:
+                # a prompt that stands in several rows is read once, up to the token that the first new one follows
+                first = tokenizer.pad(
+                    {"input_ids": [list(row[:-1]) for row in distinct]}, padding_side="left", return_tensors="pt"
+                ).to(model.device)
+                cache = model.generate(**first, max_new_tokens=1, return_dict_in_generate=True).past_key_values
+                cache.batch_select_indices(torch.tensor([distinct.index(tuple(row)) for row in rows]).to(model.device))
+                read["past_key_values"] = cache
             tokens = model.generate(
-                **padded, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler), streamer=streamer
+                **padded, **read, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler), streamer=streamer
             )
     finally:
         model.generation_config = own

@@ -1,0 +1,258 @@
+"""On-policy pairs: a trained tutor replies n times at every teacher turn, and the best and the worst reply are a pair."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+from tqdm import tqdm
+
+from socratic_rl.config import Component, SamplingSettings
+from socratic_rl.dialogue import Message, PreferencePair, Record, from_messages, render_transcript, text_id
+from socratic_rl.errors import UserError
+from socratic_rl.preference_data import Prepared, SocraticPairs, own_file
+from socratic_rl.storage import RecordFile, StageFile, write_jsonl
+
+if TYPE_CHECKING:
+    from socratic_rl.evaluation import HeldOutTurn
+    from socratic_rl.generators import Generator
+    from socratic_rl.rejections import Rejection
+    from socratic_rl.tutors import Tutor
+
+KIND = "best_of_n"
+"""The kind of rejection of these pairs."""
+
+
+class Candidate(Record):
+    """A reply of the tutor."""
+
+    text: str
+    marks: dict[str, bool | int | None]
+    """The judge-free measures; those that are not defined are left out."""
+    score: float | None = None
+    """From 0 to 1; None where the judge's answer could not be read."""
+
+
+class Candidates(Record):
+    """What the tutor says at one turn."""
+
+    conversation_id: str
+    problem_id: str
+    turn: int
+    prompt: list[Message]
+    replies: tuple[Candidate, ...]
+    judge: tuple[dict[str, Any], ...] = ()
+    """What the judge wrote, where there is one: ``shown`` (numbers of replies), ``raw``, ``labels``."""
+
+
+class BestOfN(Component):
+    """Pairs of a tutor's own replies: n at each training and validation turn of its data set, the best and the worst.
+
+    The test side is the data set's own, so that every round is evaluated on the same held-out pairs.
+    """
+
+    adapter: str
+    """The tutor that replies."""
+    n: Annotated[int, Field(ge=2)]
+    """Replies at each turn."""
+    limit: Annotated[int, Field(ge=1)] | None
+    """The first so many training turns."""
+    sampling: SamplingSettings
+    judge: Any = None
+    """Scores the replies; None leaves that to the measures."""
+
+    def mistakes(self) -> list[str]:
+        """Likeliest tokens, which make all replies alike; what is wrong with the judge."""
+        found = [f"judge.{mistake}" for mistake in self.judge.mistakes()] if self.judge else []
+        if not self.sampling.temperature:
+            found.append("sampling.temperature: 0 gives the same reply n times; 1 draws as the model is")
+        return found
+
+    def prepare(
+        self,
+        folder: Path,
+        rejection: "Rejection | None",  # noqa: ARG002
+        generator: "Generator | None",  # noqa: ARG002
+        seed: int,
+    ) -> Prepared:
+        """Make ``candidates.jsonl``, ``pairs.jsonl`` and ``problems.jsonl`` in a folder.
+
+        A run that was killed goes on where it was; replies of another tutor or to other settings are drawn anew.
+
+        Args:
+            folder: Where they go.
+            rejection: Not used.
+            generator: Not used.
+            seed: Of the sampling.
+
+        Raises:
+            UserError: The tutor's data set is gone, or no turn gives a training pair.
+        """
+        from socratic_rl import record
+        from socratic_rl.evaluation import held_out_turns
+        from socratic_rl.tutors import Tutor
+
+        path = own_file(folder)
+        tutor = Tutor(Path(self.adapter))
+        source = _source(tutor)
+        if gone := source.mistakes():
+            raise UserError(f"adapter: {self.adapter}: its data set is gone: {gone[0].partition(';')[0]}")
+        made_from = {
+            "dataset": self.model_dump(mode="json"),
+            "tutor": record.digest([tutor.folder]),
+            "source": record.digest([source.file]),
+            "seed": seed,
+        }
+        recipe = folder / "pairs_made_from.json"
+        if not recipe.exists() or record.read_json(recipe) != made_from:
+            for old in (recipe, path, *folder.glob("candidates.jsonl*")):
+                old.unlink(missing_ok=True)
+            record.write_json(recipe, made_from)
+        pairs, problems = source.read(), source.read_problems()
+        by_side = {
+            split: held_out_turns([pair for pair in pairs if pair.split == split], problems)
+            for split in ("train", "validation")
+        }
+        by_side["train"] = by_side["train"][: self.limit]
+        sides = {_place(turn): split for split, side in by_side.items() for turn in side}
+        turns = [turn for side in by_side.values() for turn in side]
+        candidates = self._draw(tutor, turns, folder / "candidates.jsonl", seed)
+        made, told = pairs_of(candidates, sides)
+        if not any(pair.split == "train" for pair in made):
+            raise UserError(
+                f"dataset.n: no training turn gives a pair, since its {self.n} replies are alike in score; "
+                "raise it or dataset.sampling.temperature, or let a judge score them: judge@dataset.judge=socratic_llm"
+            )
+        test = [pair for pair in pairs if pair.split == "test"]
+        write_jsonl(path.with_name("problems.jsonl"), (problem.to_record() for problem in problems.values()))
+        write_jsonl(path, (pair.to_record() for pair in [*made, *test]))
+        return Prepared(SocraticPairs(path=str(path)), told | {"test pairs": f"{len(test)}, those of {source.path}"})
+
+    def _draw(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], path: Path, seed: int) -> RecordFile[Candidates]:
+        """The replies at each turn, in the order of the turns, in a file."""
+        file = StageFile(path, key=lambda row: (row["conversation_id"], row["turn"]))
+        if not file.finished:
+            # of like length together
+            order = sorted(turns, key=lambda turn: sum(len(message["content"]) for message in turn.prompt))
+            size = max(1, self.sampling.batch_size // self.n)
+            with tqdm(total=len(turns), initial=len(file), desc="replies", unit=" turns", delay=2) as bar:
+                for first in range(0, len(order), size):
+                    group = order[first : first + size]
+                    if all(_place(turn) in file for turn in group):
+                        continue
+                    # as a whole, since what else is in a batch can tip a token
+                    for found in self._reply(tutor, group, seed):
+                        if _place(found) not in file:
+                            file.append(found)
+                            bar.update()
+            file.finish(map(_place, turns))
+        return RecordFile(Candidates, path)
+
+    def _reply(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], seed: int) -> Iterator[Candidates]:
+        """The replies at each of these turns, measured and scored."""
+        from socratic_rl.evaluation import marks
+        from socratic_rl.fitting import fit_prompt
+        from socratic_rl.generators import decode
+        from socratic_rl.judge import Case
+        from socratic_rl.picking import measured_score
+
+        prompts = [fit_prompt(turn.prompt, tutor.tokenizer, tutor.max_length) or turn.prompt for turn in turns]
+        seeds = [
+            int(text_id(str(seed), turn.conversation_id, str(turn.turn), str(number)), 16) % 2**31
+            for turn in turns
+            for number in range(self.n)
+        ]
+        with tutor.tutor() as model:
+            drawn = decode(
+                model,
+                tutor.tokenizer,
+                [prompt for prompt in prompts for _ in range(self.n)],
+                **self.sampling.model_dump(),
+                seeds=seeds,
+                label=None,
+            )
+        said = [drawn[first : first + self.n] for first in range(0, len(drawn), self.n)]
+        cases = [
+            Case(render_transcript(from_messages(prompt)), tuple(reply.text for reply in replies), turn.answer)
+            for turn, prompt, replies in zip(turns, prompts, said, strict=True)
+        ]
+        verdicts = self.judge.judge(cases, seed) if self.judge else [None] * len(cases)
+        for turn, prompt, replies, verdict in zip(turns, prompts, said, verdicts, strict=True):
+            marked = [marks(reply.text, reply.finish == "length", turn) for reply in replies]
+            scores = [
+                self.judge.quality(verdict, number) if verdict else measured_score(reply.text, one, turn.reference)
+                for number, (reply, one) in enumerate(zip(replies, marked, strict=True))
+            ]
+            yield Candidates(
+                conversation_id=turn.conversation_id,
+                problem_id=turn.problem_id,
+                turn=turn.turn,
+                prompt=prompt,
+                replies=tuple(
+                    Candidate(text=reply.text, marks=one, score=score)
+                    for reply, one, score in zip(replies, marked, scores, strict=True)
+                ),
+                judge=tuple(asdict(answer) for answer in verdict.answers) if verdict else (),
+            )
+
+
+def _place(turn: "HeldOutTurn | Candidates") -> tuple[str, int]:
+    return turn.conversation_id, turn.turn
+
+
+def _source(tutor: "Tutor") -> SocraticPairs:
+    """The data set that has every turn; one of replies lacks the turns at which they were alike."""
+    earlier, _ = tutor.earlier()
+    for one in (tutor, *reversed(earlier)):
+        if "adapter" not in one.made_from.get("data_source", {}):
+            break
+    return one.dataset
+
+
+def pairs_of(
+    candidates: Iterable[Candidates], sides: Mapping[tuple[str, int], str]
+) -> tuple[list[PreferencePair], dict[str, object]]:
+    """A pair of the best and the worst reply at each turn where two differ, and what the closing table says.
+
+    Args:
+        candidates: The replies at each turn.
+        sides: The side of the split that each turn is on, by conversation id and turn.
+    """
+    from socratic_rl.marked_replies import FAILURES, failures
+    from socratic_rl.picking import best_and_worst
+    from socratic_rl.stages import counts
+
+    pairs: list[PreferencePair] = []
+    no_pair: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    turns = replies = 0
+    for found in candidates:
+        turns += 1
+        replies += len(found.replies)
+        faults.update(FAILURES[name][1] for reply in found.replies for name in failures(reply.marks))
+        faults["not scored, since the judge cannot be read"] += sum(reply.score is None for reply in found.replies)
+        picked = best_and_worst([reply.score for reply in found.replies])
+        best, worst = (found.replies[number].text for number in picked or (0, 0))
+        if text_id(best) == text_id(worst):
+            no_pair["the same text" if picked else "alike in score"] += 1
+            continue
+        pair = PreferencePair.of(
+            from_messages(found.prompt),
+            best,
+            worst,
+            conversation_id=found.conversation_id,
+            problem_id=found.problem_id,
+            turn=found.turn,
+            rejection=KIND,
+            split=sides[_place(found)],
+        )
+        pairs.append(pair)
+    why = f" ({', '.join(f'{n} {reason}' for reason, n in no_pair.items())})" if no_pair else ""
+    return pairs, {
+        "replies": f"{replies} at {turns} turns",
+        "faults": ", ".join(f"{name} {n}" for name, n in faults.most_common() if n) or "none",
+        "pairs made": f"{len(pairs)} of {turns} turns{why}",
+        "split": counts(pair.split for pair in pairs),
+    }
