@@ -1,6 +1,7 @@
 """Compare a trained tutor with the base it came from: ``python evaluate.py --help``."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ def main(cfg: DictConfig) -> float | None:
         # another judge's calibration is told before any weights are loaded
         settings.judge.agreement()
     dataset = tutor.dataset
+    earlier, missing = tutor.earlier()
+    rounds = {f"round {number}": one for number, one in enumerate(earlier, 1)}
     if settings.dataset:
         chosen = settings.dataset
         dataset, _ = chosen.prepare(folder / "evaluated_on", settings.rejection, settings.generator, settings.seed)
@@ -78,6 +81,7 @@ def main(cfg: DictConfig) -> float | None:
             settings.sampling,
             seed=settings.seed,
             resamples=settings.resamples,
+            earlier={name: partial(tutor.round, one) for name, one in rounds.items()},
         )
         measured, judged = found.metrics, None
         if settings.judge:
@@ -85,6 +89,9 @@ def main(cfg: DictConfig) -> float | None:
                 settings.judge, found.dialogues, seed=settings.seed, resamples=settings.resamples
             )
             measured = measured + judged.metrics
+        told_rounds = {name: f"{one.folder}: {one.trained_on}" for name, one in rounds.items()}
+        if missing:
+            told_rounds["older rounds"] = f"left out: {missing}"
         # what is about one kind of rejection stands at the end
         measured = sorted(measured, key=lambda row: row["kind"] != "all")
         files = {name: folder / name for name in ("evaluation.json", "replies.jsonl", "report.html")}
@@ -94,6 +101,7 @@ def main(cfg: DictConfig) -> float | None:
             "trained on": tutor.trained_on,
             "evaluated on": f"{dataset.path}, {settings.split} split: {len(fitted.pairs)} pairs, "
             f"{len(found.dialogues)} turns, {len({p.problem_id for p in fitted.pairs})} problems",
+            **told_rounds,
             "DPO": tutor.settings_line(),
             "sampling": ", ".join(f"{k}={v}" for k, v in settings.sampling.model_dump().items()),
             "seed": str(settings.seed),
@@ -132,7 +140,7 @@ def main(cfg: DictConfig) -> float | None:
             files["model card"] = Path(settings.adapter) / record.CARD
             address = hub.push(Path(settings.adapter), settings.hub, "Measured results")
     cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", measured)
-    told = judged.facts if judged else {}
+    told = told_rounds | (judged.facts if judged else {})
     cli.closing_table("Evaluation", told | files | ({"hub": address} if address else {}))
     return float(measured[0]["tutor"])
 
@@ -154,7 +162,10 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
 
     suite, place = settings.suite, cli.job_place(cfg)
     pairs = list(suite.pairs())
-    trained = suites.trained_problems(tutor.dataset)
+    earlier, missing = tutor.earlier()
+    by_round = [suites.trained_problems(one.dataset) for one in (tutor, *earlier)]
+    known = [problems for problems in by_round if problems is not None]
+    trained = None if missing or len(known) < len(by_round) else set().union(*known)
     fresh = suites.unseen(pairs, trained or ())
     if not fresh:
         raise UserError(f"suite: {suite.name} has no pair about a problem that {settings.adapter} was not trained on")
@@ -175,7 +186,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
             "too long": len(fitted.dropped),
             "trained on": f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"
             if trained is not None
-            else f"not known: {tutor.dataset.path} is gone, so pairs that were trained on may be among them",
+            else "not known: a data set or an earlier round is gone, so pairs that were trained on may be among them",
         }
         # its warnings are about what one may train on
         told |= {rule: auc for rule, auc in audit_rows(fitted.pairs, settings.seed)[0].items() if rule != "warning"}

@@ -25,7 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 from socratic_rl import processes, ranking, sweeps, terminal
 from socratic_rl.errors import UserError, missing_value
 
-OmegaConf.register_new_resolver("parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True)
+OmegaConf.register_new_resolver(
+    "parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True
+)
 
 TELLS_FIRST = 5.0
 """Seconds in which the launcher ends this process, where another one has told what went wrong."""
@@ -256,7 +258,10 @@ def closing_table(title: str, rows: Mapping[str, object]) -> None:
 
 
 def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n; not those by topic."""
+    """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n; not those by topic.
+
+    Earlier rounds stand between base and tutor, which then is the last round, with its step since the one before.
+    """
     from rich import box
     from rich.table import Table
 
@@ -264,7 +269,10 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     from socratic_rl.page import in_digits
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for column in ("measure", "kind", "base", "tutor", "difference", "95% interval", "n"):
+    past = [one["name"] for one in metrics[0].get("earlier", ())]
+    last = f"round {len(past) + 1}" if past else "tutor"
+    since = [f"since {past[-1]}"] if past else []
+    for column in ("measure", "kind", "base", *past, last, "difference", "95% interval", *since, "n"):
         table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
     judged = any("agreement" in row for row in metrics)
     if judged:
@@ -272,8 +280,19 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     for row in metrics:
         if row["kind"].startswith(TOPIC):
             continue
-        table.add_row(row["name"], row["kind"], *in_digits(row).values(), *([_trust(row)] if judged else []))
+        base, *others, n = in_digits(row).values()
+        rounds = ["–" if one["value"] is None else f"{one['value']:.3f}" for one in row.get("earlier", ())]
+        step = [_step(row["step"])] if past else []
+        table.add_row(row["name"], row["kind"], base, *rounds, *others, *step, n, *([_trust(row)] if judged else []))
     terminal.console().print(table)
+
+
+def _step(step: Mapping[str, float | None]) -> str:
+    """A difference with its interval."""
+    if step["difference"] is None:
+        return "–"
+    interval = "" if step["low"] is None else f" [{step['low']:+.3f}, {step['high']:+.3f}]"
+    return f"{step['difference']:+.3f}{interval}"
 
 
 def _trust(row: Mapping[str, Any]) -> str:

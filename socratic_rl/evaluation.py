@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +20,9 @@ from socratic_rl.statistics import Values, paired_bootstrap
 
 Opened = Callable[[], AbstractContextManager[PreTrainedModel]]
 """Opens base or tutor for as long as it is read."""
+
+NO_ROUNDS: Mapping[str, Any] = MappingProxyType({})
+"""Where a tutor is the first of its kind."""
 
 FEW_PROBLEMS = 3
 """Topics of fewer problems are measured together."""
@@ -129,6 +134,7 @@ def evaluate(
     *,
     seed: int,
     resamples: int,
+    earlier: Mapping[str, Opened] = NO_ROUNDS,
 ) -> Evaluation:
     """Compare a tutor with its base on held-out pairs and turns.
 
@@ -141,21 +147,26 @@ def evaluate(
         sampling: How replies are drawn.
         seed: Of sampling and of the bootstrap.
         resamples: Of the bootstrap.
+        earlier: Opens what the tutor was trained on top of, by name, oldest first.
     """
     rows = compare_preferences(
-        base, tutor, tokenizer, pairs, problems, sampling.batch_size, seed=seed, resamples=resamples
+        base, tutor, tokenizer, pairs, problems, sampling.batch_size, seed=seed, resamples=resamples, earlier=earlier
     )
     turns = held_out_turns(pairs, problems)
     said = {}
-    for name, opened in (("base", base), ("tutor", tutor)):
+    for name, opened in {"base": base, **earlier, "tutor": tutor}.items():
         with opened() as model:
             said[name] = replies(model, tokenizer, turns, sampling, seed, f"{name} replies")
     groups = [turn.problem_id for turn in turns]
     for kind, chosen in [("all", range(len(turns))), *_by_topic(groups, problems)]:
         for measure in REPLY_MEASURES:
-            base_values, tutor_values = ([said[name][row]["marks"][measure] for row in chosen] for name in said)
+            values = {name: [found[row]["marks"][measure] for row in chosen] for name, found in said.items()}
             of = [groups[row] for row in chosen]
-            rows.append(metric_row(measure, kind, base_values, tutor_values, of, seed=seed, resamples=resamples))
+            past = {name: values[name] for name in earlier}
+            row = metric_row(
+                measure, kind, values["base"], values["tutor"], of, seed=seed, resamples=resamples, earlier=past
+            )
+            rows.append(row)
     dialogues = [
         {
             **asdict(turn),
@@ -163,8 +174,9 @@ def evaluate(
             "tutor": tutor_reply["text"],
             "base_marks": base_reply["marks"],
             "tutor_marks": tutor_reply["marks"],
+            "earlier": [{"name": name, **said[name][place]} for name in earlier],
         }
-        for turn, base_reply, tutor_reply in zip(turns, said["base"], said["tutor"], strict=True)
+        for place, (turn, base_reply, tutor_reply) in enumerate(zip(turns, said["base"], said["tutor"], strict=True))
     ]
     return Evaluation(rows, dialogues)
 
@@ -181,7 +193,7 @@ class Judged:
 
 
 def judge_replies(judge: Judge, dialogues: Sequence[Mapping[str, Any]], *, seed: int, resamples: int) -> Judged:
-    """Let a judge compare what base and tutor say, in both orders.
+    """Let a judge compare what base, earlier rounds and tutor say, in both orders.
 
     Args:
         judge: The judge.
@@ -193,17 +205,33 @@ def judge_replies(judge: Judge, dialogues: Sequence[Mapping[str, Any]], *, seed:
         UserError: The judge's calibration is another judge's, or its generator fails.
     """
     agreement = judge.agreement()
-    sides = ("base", "tutor")
+    past = [reply["name"] for reply in dialogues[0]["earlier"]]
+    sides = ("base", *past, "tutor")
     cases = [
-        Case(render_transcript(from_messages(row["prompt"])), tuple(row[side] for side in sides), row["answer"])
+        Case(
+            render_transcript(from_messages(row["prompt"])),
+            (row["base"], *(reply["text"] for reply in row["earlier"]), row["tutor"]),
+            row["answer"],
+        )
         for row in dialogues
     ]
     verdicts = judge.judge(cases, seed)
     groups = [row["problem_id"] for row in dialogues]
     rows = []
     for criterion in judge.criteria:
-        base, tutor = ([judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1))
-        row = metric_row(f"judge/{criterion}", "all", base, tutor, groups, seed=seed, resamples=resamples)
+        base, *before, tutor = (
+            [judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in range(len(sides))
+        )
+        row = metric_row(
+            f"judge/{criterion}",
+            "all",
+            base,
+            tutor,
+            groups,
+            seed=seed,
+            resamples=resamples,
+            earlier=dict(zip(past, before, strict=True)),
+        )
         rows.append(row | {"agreement": agreement.get(criterion)})
     answers = [
         {
@@ -237,6 +265,7 @@ def compare_preferences(
     *,
     seed: int,
     resamples: int,
+    earlier: Mapping[str, Opened] = NO_ROUNDS,
 ) -> list[dict[str, Any]]:
     """Which turns of pairs base and tutor prefer: rows as in ``evaluation.json``, of all pairs, each kind, each topic.
 
@@ -249,36 +278,63 @@ def compare_preferences(
         batch_size: Pairs at once.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
+        earlier: Opens what the tutor was trained on top of, by name, oldest first. Its reference here is the base, as
+            the tutor's is, whatever it was trained against.
     """
     scores = {}
-    for name, opened in (("base", base), ("tutor", tutor)):
+    for name, opened in {"base": base, **earlier, "tutor": tutor}.items():
         with opened() as model:
             scores[name] = score_pairs(model, tokenizer, pairs, batch_size, f"{name} on pairs")
-    likelier = {name: score.likelier() for name, score in scores.items()}
-    preferred = {name: rewarded(score, scores["base"]) for name, score in scores.items()}
-    margins = reward_margins(scores["tutor"], scores["base"])
+    found = {
+        "preference_accuracy": {name: rewarded(score, scores["base"]) for name, score in scores.items()},
+        "ranking_accuracy": {name: score.likelier() for name, score in scores.items()},
+        "log_ratio_margin": {
+            name: reward_margins(score, scores["base"]) for name, score in scores.items() if name != "base"
+        },
+    }
     rows: list[dict[str, Any]] = []
     for kind, chosen in [*_by_kind(pairs), *_by_topic([pair.problem_id for pair in pairs], problems)]:
         groups = [pairs[row].problem_id for row in chosen]
-        for name, base_values, tutor_values in (
-            ("preference_accuracy", preferred["base"][chosen], preferred["tutor"][chosen]),
-            ("ranking_accuracy", likelier["base"][chosen], likelier["tutor"][chosen]),
-            ("log_ratio_margin", None, margins[chosen]),
-        ):
-            base_list = None if base_values is None else base_values.tolist()
-            rows.append(
-                metric_row(name, kind, base_list, tutor_values.tolist(), groups, seed=seed, resamples=resamples)
+        for name, sides in found.items():
+            values = {side: of_all[chosen].tolist() for side, of_all in sides.items()}
+            past = {side: values[side] for side in earlier}
+            row = metric_row(
+                name, kind, values.get("base"), values["tutor"], groups, seed=seed, resamples=resamples, earlier=past
             )
+            rows.append(row)
     return rows
 
 
 def metric_row(
-    name: str, kind: str, base: Values | None, tutor: Values, groups: Sequence[str], *, seed: int, resamples: int
+    name: str,
+    kind: str,
+    base: Values | None,
+    tutor: Values,
+    groups: Sequence[str],
+    *,
+    seed: int,
+    resamples: int,
+    earlier: Mapping[str, Values] = NO_ROUNDS,
 ) -> dict[str, Any]:
-    """A row of ``evaluation.json``: base against tutor, with intervals by problem."""
-    found = asdict(paired_bootstrap(base, tutor, groups, resamples=resamples, seed=seed))
+    """A row of ``evaluation.json``: base against tutor, with intervals by problem.
+
+    With earlier rounds also ``earlier``, the figure of each, and ``step``, the tutor's difference to the last of them.
+    """
+    compare = partial(paired_bootstrap, groups=groups, resamples=resamples, seed=seed)
+    found = asdict(compare(base, tutor))
     problems = found.pop("groups")
-    return {"name": name, "kind": kind, **found, "problems": problems}
+    row = {"name": name, "kind": kind, **found, "problems": problems}
+    if not earlier:
+        return row
+    alone = {round_: compare(None, values) for round_, values in earlier.items()}
+    step = compare([*earlier.values()][-1], tutor)
+    return row | {
+        "earlier": [
+            {"name": round_, "value": one.tutor, "low": one.tutor_low, "high": one.tutor_high}
+            for round_, one in alone.items()
+        ],
+        "step": {"difference": step.difference, "low": step.low, "high": step.high},
+    }
 
 
 def _by_kind(pairs: Sequence[PreferencePair]) -> Iterator[tuple[str, list[int]]]:
