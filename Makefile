@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: setup demo test bench lint format chromium clean
+.PHONY: setup demo rounds test bench lint format chromium clean
 
 setup: .venv/installed
 
@@ -18,6 +18,13 @@ demo: setup
 	$(BIN)/python generate.py experiment=demo_data
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter
+
+# a second round on top of the demo's tutor: its own replies, the best against the worst; base and both rounds compared
+rounds: setup
+	test -d $(DEMO)/adapter || $(MAKE) demo
+	$(BIN)/python train.py experiment=next_round adapter=$(DEMO)/adapter \
+	  dataset.n=4 dataset.limit=80 dataset.sampling.max_new_tokens=40 dpo.max_steps=8 dpo.learning_rate=2e-4
+	$(BIN)/python evaluate.py adapter=$(DEMO)/next_round/adapter
 
 # two processes of one thread each: several threads in each would wait for each other
 test: setup chromium

@@ -1,4 +1,4 @@
-"""On-policy pairs: a trained tutor replies n times at every teacher turn, and the best and the worst reply are a pair."""
+"""On-policy pairs: a trained tutor replies n times at every turn, and the best and the worst reply are a pair."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

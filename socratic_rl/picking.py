@@ -16,7 +16,7 @@ class Picked(NamedTuple):
 
 
 def measured_score(reply: str, marks: Mapping[str, bool | int | None], reference: str) -> float:
-    """How good a reply is without a judge, from 0 to 1: by its faults, then by how close it is to the teacher's own turn.
+    """How good a reply is without a judge, from 0 to 1: by its faults, then by how close it is to the teacher's own.
 
     The faults are those of the report, the gravest first: it reveals the answer, does not ask, speaks for the student,
     repeats a turn, is cut off. Each weighs more than all lesser ones together, and closeness less than any. A measure

@@ -1,0 +1,89 @@
+"""Training a tutor further: its adapter goes on, and what it was is the reference."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file
+from trl import DPOTrainer
+
+from socratic_rl import models, training
+from socratic_rl.config import ModelSettings
+from socratic_rl.record import MADE_FROM, write_json
+from socratic_rl.tutors import Tutor
+from tests.unit.test_training import node, pairs
+
+
+@pytest.fixture
+def first_round(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tutor's folder."""
+    monkeypatch.setattr(models, "_held", None)
+    base = ModelSettings(
+        name="tiny", pretrained=str(tiny_llama), revision=None, dtype="float32", attn_implementation="sdpa"
+    )
+    tokenizer = models.load_tokenizer(base)
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    args = training.arguments(node(learning_rate=1e-2, max_steps=2), tmp_path / "one", tracked=False)
+    outcome = training.train(models.load_policy(base, lora), tokenizer, pairs(), [], args, lora, None)
+    folder = tmp_path / "adapter"
+    outcome.model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(folder)
+    write_json(folder / MADE_FROM, {"model": base.model_dump(), "dpo": {"max_length": 2000}})
+    return folder
+
+
+def further(folder: Path, output: Path, **changes: object) -> training.Outcome:
+    tutor = Tutor(folder)
+    args = training.arguments(node(learning_rate=1e-2, max_steps=2, **changes), output, tracked=False)
+    return training.train(tutor.policy(), tutor.tokenizer, pairs(), pairs(3), args, None, None)
+
+
+def losses(log: list[dict]) -> list[float]:
+    return [row["loss"] for row in log if "loss" in row]
+
+
+@pytest.mark.parametrize("precompute", [True, False])
+def test_the_reference_is_the_tutor_as_it_was(first_round: Path, tmp_path: Path, precompute: bool):
+    outcome = further(first_round, tmp_path / "two", precompute_ref_log_probs=precompute)
+    # at the first step policy and reference are one, with the base as reference they would not be
+    assert losses(outcome.log)[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses(outcome.log)[1] < math.log(2)
+
+
+def test_losses_are_those_of_plain_trl(first_round: Path, tmp_path: Path):
+    tutor = Tutor(first_round)
+    args = training.arguments(
+        node(learning_rate=1e-2, max_steps=2, precompute_ref_log_probs=False), tmp_path / "trl", tracked=False
+    )
+    plain = DPOTrainer(
+        model=tutor.policy(),
+        args=args,
+        train_dataset=training._dataset(pairs(), tutor.tokenizer, None),
+        processing_class=tutor.tokenizer,
+    )
+    plain.train()
+    ours = further(first_round, tmp_path / "ours")
+    assert losses(ours.log) == pytest.approx(losses(plain.state.log_history), abs=1e-4)
+
+
+def test_one_adapter_is_left_and_it_went_on(first_round: Path, tmp_path: Path):
+    outcome = further(first_round, tmp_path / "two")
+    outcome.model.save_pretrained(str(tmp_path / "second"))
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (first_round, tmp_path / "second"))
+    assert {path.name for path in (tmp_path / "second").iterdir() if path.is_dir()} == set()
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    base = models.load_base(Tutor(first_round).settings)
+    loaded = models.load_adapter(base, tmp_path / "second")
+    assert list(loaded.peft_config) == ["default"]
+
+
+def test_reference_scores_of_two_rounds_are_kept_apart(first_round: Path):
+    tutor = Tutor(first_round)
+    before = tutor.weights_identity()
+    assert before != models.weights_identity(tutor.settings)
+    weights = first_round / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert Tutor(first_round).weights_identity() != before
