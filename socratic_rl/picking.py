@@ -32,7 +32,9 @@ def measured_score(reply: str, marks: Mapping[str, bool | int | None], reference
     names = list(FAILURES)
     levels = 2 ** len(names)
     lost = sum(2 ** (len(names) - 1 - names.index(name)) for name in failures(marks))
-    return (levels - 1 - lost + sentence_chrf(reply, [reference]).score / 100) / levels
+    # twice, so that no closeness makes up for a fault
+    closeness = sentence_chrf(reply, [reference]).score / 100
+    return float(2 * (levels - 1 - lost) + closeness) / (2 * levels - 1)
 
 
 def best_and_worst(scores: Sequence[float | None]) -> Picked | None:
