@@ -264,7 +264,7 @@ def _draw(
                 ).to(model.device)
                 cache = model.generate(**first, max_new_tokens=1, return_dict_in_generate=True).past_key_values
                 cache.batch_select_indices(torch.tensor([distinct.index(tuple(row)) for row in rows]).to(model.device))
-                read["past_key_values"] = cache
+                read["cache"] = cache
             tokens = model.generate(
                 **padded, **read, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler), streamer=streamer
             )

@@ -17,7 +17,7 @@ from socratic_rl import embedded
 from socratic_rl.errors import UserError, reasons
 from socratic_rl.generators import LlamaCpp, OpenAI, Reply, Request, Transformers, decode
 from socratic_rl.generators.base import fitting, without_system
-from tests.conftest import TinyModel
+from tests.conftest import SharpModel, TinyModel
 
 SYSTEM = {"role": "system", "content": "You are a teacher."}
 QUESTION = {"role": "user", "content": "What is 3 * 4?"}
@@ -293,6 +293,28 @@ def test_a_row_depends_neither_on_its_neighbours_nor_on_its_place(loaded: tuple[
     assert [draw(loaded, [p], [s])[0] for p, s in zip(PROMPTS, [1, 2, 3, 4], strict=True)] == together
     assert draw(loaded, PROMPTS[::-1], [4, 3, 2, 1], batch_size=2) == together[::-1]
     assert draw(loaded, PROMPTS, [5, 6, 7, 8]) != together
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
+def test_a_prompt_that_stands_in_several_rows_is_read_once(
+    sharp_model: SharpModel, tiny_model: TinyModel, architecture: str
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tiny_model(architecture)
+    # mistral with its window of 16 tokens, which both prompts are longer than
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model.load_state_dict(sharp_model(architecture).state_dict())
+    sharp = model, AutoTokenizer.from_pretrained(folder)
+    # neighbours and not, of two lengths
+    prompts, seeds = [PROMPTS[0], PROMPTS[2], PROMPTS[0], PROMPTS[2], PROMPTS[2]], [1, 2, 3, 4, 5]
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
+    together = draw(sharp, prompts, seeds, batch_size=5)
+    # two prompts as they are padded, then a token a row
+    assert max(read) == read[0] and read[1] == len(prompts)
+    assert [draw(sharp, [prompt], [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)] == together
+    assert len({reply.text for reply in together}) == 5
 
 
 def test_temperature_0_is_the_models_own_greedy_decoding(loaded: tuple[Any, Any]) -> None:

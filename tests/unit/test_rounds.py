@@ -1,6 +1,7 @@
 """Training a tutor further: its adapter goes on, and what it was is the reference."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,25 @@ def test_losses_are_those_of_plain_trl(first_round: Path, tmp_path: Path):
     plain.train()
     ours = further(first_round, tmp_path / "ours", **whole)
     assert losses(ours.log) == pytest.approx(losses(plain.state.log_history), abs=1e-4)
+
+
+@pytest.mark.parametrize("precompute", [True, False])
+def test_one_that_goes_on_from_a_checkpoint_ends_like_one_that_was_not_stopped(
+    first_round: Path, tmp_path: Path, precompute: bool
+):
+    # checkpoints hold TRL's copy of the adapter too
+    whole = further(first_round, tmp_path / "two", precompute_ref_log_probs=precompute)
+    shutil.rmtree(tmp_path / "two" / "checkpoint-4")
+    tutor = Tutor(first_round)
+    args = training.arguments(
+        node(learning_rate=5e-2, max_steps=4, precompute_ref_log_probs=precompute), tmp_path / "two", tracked=False
+    )
+    resumed = training.train(tutor.policy(), tutor.tokenizer, pairs(), pairs(3), args, None, "latest")
+    assert losses(resumed.log) == pytest.approx(losses(whole.log), abs=1e-6)
+    weights = whole.model.state_dict()
+    assert list(resumed.model.peft_config) == ["default"]
+    for name, value in resumed.model.state_dict().items():
+        assert torch.allclose(value, weights[name], atol=1e-6), name
 
 
 def test_one_adapter_is_left_and_it_went_on(first_round: Path, tmp_path: Path):
