@@ -37,12 +37,14 @@ def test_two_rounds(trained: Path, data: Path, tmp_path: Path):
     made_from = json.loads((second / "socratic_rl.json").read_text())
     assert made_from["previous"]["adapter"] == str(first)
 
-    # replies that were drawn are drawn once
-    (tmp_path / "pairs.jsonl").unlink()
-    before = (tmp_path / "candidates.jsonl").stat().st_mtime_ns
+    # a run that was killed keeps what was drawn, and draws the rest as it would have
+    drawn = rows(tmp_path / "candidates.jsonl")
+    kept = [drawn[0] | {"prompt": [{"role": "user", "content": "from before"}]}, *drawn[1:5]]
+    killed = "".join(json.dumps(row) + "\n" for row in kept) + '{"conversation_id'
+    (tmp_path / "candidates.jsonl").unlink()
+    (tmp_path / "candidates.jsonl.partial").write_text(killed, encoding="utf-8")
     run(*next_round, f"adapter={first}")
-    assert (tmp_path / "candidates.jsonl").stat().st_mtime_ns == before
-    assert rows(tmp_path / "pairs.jsonl") == made
+    assert rows(tmp_path / "candidates.jsonl") == [*kept, *drawn[5:]]
 
     done = run("evaluate.py", f"adapter={second}", "sampling.max_new_tokens=8", "resamples=100", "limit=6")
     assert "round 1" in done.stdout and "round 2" in done.stdout
@@ -57,6 +59,8 @@ def test_two_rounds(trained: Path, data: Path, tmp_path: Path):
     assert "round 1" in page.lower()
 
     run("evaluate.py", f"adapter={second}", "prompt=How many is a dozen?", "sampling.max_new_tokens=4")
+    run("export.py", f"adapter={second}", "check=false")
+    assert (tmp_path / "gguf" / "adapter.gguf").exists()
 
 
 def test_a_tutor_is_not_written_over_and_brings_its_own_base(trained: Path):
