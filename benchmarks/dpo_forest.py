@@ -170,7 +170,7 @@ def sample(conversations: Sequence[list[PreferencePair]], count: int) -> list[li
     """Conversations from little to much saved, at equal steps: one is the median; of those around, the shortest."""
     by_saving = sorted(conversations, key=lambda pairs: saving([pairs]))
     places = ((2 * step + 1) * len(by_saving) // (2 * count) for step in range(count))
-    around = len(by_saving) // (40 * count)
+    around = len(by_saving) // (20 * count)
     return [min(by_saving[place - around : place + around + 1], key=characters) for place in places]
 
 

@@ -30,8 +30,8 @@ def measured_score(reply: str, marks: Mapping[str, bool | int | None], reference
         reference: The turn of the dialogue's own teacher.
     """
     names = list(FAILURES)
-    levels = 2 ** len(names)
-    lost = sum(2 ** (len(names) - 1 - names.index(name)) for name in failures(marks))
+    levels = 1 << len(names)
+    lost = sum(levels >> (names.index(name) + 1) for name in failures(marks))
     # twice, so that no closeness makes up for a fault
     closeness = sentence_chrf(reply, [reference]).score / 100
     return float(2 * (levels - 1 - lost) + closeness) / (2 * levels - 1)
