@@ -1,5 +1,6 @@
 """Compare a trained tutor with the base it came from: ``python evaluate.py --help``."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from socratic_rl.errors import UserError
 
 if TYPE_CHECKING:
     from socratic_rl.config import EvaluateSettings
+    from socratic_rl.speakers import Speaker
     from socratic_rl.tutors import Tutor
 
 
@@ -35,6 +37,8 @@ def main(cfg: DictConfig) -> float | None:
     if settings.adapter is None:
         raise UserError("adapter: is needed and not set")
     if settings.prompt is not None:
+        if settings.backend == "llama_cpp":
+            raise UserError("backend: prompt=… replies by transformers; python chat.py replies by llama.cpp too")
         from socratic_rl import talking
         from socratic_rl.tutors import Tutor
 
@@ -53,8 +57,9 @@ def main(cfg: DictConfig) -> float | None:
     tutor = Tutor(Path(settings.adapter))
     place = cli.job_place(cfg)
     folder = place["folder"]
+    speakers, told_of = who_replies(settings, tutor)
     if isinstance(settings.suite, StudentGain):
-        return measure_gain(settings, tutor, cfg)
+        return measure_gain(settings, tutor, speakers, cfg)
     if settings.suite:
         return score_suite(settings, tutor, cfg)
     if settings.judge:
@@ -62,6 +67,8 @@ def main(cfg: DictConfig) -> float | None:
         settings.judge.agreement()
     dataset = tutor.dataset
     earlier, missing = tutor.earlier()
+    if earlier and settings.backend == "llama_cpp":
+        earlier, missing = [], "there are no files of them for llama.cpp"
     rounds = {f"round {number}": one for number, one in enumerate(earlier, 1)}
     if settings.dataset:
         chosen = settings.dataset
@@ -78,6 +85,7 @@ def main(cfg: DictConfig) -> float | None:
             tutor.tokenizer,
             fitted.pairs,
             dataset.read_problems(),
+            speakers,
             settings.sampling,
             seed=settings.seed,
             resamples=settings.resamples,
@@ -104,6 +112,7 @@ def main(cfg: DictConfig) -> float | None:
             **told_rounds,
             "DPO": tutor.settings_line(),
             "sampling": ", ".join(f"{k}={v}" for k, v in settings.sampling.model_dump().items()),
+            **told_of,
             "seed": str(settings.seed),
             **(judged.facts if judged else {}),
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -143,6 +152,25 @@ def main(cfg: DictConfig) -> float | None:
     told = told_rounds | (judged.facts if judged else {})
     cli.closing_table("Evaluation", told | files | ({"hub": address} if address else {}))
     return float(measured[0]["tutor"])
+
+
+def who_replies(settings: "EvaluateSettings", tutor: "Tutor") -> tuple[Mapping[str, "Speaker"], dict[str, str]]:
+    """Base and tutor by the backend, and what the facts tell of it.
+
+    Raises:
+        UserError: llama.cpp is to reply and a file is missing.
+    """
+    from socratic_rl import exporting, talking
+
+    if settings.backend == "transformers":
+        return talking.tutor_and_base(tutor).speakers, {}
+    base = exporting.base_file(tutor.settings, settings.base_gguf)
+    files = exporting.exported(tutor, settings.gguf, base)
+    if files.base is None:
+        raise UserError(f"base_gguf: there is no GGUF file of the base, {tutor.settings.name}: base_gguf=FILE")
+    tutors = f"{files.adapter.name} on {files.model.name}" if files.adapter else files.model.name
+    told = f"by llama.cpp: base {files.base.name}, tutor {tutors}; log-probabilities by transformers"
+    return talking.tutor_and_base(tutor, files).speakers, {"replies": told}
 
 
 def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
@@ -200,7 +228,9 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
     return float(rows[0]["tutor"])
 
 
-def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
+def measure_gain(
+    settings: "EvaluateSettings", tutor: "Tutor", speakers: Mapping[str, "Speaker"], cfg: DictConfig
+) -> float:
     """Let a simulated student talk with base and tutor, and compare what it solves before and after."""
     from socratic_rl import record, student_gain, tracking
     from socratic_rl.storage import write_jsonl
@@ -210,10 +240,9 @@ def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) 
     if not problems:
         raise UserError(f"suite: no problem with an answer was held out from the training of {settings.adapter}")
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
-        opened = {"base": tutor.base, "tutor": tutor.tutor}
         teachers = {
-            name: student_gain.teacher(opens, tutor.tokenizer, settings.sampling, f"{name} replies")
-            for name, opens in opened.items()
+            name: student_gain.teacher(speaker, tutor.tokenizer, settings.sampling, f"{name} replies")
+            for name, speaker in speakers.items()
         }
         tries = suite.tries(problems, teachers, settings.seed)
         rows = student_gain.compare(tries, seed=settings.seed, resamples=settings.resamples)

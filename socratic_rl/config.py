@@ -242,7 +242,22 @@ class TrainSettings(Settings):
         return lora
 
 
-class EvaluateSettings(Settings):
+class Backend(Component):
+    """What computes the replies of base and tutor."""
+
+    backend: Literal["transformers", "llama_cpp"]
+    gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
+
+    @field_validator("gguf", "base_gguf")
+    @classmethod
+    def _is_used(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if path is not None and info.data.get("backend") == "transformers":
+            raise ValueError("is not read by transformers; backend=llama_cpp does so")
+        return path
+
+
+class EvaluateSettings(Settings, Backend):
     """``conf/evaluate.yaml``."""
 
     adapter: Annotated[str, AfterValidator(tutor_folder)] | None
@@ -269,7 +284,7 @@ class WebSettings(Component):
     open_browser: bool
 
 
-class ChatSettings(Component):
+class ChatSettings(Backend):
     """``conf/chat.yaml``."""
 
     ui: Literal["terminal", "web"]
@@ -279,9 +294,6 @@ class ChatSettings(Component):
     adapter: Annotated[str, AfterValidator(tutor_folder)] | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     with_base: bool
-    backend: Literal["transformers", "llama_cpp"]
-    gguf: Annotated[str, AfterValidator(gguf_file)] | None
-    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
     problems: Any = None
     sampling: SamplingSettings
     seed: Annotated[int, Field(ge=0)]
@@ -304,13 +316,6 @@ class ChatSettings(Component):
         if model is not None and adapter is not None:
             raise ValueError("an adapter brings its own base; leave one of the two out")
         return model
-
-    @field_validator("gguf", "base_gguf")
-    @classmethod
-    def _is_used(cls, path: str | None, info: ValidationInfo) -> str | None:
-        if path is not None and info.data.get("backend") == "transformers":
-            raise ValueError("is not read by transformers; backend=llama_cpp does so")
-        return path
 
     @field_validator("with_base")
     @classmethod

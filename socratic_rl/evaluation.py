@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import MappingProxyType
@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from socratic_rl import metrics
 from socratic_rl.config import SamplingSettings
 from socratic_rl.dialogue import Message, PreferencePair, Problem, from_messages, render_transcript, text_id
-from socratic_rl.generators import decode
 from socratic_rl.judge import Case, Judge, alike
 from socratic_rl.scoring import reward_margins, rewarded, score_pairs
+from socratic_rl.speakers import InTransformers, Speaker
 from socratic_rl.statistics import Values, paired_bootstrap
 
 Opened = Callable[[], AbstractContextManager[PreTrainedModel]]
@@ -73,34 +73,20 @@ def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Probl
 
 
 def replies(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    turns: Sequence[HeldOutTurn],
-    sampling: SamplingSettings,
-    seed: int,
-    label: str,
+    speaker: Speaker, turns: Sequence[HeldOutTurn], sampling: SamplingSettings, seed: int, label: str
 ) -> list[dict[str, Any]]:
-    """What a model says at each turn, and its marks.
+    """What somebody says at each turn, and its marks.
 
     The seed of each reply comes from its turn, so that base and tutor draw alike.
 
     Returns:
         For each turn ``text`` and ``marks``, the measures by name.
     """
-    drawn = decode(
-        model,
-        tokenizer,
-        [turn.prompt for turn in turns],
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seeds=[int(text_id(str(seed), turn.conversation_id, str(turn.turn)), 16) % 2**31 for turn in turns],
-        batch_size=sampling.batch_size,
-        label=label,
-    )
+    prompts = [turn.prompt for turn in turns]
+    seeds = [int(text_id(str(seed), turn.conversation_id, str(turn.turn)), 16) % 2**31 for turn in turns]
     return [
         {"text": reply.text, "marks": marks(reply.text, reply.finish == "length", turn)}
-        for turn, reply in zip(turns, drawn, strict=True)
+        for turn, reply in zip(turns, speaker.replies(prompts, sampling, seeds, label), strict=True)
     ]
 
 
@@ -130,6 +116,7 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     problems: Mapping[str, Problem],
+    speakers: Mapping[str, Speaker],
     sampling: SamplingSettings,
     *,
     seed: int,
@@ -139,11 +126,12 @@ def evaluate(
     """Compare a tutor with its base on held-out pairs and turns.
 
     Args:
-        base: Opens the base.
-        tutor: Opens the tutor.
+        base: Opens the base, for which turns it prefers.
+        tutor: Opens the tutor, likewise.
         tokenizer: Of both.
         pairs: Held-out pairs, fitted into the model's length.
         problems: By id, for gold answers and topics.
+        speakers: Who replies as ``base`` and as ``tutor``.
         sampling: How replies are drawn.
         seed: Of sampling and of the bootstrap.
         resamples: Of the bootstrap.
@@ -153,10 +141,9 @@ def evaluate(
         base, tutor, tokenizer, pairs, problems, sampling.batch_size, seed=seed, resamples=resamples, earlier=earlier
     )
     turns = held_out_turns(pairs, problems)
-    said = {}
-    for name, opened in {"base": base, **earlier, "tutor": tutor}.items():
-        with opened() as model:
-            said[name] = replies(model, tokenizer, turns, sampling, seed, f"{name} replies")
+    between = {name: InTransformers(opened, tokenizer) for name, opened in earlier.items()}
+    everybody = {"base": speakers["base"], **between, "tutor": speakers["tutor"]}
+    said = {name: replies(one, turns, sampling, seed, f"{name} replies") for name, one in everybody.items()}
     groups = [turn.problem_id for turn in turns]
     for kind, chosen in [("all", range(len(turns))), *_by_topic(groups, problems)]:
         for measure in REPLY_MEASURES:
@@ -366,7 +353,8 @@ def sample_replies(
     ``student``, ``reply`` and ``teacher``.
     """
     turns = held_out_turns(pairs, {})
-    said = replies(model, tokenizer, turns, sampling, seed, "sample replies")
+    speaker = InTransformers(lambda: nullcontext(model), tokenizer)
+    said = replies(speaker, turns, sampling, seed, "sample replies")
     return [
         {
             "prompt": turn.prompt,

@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from socratic_rl import models
 from socratic_rl.config import SamplingSettings
 from socratic_rl.dialogue import Message
-from socratic_rl.generators import Reply, stream
+from socratic_rl.generators import LlamaCpp, Reply, Request, decode, stream
 from socratic_rl.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ class Speaker(Protocol):
         """
         ...
 
+    def replies(
+        self, prompts: Sequence[Sequence[Message]], sampling: SamplingSettings, seeds: Sequence[int], label: str
+    ) -> list[Reply]:
+        """A reply to each prompt, several at once.
+
+        Args:
+            prompts: Chat messages that end in a user's.
+            sampling: How they are drawn, and how many at once.
+            seeds: One a prompt.
+            label: What the progress bar is called.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class InTransformers:
@@ -67,6 +81,13 @@ class InTransformers:
         settings = sampling.model_dump(exclude={"batch_size"})
         with self.opened() as model:
             return stream(model, self.tokenizer, prompt, write, seed=seed, **settings)
+
+    def replies(
+        self, prompts: Sequence[Sequence[Message]], sampling: SamplingSettings, seeds: Sequence[int], label: str
+    ) -> list[Reply]:
+        """A reply to each prompt, in batches."""
+        with self.opened() as model:
+            return decode(model, self.tokenizer, prompts, seeds=seeds, label=label, **sampling.model_dump())
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,33 @@ class InLlamaCpp:
         streamer.end()
         text = str(self.tokenizer.decode(said, skip_special_tokens=True))
         return Reply(text.strip(), "stop" if ended else "length")
+
+    def replies(
+        self, prompts: Sequence[Sequence[Message]], sampling: SamplingSettings, seeds: Sequence[int], label: str
+    ) -> list[Reply]:
+        """A reply to each prompt, decoded together.
+
+        Raises:
+            UserError: llama.cpp cannot load a file.
+        """
+
+        def tokens(request: Request) -> list[int]:
+            return token_ids(self.tokenizer, request.messages, prompt=True)
+
+        requests = [Request(seed=seed, messages=tuple(prompt)) for prompt, seed in zip(prompts, seeds, strict=True)]
+        generator = LlamaCpp(
+            model_path=str(self.model),
+            lora_path=str(self.adapter) if self.adapter else None,
+            n_ctx=max(64, *(len(tokens(request)) + sampling.max_new_tokens for request in requests)),
+            width=sampling.batch_size,
+            n_threads=None,
+            n_gpu_layers=-1,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+        )
+        drawn = dict(tqdm(generator.generate(requests, tokens), label, len(requests), unit=" replies", delay=2))
+        return [drawn[index] for index in range(len(requests))]
 
     @cached_property
     def _llama(self) -> "Llama":

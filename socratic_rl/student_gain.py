@@ -13,14 +13,14 @@ from pydantic import Field
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from socratic_rl import answers, metrics, models
+from socratic_rl import answers, metrics, speakers
 from socratic_rl.config import Component, SamplingSettings
 from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, render, split_prompt, without_label
 from socratic_rl.dialogue import Message, Problem, Speaker, Turn, render_transcript, text_id, to_messages
 from socratic_rl.errors import UserError
-from socratic_rl.evaluation import Opened, metric_row
+from socratic_rl.evaluation import metric_row
 from socratic_rl.fitting import fit_prompt
-from socratic_rl.generators import Request, decode
+from socratic_rl.generators import Request
 
 Teacher = Callable[[Sequence[list[Message]], Sequence[int]], Sequence[str]]
 """Replies to dialogues, each from its own seed."""
@@ -167,33 +167,24 @@ def _go_on(talking: Sequence[Try], name: str, speaker: Speaker, said: Sequence[s
     return going
 
 
-def teacher(opened: Opened, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, label: str) -> Teacher:
+def teacher(
+    speaker: speakers.Speaker, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, label: str
+) -> Teacher:
     """Base or tutor as a teacher.
 
     Args:
-        opened: Opens it.
+        speaker: Who it is.
         tokenizer: Of both.
         sampling: How its replies are drawn.
         label: What its progress bar is called.
     """
 
     def reply(dialogues: Sequence[list[Message]], seeds: Sequence[int]) -> list[str]:
-        with opened() as model:
-            room = models.context_length(model) - sampling.max_new_tokens
-            fitted = [fit_prompt(dialogue, tokenizer, room) for dialogue in dialogues]
-            if None in fitted:
-                raise UserError(f"sampling.max_new_tokens: leaves {room} tokens for a problem, and one is longer")
-            drawn = decode(
-                model,
-                tokenizer,
-                [prompt for prompt in fitted if prompt],
-                max_new_tokens=sampling.max_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seeds=seeds,
-                batch_size=sampling.batch_size,
-                label=label,
-            )
+        room = speaker.context() - sampling.max_new_tokens
+        fitted = [fit_prompt(dialogue, tokenizer, room) for dialogue in dialogues]
+        if None in fitted:
+            raise UserError(f"sampling.max_new_tokens: leaves {room} tokens for a problem, and one is longer")
+        drawn = speaker.replies([prompt for prompt in fitted if prompt], sampling, seeds, label)
         return [one.text for one in drawn]
 
     return reply

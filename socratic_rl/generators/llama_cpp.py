@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,13 +68,19 @@ class LlamaCpp(Sampling):
         """Kind, file name, SHA-256 of the file and of the adapter's where there is one, and sampling."""
         return {"kind": "llama_cpp", "model": self.path.name, **self._digests, **self.sampling()}
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+    def generate(
+        self, requests: Sequence[Request], tokens: Callable[[Request], list[int]] | None = None
+    ) -> Iterator[tuple[int, Reply]]:
         """Each request's index and reply, as they finish.
+
+        Args:
+            requests: What to write.
+            tokens: Makes a request's prompt, of fewer than ``n_ctx`` tokens; None is by the file's own chat template.
 
         Raises:
             UserError: The file cannot be loaded, or a prompt is longer than ``n_ctx``.
         """
-        return self.hold(map(_ask, requests))
+        return self._decoder.hold(map(_ask, requests), tokens or self._prompt, self)
 
     def hold(self, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
         """Each talk's index and result, as they end.

@@ -57,6 +57,18 @@ def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
     chat = run("chat.py", *keys, "with_base=true", "sampling.max_new_tokens=4", typed="one?\n/save\n")
     assert "base: " in chat.stdout
     assert "tutor: " in chat.stdout
+    # an evaluation's replies, decoded together, are those of transformers
+    greedy = ("sampling.temperature=0", "sampling.max_new_tokens=12", "resamples=100", "limit=4")
+    texts = []
+    for backend, place in ((keys, "llama_cpp"), (keys[:1], "transformers")):
+        run("evaluate.py", *backend, *greedy, f"output_dir={tmp_path / place}")
+        assert ("replies" in json.loads((tmp_path / place / "evaluation.json").read_text())["facts"]) == (
+            place == "llama_cpp"
+        )
+        rows = [json.loads(line) for line in (tmp_path / place / "replies.jsonl").read_text().splitlines()]
+        # a half character is left out by one and shown as � by the other
+        texts.append([row[side].replace("�", "") for row in rows for side in ("base", "tutor")])
+    assert texts[0] == texts[1]
     # a file of another training is not talked to
     record = json.loads((tmp_path / MADE_FROM).read_text())
     (tmp_path / MADE_FROM).write_text(json.dumps(record | {"seed": 1}))
