@@ -34,7 +34,7 @@ def test_a_judge_is_calibrated_and_scores_replies(trained: Path, tmp_path: Path)
         "resamples=100",
         "limit=2",
     ]
-    done = run("evaluate.py", *evaluate, *JUDGE)
+    done = run("evaluate.py", *evaluate, *JUDGE, COLUMNS="200")
     told = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text(encoding="utf-8"))
     judged = {row["name"]: row for row in told["metrics"] if row["name"].startswith("judge/")}
     assert list(judged) == ["judge/asks", "judge/on_topic", "judge/helps", "judge/reveals"]

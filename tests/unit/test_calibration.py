@@ -104,6 +104,7 @@ REPLIES = [
         "answer": "12",
         "base": "It is 12.",
         "tutor": tutor,
+        "earlier": [],
     }
     for number, tutor in enumerate(("Why?", "How many?", "7", "What is 3 * 4?"))
 ]

@@ -3,9 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -19,6 +20,8 @@ from socratic_rl.votes import Tally
 
 # the page is an extra
 web = pytest.importorskip("socratic_rl.web", exc_type=ImportError)
+
+T = TypeVar("T")
 
 
 class Slow:
@@ -45,6 +48,12 @@ class Slow:
         return Reply(f"{prompt[-1]['content']} {seed}", "stop")
 
 
+def in_a_thread(awaited: Coroutine[Any, Any, T]) -> T:
+    """Playwright, where it was used before, leaves a running event loop in the main thread."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, awaited).result()
+
+
 @pytest.fixture
 def voices(tiny_llama: Path) -> "web.Voices":
     partners = Partners("two", {"base": Slow(), "tutor": Slow()}, models.tokenizer_from(str(tiny_llama)), "tiny")
@@ -60,7 +69,7 @@ def test_one_reply_is_written_at_a_time_and_each_visitor_gets_its_own(voices: "w
         asked = (voices.reply(["tutor", "base"], talk(str(number)), threading.Event()) for number in range(4))
         return await asyncio.gather(*asked)
 
-    said = asyncio.run(ask())
+    said = in_a_thread(ask())
     assert Slow.most == 1
     # tutor and base draw with the same seed, each dialogue with its own
     assert [[reply.text for reply in pair] for pair in said] == [
@@ -72,13 +81,13 @@ def test_one_reply_is_written_at_a_time_and_each_visitor_gets_its_own(voices: "w
 def test_a_reply_that_nobody_waits_for_ends(voices: "web.Voices"):
     gone = threading.Event()
     with pytest.raises(web.StoppedError):
-        asyncio.run(voices.reply(["tutor"], talk("1"), gone, lambda _: gone.set()))
+        in_a_thread(voices.reply(["tutor"], talk("1"), gone, lambda _: gone.set()))
     assert Slow.now == 0
 
 
 def test_a_dialogue_that_is_too_long_is_refused(voices: "web.Voices"):
     with pytest.raises(UserError, match="too long: problem and last exchange must fit into 188 tokens"):
-        asyncio.run(voices.reply(["tutor"], talk("a" * 300), threading.Event()))
+        in_a_thread(voices.reply(["tutor"], talk("a" * 300), threading.Event()))
 
 
 @pytest.mark.parametrize(
