@@ -92,6 +92,7 @@ class BestOfN(Component):
         """
         from socratic_rl import record
         from socratic_rl.evaluation import held_out_turns
+        from socratic_rl.stages import audit_rows
         from socratic_rl.tutors import Tutor
 
         path = own_file(folder)
@@ -128,6 +129,7 @@ class BestOfN(Component):
         test = [pair for pair in pairs if pair.split == "test"]
         write_jsonl(path.with_name("problems.jsonl"), (problem.to_record() for problem in problems.values()))
         write_jsonl(path, (pair.to_record() for pair in [*made, *test]))
+        told |= audit_rows(made, seed)[0]
         return Prepared(SocraticPairs(path=str(path)), told | {"test pairs": f"{len(test)}, those of {source.path}"})
 
     def _draw(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], path: Path, seed: int) -> RecordFile[Candidates]:

@@ -260,8 +260,21 @@ def closing_table(title: str, rows: Mapping[str, object]) -> None:
 def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n; not those by topic.
 
-    Earlier rounds stand between base and tutor, which then is the last round, with its step since the one before.
+    Earlier rounds stand between base and tutor, which then is the last round; a second table compares the last two.
     """
+    past = [one["name"] for one in metrics[0].get("earlier", ())]
+    names = ["base", *past, f"round {len(past) + 1}" if past else "tutor"]
+    _print_metrics(title, metrics, names)
+    if past:
+        steps = [
+            {**row, **row["step"], "base": row["earlier"][-1]["value"], "earlier": []}
+            for row in metrics
+            if row["kind"] == "all"
+        ]
+        _print_metrics(f"{names[-1].capitalize()} against {names[-2]}", steps, names[-2:])
+
+
+def _print_metrics(title: str, metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -269,10 +282,7 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     from socratic_rl.page import in_digits
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    past = [one["name"] for one in metrics[0].get("earlier", ())]
-    last = f"round {len(past) + 1}" if past else "tutor"
-    since = [f"since {past[-1]}"] if past else []
-    for column in ("measure", "kind", "base", *past, last, "difference", "95% interval", *since, "n"):
+    for column in ("measure", "kind", *names, "difference", "95% interval", "n"):
         table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
     judged = any("agreement" in row for row in metrics)
     if judged:
@@ -280,19 +290,10 @@ def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     for row in metrics:
         if row["kind"].startswith(TOPIC):
             continue
-        base, *others, n = in_digits(row).values()
+        base, *others = in_digits(row).values()
         rounds = ["–" if one["value"] is None else f"{one['value']:.3f}" for one in row.get("earlier", ())]
-        step = [_step(row["step"])] if past else []
-        table.add_row(row["name"], row["kind"], base, *rounds, *others, *step, n, *([_trust(row)] if judged else []))
+        table.add_row(row["name"], row["kind"], base, *rounds, *others, *([_trust(row)] if judged else []))
     terminal.console().print(table)
-
-
-def _step(step: Mapping[str, float | None]) -> str:
-    """A difference with its interval."""
-    if step["difference"] is None:
-        return "–"
-    interval = "" if step["low"] is None else f" [{step['low']:+.3f}, {step['high']:+.3f}]"
-    return f"{step['difference']:+.3f}{interval}"
 
 
 def _trust(row: Mapping[str, Any]) -> str:

@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sacrebleu import sentence_chrf
+from sacrebleu.metrics.chrf import CHRF
 
 from socratic_rl.marked_replies import FAILURES, failures
+
+CLOSENESS = CHRF(beta=0.7)  # type: ignore[arg-type]  # it takes any number
+"""chrF whose recall weighs less than its precision. By its usual β of 2 the better of a small model's replies was the
+longer one at 103 of 120 turns, and the tutor that was trained on them wrote more; so it is at 70 of 120."""
 
 
 class Picked(NamedTuple):
@@ -33,8 +37,8 @@ def measured_score(reply: str, marks: Mapping[str, bool | int | None], reference
     levels = 1 << len(names)
     lost = sum(levels >> (names.index(name) + 1) for name in failures(marks))
     # twice, so that no closeness makes up for a fault
-    closeness = sentence_chrf(reply, [reference]).score / 100
-    return float(2 * (levels - 1 - lost) + closeness) / (2 * levels - 1)
+    closeness = float(CLOSENESS.sentence_score(reply, [reference]).score) / 100
+    return (2 * (levels - 1 - lost) + closeness) / (2 * levels - 1)
 
 
 def best_and_worst(scores: Sequence[float | None]) -> Picked | None:
