@@ -411,7 +411,7 @@ def main() -> None:
     parser.add_argument("--n-gpu-layers", type=int, default=-1, help="layers that a GPU computes; -1 is all")
     parser.add_argument("--problems", type=int, default=8, help="how many conversations")
     parser.add_argument("--widths", type=int, nargs="+", default=[8], help="how many at once")
-    parser.add_argument("--turns", type=int, default=6, help="turns of a role-play, the problem's statement included")
+    parser.add_argument("--turns", type=int, default=10, help="turns of a role-play, the problem's statement included")
     parser.add_argument("--reply-tokens", type=int, default=16, help="the most tokens of a turn of a role-play")
     parser.add_argument("--script-tokens", type=int, default=120, help="the most tokens of a script")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side, taking turns")
