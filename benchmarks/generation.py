@@ -5,8 +5,8 @@
   most of a small model's after a few.
 - ``generation_vs_process``: scripts, against a process for each problem that loads the model, as the first scripts did.
 
-Both sides draw from the same seeds and take turns. The other side does one of the problems in each repeat, since it
-takes so long; each of its conversations stands alone, so their number does not matter.
+Both sides draw from the same seeds and take turns. The other side does a part of the problems in each repeat, since it
+takes so long, and all of them in the end; each of its conversations stands alone, so their number does not matter.
 
 The limit is what llama.cpp's batched decoding alone gives: as many tokens read and drawn a conversation, at the same
 width and length of context, all sequences busy from begin to end, with no sampling and no text.
@@ -344,10 +344,9 @@ def compare(name: str, kind: str, width: int, problems: Sequence[Problem], optio
     bare = []
     for repeat in range(options.repeats):
         runs["ours"].append(ours.run(problems))
-        runs["theirs"].append(theirs.run([problems[repeat % len(problems)]]))
-        if repeat in (0, options.repeats - 1):
-            last = runs["ours"][-1]
-            bare.append(width / ours.bare(last.read // last.conversations, last.drawn // last.conversations))
+        runs["theirs"].append(theirs.run(problems[repeat :: options.repeats]))
+        last = runs["ours"][-1]
+        bare.append(width / ours.bare(last.read // last.conversations, last.drawn // last.conversations))
         show_progress(name, repeat + 1, options.repeats)
     speeds = {who: [run.conversations / run.seconds for run in found] for who, found in runs.items()}
     speed = {who: median(found) for who, found in speeds.items()}
@@ -412,7 +411,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=8, help="how many conversations")
     parser.add_argument("--widths", type=int, nargs="+", default=[8], help="how many at once")
     parser.add_argument("--turns", type=int, default=10, help="turns of a role-play, the problem's statement included")
-    parser.add_argument("--reply-tokens", type=int, default=16, help="the most tokens of a turn of a role-play")
+    parser.add_argument("--reply-tokens", type=int, default=24, help="the most tokens of a turn of a role-play")
     parser.add_argument("--script-tokens", type=int, default=120, help="the most tokens of a script")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side, taking turns")
     parser.add_argument("--kinds", nargs="+", default=["roleplay", "script"], choices=("roleplay", "script"))
