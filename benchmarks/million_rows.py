@@ -3,7 +3,7 @@
 A row is a teacher turn that becomes a preference pair. Made-up problems and conversations lie in a folder as a
 generator leaves them; a process of its own runs the stages of generate.py on them: reading, pairing, de-duplicating,
 splitting, auditing, writing. One sentence is rejected everywhere; `--rejection mixed` thinks of bad answers as
-generate.py does, which takes about as long again as all the rest. One conversation in ten says what an earlier one
+generate.py does, which takes longer. One conversation in ten says what an earlier one
 says, word for word or nearly. How many of their pairs are left out is compared with a plain reading of the
 definition.
 """
