@@ -10,7 +10,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from socratic_rl.config import Component, SamplingSettings
-from socratic_rl.dialogue import Message, PreferencePair, Record, from_messages, render_transcript, text_id
+from socratic_rl.dialogue import Message, PreferencePair, Record, from_messages, render_transcript, seed_from, text_id
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import Prepared, SocraticPairs, own_file
 from socratic_rl.storage import RecordFile, StageFile, write_jsonl
@@ -161,11 +161,7 @@ class BestOfN(Component):
         from socratic_rl.picking import measured_score
 
         prompts = [fit_prompt(turn.prompt, tutor.tokenizer, tutor.max_length) or turn.prompt for turn in turns]
-        seeds = [
-            int(text_id(str(seed), turn.conversation_id, str(turn.turn), str(number)), 16) % 2**31
-            for turn in turns
-            for number in range(self.n)
-        ]
+        seeds = [seed_from(seed, turn.conversation_id, turn.turn, number) for turn in turns for number in range(self.n)]
         with tutor.tutor() as model:
             drawn = decode(
                 model,

@@ -111,6 +111,11 @@ def text_id(*texts: str) -> str:
     return hashlib.sha256("\x1f".join(" ".join(t.split()) for t in texts).casefold().encode()).hexdigest()[:16]
 
 
+def seed_from(*parts: object) -> int:
+    """A seed that depends on nothing but these, from 0 to 2³¹ - 1."""
+    return int(text_id(*map(str, parts)), 16) % 2**31
+
+
 def merge_turns(turns: Iterable[Turn]) -> list[Turn]:
     """Neighbouring turns of one speaker become one, since chat templates want strict alternation."""
     merged: list[Turn] = []

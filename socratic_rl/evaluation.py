@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import metrics
 from socratic_rl.config import SamplingSettings
-from socratic_rl.dialogue import Message, PreferencePair, Problem, from_messages, render_transcript, text_id
+from socratic_rl.dialogue import Message, PreferencePair, Problem, from_messages, render_transcript, seed_from
 from socratic_rl.judge import Case, Judge, alike
 from socratic_rl.scoring import reward_margins, rewarded, score_pairs
 from socratic_rl.speakers import InTransformers, Speaker
@@ -83,7 +83,7 @@ def replies(
         For each turn ``text`` and ``marks``, the measures by name.
     """
     prompts = [turn.prompt for turn in turns]
-    seeds = [int(text_id(str(seed), turn.conversation_id, str(turn.turn)), 16) % 2**31 for turn in turns]
+    seeds = [seed_from(seed, turn.conversation_id, turn.turn) for turn in turns]
     return [
         {"text": reply.text, "marks": marks(reply.text, reply.finish == "length", turn)}
         for turn, reply in zip(turns, speaker.replies(prompts, sampling, seeds, label), strict=True)

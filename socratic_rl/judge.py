@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from socratic_rl.config import Component
 from socratic_rl.conversations.prompting import read_prompt, render
-from socratic_rl.dialogue import text_id
+from socratic_rl.dialogue import seed_from
 from socratic_rl.errors import UserError, reason
 from socratic_rl.generators import Request
 from socratic_rl.record import differences, read_json
@@ -213,7 +213,7 @@ class Judge(Component):
             replies={name: case.replies[reply] for name, reply in zip(names, shown, strict=True)},
         )
         return Request(
-            seed=int(text_id(str(seed), prompt), 16) % 2**31,
+            seed=seed_from(seed, prompt),
             messages=({"role": "user", "content": prompt},),
             schema=json.dumps(self._forms[len(shown)].model_json_schema()),
             # one that does not fit is counted with those that cannot be read

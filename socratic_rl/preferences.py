@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from socratic_rl import metrics
 from socratic_rl.config import Component
-from socratic_rl.dialogue import Conversation, PreferencePair, Problem, text_id
+from socratic_rl.dialogue import Conversation, PreferencePair, Problem, seed_from, text_id
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Generator
 from socratic_rl.quantities import read
@@ -300,7 +300,7 @@ def _case(problems: Mapping[str, Problem], conversation: Conversation, turn: int
         raise UserError(
             f"conversation {conversation.id}: its problem {conversation.problem_id!r} is not among the problems"
         )
-    place = int(text_id(str(seed), conversation.id, str(turn)), 16) % 2**31
+    place = seed_from(seed, conversation.id, turn)
     return Case(problem, conversation, turn, pool, seed=place)
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from socratic_rl import answers, metrics, speakers
 from socratic_rl.config import Component, SamplingSettings
 from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, render, split_prompt, without_label
-from socratic_rl.dialogue import Message, Problem, Speaker, Turn, render_transcript, text_id, to_messages
+from socratic_rl.dialogue import Message, Problem, Speaker, Turn, render_transcript, seed_from, to_messages
 from socratic_rl.errors import UserError
 from socratic_rl.evaluation import metric_row
 from socratic_rl.fitting import fit_prompt
@@ -42,7 +42,7 @@ class Try:
 
     def seed(self, seed: int, *parts: object) -> int:
         """Of one thing that is drawn in this attempt, the same for both teachers."""
-        return int(text_id(str(seed), self.problem.id, str(self.number), *map(str, parts)), 16) % 2**31
+        return seed_from(seed, self.problem.id, self.number, *parts)
 
     def solved(self, said: str) -> bool:
         """Whether the student's answer, or else the last number it wrote, is the gold answer."""

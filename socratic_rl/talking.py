@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from socratic_rl import models, terminal
 from socratic_rl.config import ModelSettings, SamplingSettings
-from socratic_rl.dialogue import Conversation, Message, Problem, Turn, text_id, to_messages
+from socratic_rl.dialogue import Conversation, Message, Problem, Turn, seed_from, text_id, to_messages
 from socratic_rl.errors import UserError
 from socratic_rl.exporting import Exported
 from socratic_rl.fitting import fit_prompt
@@ -259,7 +259,7 @@ class Chat:
             return
         if left_out := len(dialogue) - len(prompt):
             self._tell(f"({left_out} turns after the problem are no longer read: there is room for {self.room} tokens)")
-        seed = int(text_id(str(self.seed), str(len(talk.turns)), str(self.retries)), 16) % 2**31
+        seed = seed_from(self.seed, len(talk.turns), self.retries)
         names = list(self.partners.speakers)
         said = ""
         for name in names if self.with_base else names[-1:]:

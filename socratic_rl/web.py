@@ -21,7 +21,7 @@ from nicegui import app, ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from socratic_rl.config import SamplingSettings, WebSettings
-from socratic_rl.dialogue import Message, Problem, Turn, text_id, to_messages
+from socratic_rl.dialogue import Message, Problem, Turn, seed_from, to_messages
 from socratic_rl.errors import UserError
 from socratic_rl.fitting import fit_prompt
 from socratic_rl.generators import Reply
@@ -64,7 +64,7 @@ class Voices:
 
     def seed_of(self, talk: Talk) -> int:
         """The seed of the reply that is due in a dialogue."""
-        return int(text_id(str(self.seed), talk.id, str(len(talk.turns))), 16) % 2**31
+        return seed_from(self.seed, talk.id, len(talk.turns))
 
     async def reply(
         self, names: Sequence[str], talk: Talk, gone: threading.Event, write: Callable[[str], None] = lambda _: None

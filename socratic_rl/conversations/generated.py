@@ -20,7 +20,7 @@ from socratic_rl.conversations.prompting import (
     split_prompt,
     without_label,
 )
-from socratic_rl.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, text_id
+from socratic_rl.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Generator, Request, Talk
 from socratic_rl.quality import CUT_OFF, EMPTY, Flaw, gate
@@ -119,14 +119,14 @@ class RolePlay(Generated):
         return [line for line in read_prompt(None, "personas.txt").splitlines() if line]
 
     def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk[Conversation]:
-        persona = random.Random(_seed(seed, key, "persona")).choice(self._personas)
+        persona = random.Random(seed_from(seed, key, "persona")).choice(self._personas)
         turns = [Turn(speaker="student", text=problem.question)]
         flaws: list[Flaw] = []
         while not flaws and not self._ends(turns, problem):
             speaker: Speaker = "student" if turns[-1].speaker == "teacher" else "teacher"
             instructions, examples = self._parts[speaker]
             heard = as_heard(speaker, fill(instructions, problem, persona), examples, turns)
-            reply = yield Request(messages=heard, seed=_seed(seed, key, len(turns)))
+            reply = yield Request(messages=heard, seed=seed_from(seed, key, len(turns)))
             text = without_label(reply.text, speaker)
             if not text:
                 flaws.append(Flaw(EMPTY, len(turns)))
@@ -175,7 +175,7 @@ class Script(Generated):
     def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk[Conversation]:
         reply = yield Request(
             text=fill(self._prompt, problem),
-            seed=_seed(seed, key, "script"),
+            seed=seed_from(seed, key, "script"),
             # where the next example would begin
             stop=("\nProblem:",),
             max_tokens=self.max_tokens,
@@ -200,11 +200,6 @@ class Script(Generated):
                 "seed": seed,
             },
         )
-
-
-def _seed(*parts: object) -> int:
-    """A seed that depends on nothing but these, from 0 to 2³¹ - 1."""
-    return int(text_id(*map(str, parts)), 16) % 2**31
 
 
 def _sha256(*texts: str) -> str:
