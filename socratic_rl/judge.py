@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from tqdm import tqdm
 
 from socratic_rl.config import Component
 from socratic_rl.conversations.prompting import read_prompt, render
 from socratic_rl.dialogue import seed_from
 from socratic_rl.errors import UserError, reason
-from socratic_rl.generators import Request
+from socratic_rl.generators import Request, in_order
 from socratic_rl.record import differences, read_json
 
 RUBRICS = resources.files("socratic_rl") / "rubrics"
@@ -173,14 +172,12 @@ class Judge(Component):
         """
         asked = [(case, shown) for case in cases for shown in _orders(len(case.replies))]
         requests = [self._request(case, shown, seed) for case, shown in asked]
-        answers: dict[int, Answer] = {}
-        with tqdm(total=len(requests), desc="judge", unit=" answers", delay=2) as bar:
-            for index, reply in self.generator.generate(requests):
-                shown = asked[index][1]
-                answers[index] = Answer(shown, reply.text, self._read(reply.text, len(shown)))
-                bar.update()
-        in_order = iter(answers[index] for index in range(len(asked)))
-        return [Verdict(tuple(next(in_order) for _ in _orders(len(case.replies)))) for case in cases]
+        replies = in_order(self.generator.generate(requests), len(requests), "judge", "answers")
+        answers = (
+            Answer(shown, reply.text, self._read(reply.text, len(shown)))
+            for (_, shown), reply in zip(asked, replies, strict=True)
+        )
+        return [Verdict(tuple(next(answers) for _ in _orders(len(case.replies)))) for case in cases]
 
     def score(self, verdict: Verdict, reply: int, criterion: str) -> float | None:
         """A reply's mean score over all times it was shown, from 0 to 1; None where an answer could not be read."""

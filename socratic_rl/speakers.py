@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from socratic_rl import models
 from socratic_rl.config import SamplingSettings
 from socratic_rl.dialogue import Message
-from socratic_rl.generators import LlamaCpp, Reply, Request, decode, stream
+from socratic_rl.errors import UserError
+from socratic_rl.generators import LlamaCpp, Reply, Request, decode, in_order, stream
 from socratic_rl.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
 N_CTX = 4096
 """The most tokens for which llama.cpp keeps a cache."""
+
+
+def room_for(most: int, sampling: SamplingSettings) -> int:
+    """The most tokens of a prompt, of those that prompt and reply may have together.
+
+    Raises:
+        UserError: A reply may fill all that the model reads.
+    """
+    if most <= sampling.max_new_tokens:
+        raise UserError(f"sampling.max_new_tokens: leaves no room in the {most} tokens that the model reads")
+    return most - sampling.max_new_tokens
 
 
 class Speaker(Protocol):
@@ -156,8 +167,7 @@ class InLlamaCpp:
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
         )
-        drawn = dict(tqdm(generator.generate(requests, tokens), label, len(requests), unit=" replies", delay=2))
-        return [drawn[index] for index in range(len(requests))]
+        return in_order(generator.generate(requests, tokens), len(requests), label)
 
     @cached_property
     def _llama(self) -> "Llama":

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from socratic_rl import answers, metrics, speakers
@@ -20,7 +19,7 @@ from socratic_rl.dialogue import Message, Problem, Speaker, Turn, render_transcr
 from socratic_rl.errors import UserError
 from socratic_rl.evaluation import metric_row
 from socratic_rl.fitting import fit_prompt
-from socratic_rl.generators import Request
+from socratic_rl.generators import Request, in_order
 
 Teacher = Callable[[Sequence[list[Message]], Sequence[int]], Sequence[str]]
 """Replies to dialogues, each from its own seed."""
@@ -149,12 +148,7 @@ class StudentGain(Component):
 
     def _say(self, requests: Sequence[Request]) -> list[str]:
         """What the student says to each request."""
-        with tqdm(total=len(requests), desc="student", unit=" replies", delay=2) as bar:
-            said = {}
-            for index, reply in self.generator.generate(requests):
-                said[index] = reply.text
-                bar.update()
-        return [said[index] for index in range(len(requests))]
+        return [reply.text for reply in in_order(self.generator.generate(requests), len(requests), "student")]
 
 
 def _go_on(talking: Sequence[Try], name: str, speaker: Speaker, said: Sequence[str]) -> list[Try]:
@@ -180,7 +174,7 @@ def teacher(
     """
 
     def reply(dialogues: Sequence[list[Message]], seeds: Sequence[int]) -> list[str]:
-        room = speaker.context() - sampling.max_new_tokens
+        room = speakers.room_for(speaker.context(), sampling)
         fitted = [fit_prompt(dialogue, tokenizer, room) for dialogue in dialogues]
         if None in fitted:
             raise UserError(f"sampling.max_new_tokens: leaves {room} tokens for a problem, and one is longer")

@@ -17,10 +17,9 @@ from socratic_rl.dialogue import Conversation, Message, Problem, Turn, seed_from
 from socratic_rl.errors import UserError
 from socratic_rl.exporting import Exported
 from socratic_rl.fitting import fit_prompt
-from socratic_rl.generators import decode
 from socratic_rl.problems import Source, Starter
 from socratic_rl.record import versions
-from socratic_rl.speakers import InLlamaCpp, InTransformers, Speaker
+from socratic_rl.speakers import InLlamaCpp, InTransformers, Speaker, room_for
 from socratic_rl.storage import read_records, write_jsonl
 from socratic_rl.tutors import Tutor
 
@@ -42,22 +41,13 @@ def show_replies(tutor: Tutor, prompt: str, sampling: SamplingSettings, seed: in
     """
     messages: list[Message] = [{"role": "user", "content": prompt}]
     replies, notes = {}, {}
-    for name, opened in ((f"base: {tutor.settings.name}", tutor.base), (f"tutor: {tutor.folder}", tutor.tutor)):
-        with opened() as model:
-            room = room_for(models.context_length(model), sampling)
-            if fit_prompt(messages, tutor.tokenizer, room) is None:
-                raise UserError(f"prompt: is longer than the {room} tokens that the model reads beside its reply")
-            (reply,) = decode(
-                model,
-                tutor.tokenizer,
-                [messages],
-                max_new_tokens=sampling.max_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seeds=[seed],
-                batch_size=1,
-                label=name,
-            )
+    who = {"base": tutor.settings.name, "tutor": tutor.folder}
+    for side, speaker in tutor_and_base(tutor).speakers.items():
+        name = f"{side}: {who[side]}"
+        room = room_for(speaker.context(), sampling)
+        if fit_prompt(messages, tutor.tokenizer, room) is None:
+            raise UserError(f"prompt: is longer than the {room} tokens that the model reads beside its reply")
+        (reply,) = speaker.replies([messages], sampling, [seed], name)
         replies[name] = reply.text
         notes[name] = f"cut off after {sampling.max_new_tokens} tokens" if reply.finish == "length" else ""
     terminal.side_by_side(prompt, replies, notes, {"sampling": drawn(sampling, seed)})
@@ -67,17 +57,6 @@ def drawn(sampling: SamplingSettings, seed: int) -> str:
     """How replies are drawn one at a time, in a line."""
     settings = sampling.model_dump(exclude={"batch_size"}) | {"seed": seed}
     return ", ".join(f"{key}={value}" for key, value in settings.items())
-
-
-def room_for(most: int, sampling: SamplingSettings) -> int:
-    """The most tokens of a prompt, of those that prompt and reply may have together.
-
-    Raises:
-        UserError: A reply may fill all that the model reads.
-    """
-    if most <= sampling.max_new_tokens:
-        raise UserError(f"sampling.max_new_tokens: leaves no room in the {most} tokens that the model reads")
-    return most - sampling.max_new_tokens
 
 
 @dataclass(frozen=True)

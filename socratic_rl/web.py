@@ -27,7 +27,8 @@ from socratic_rl.fitting import fit_prompt
 from socratic_rl.generators import Reply
 from socratic_rl.problems import Source
 from socratic_rl.record import versions
-from socratic_rl.talking import Partners, Talk, drawn, own_problem, problems_for, room_for
+from socratic_rl.speakers import room_for
+from socratic_rl.talking import Partners, Talk, drawn, own_problem, problems_for
 from socratic_rl.tracking import artifact_name
 from socratic_rl.votes import LABELS, Ballot, BallotBox, Label, Tally
 

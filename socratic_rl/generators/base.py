@@ -71,6 +71,14 @@ class Generator(Protocol):
         ...
 
 
+def in_order(replies: Iterable[tuple[int, Reply]], total: int, label: str, unit: str = "replies") -> list[Reply]:
+    """What ``generate`` gives, in the order of its requests, behind a progress bar."""
+    from tqdm import tqdm
+
+    drawn = dict(tqdm(replies, label, total, unit=f" {unit}", delay=2))
+    return [drawn[index] for index in range(total)]
+
+
 class InRounds:
     """Talks held turn by turn: all that wait for a reply get one, then those that go on the next."""
 
