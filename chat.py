@@ -25,8 +25,7 @@ def main(cfg: DictConfig) -> None:
     in_llama_cpp = settings.backend == "llama_cpp"
     if settings.model is None:
         tutor = Tutor(Path(str(settings.adapter)))
-        base = exporting.base_file(tutor.settings, settings.base_gguf)
-        files = exporting.exported(tutor, settings.gguf, base) if in_llama_cpp else None
+        files = exporting.exported(tutor, settings.gguf, settings.base_gguf) if in_llama_cpp else None
         partners = talking.tutor_and_base(tutor, files)
         if settings.with_base and len(partners.speakers) == 1:
             raise UserError(f"with_base: there is no GGUF file of the base, {tutor.settings.name}: base_gguf=FILE")

@@ -57,11 +57,11 @@ def main(cfg: DictConfig) -> float | None:
     tutor = Tutor(Path(settings.adapter))
     place = cli.job_place(cfg)
     folder = place["folder"]
-    speakers, told_of = who_replies(settings, tutor)
-    if isinstance(settings.suite, StudentGain):
-        return measure_gain(settings, tutor, speakers, cfg)
-    if settings.suite:
+    if settings.suite and not isinstance(settings.suite, StudentGain):
         return score_suite(settings, tutor, cfg)
+    speakers, told_of = who_replies(settings, tutor)
+    if settings.suite:
+        return measure_gain(settings, tutor, speakers, cfg)
     if settings.judge:
         # another judge's calibration is told before any weights are loaded
         settings.judge.agreement()
@@ -111,7 +111,7 @@ def main(cfg: DictConfig) -> float | None:
             f"{len(found.dialogues)} turns, {len({p.problem_id for p in fitted.pairs})} problems",
             **told_rounds,
             "DPO": tutor.settings_line(),
-            "sampling": ", ".join(f"{k}={v}" for k, v in settings.sampling.model_dump().items()),
+            "sampling": record.in_a_line(settings.sampling.model_dump()),
             **told_of,
             "seed": str(settings.seed),
             **(judged.facts if judged else {}),
@@ -164,8 +164,7 @@ def who_replies(settings: "EvaluateSettings", tutor: "Tutor") -> tuple[Mapping[s
 
     if settings.backend == "transformers":
         return talking.tutor_and_base(tutor).speakers, {}
-    base = exporting.base_file(tutor.settings, settings.base_gguf)
-    files = exporting.exported(tutor, settings.gguf, base)
+    files = exporting.exported(tutor, settings.gguf, settings.base_gguf)
     if files.base is None:
         raise UserError(f"base_gguf: there is no GGUF file of the base, {tutor.settings.name}: base_gguf=FILE")
     tutors = f"{files.adapter.name} on {files.model.name}" if files.adapter else files.model.name
@@ -249,10 +248,10 @@ def measure_gain(
         told = {
             "attempts": f"{len(tries)} at {len(problems)} held-out problems, {suite.attempts} each",
             "exchanges": str(suite.turns),
-            "sampling": ", ".join(f"{key}={value}" for key, value in settings.sampling.model_dump().items()),
+            "sampling": record.in_a_line(settings.sampling.model_dump()),
         }
         path = place["folder"] / "suites" / f"{suite.name}.json"
-        student = ", ".join(f"{key}={value}" for key, value in suite.generator.identity().items())
+        student = record.in_a_line(suite.generator.identity())
         facts = {"tutor": settings.adapter, "base": tutor.made_from["model"]["name"], "student": student, **told}
         record.write_json(path, {"name": suite.name, "metrics": rows, "facts": facts})
         write_jsonl(path.with_suffix(".jsonl"), (one.to_record() for one in tries))

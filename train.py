@@ -65,7 +65,7 @@ def main(cfg: DictConfig) -> float | None:
             base, tokenizer, model, weights = tutor.settings, tutor.tokenizer, tutor.policy(), tutor.weights_identity()
             of_tutor = {
                 "lora": tutor.made_from["lora"],
-                "previous": {"adapter": settings.adapter, "sha256": record.digest([tutor.folder])},
+                "previous": {"adapter": settings.adapter, "sha256": tutor.digest},
             }
         else:
             base, of_tutor = settings.model, {}

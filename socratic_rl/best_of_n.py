@@ -102,7 +102,7 @@ class BestOfN(Component):
             raise UserError(f"adapter: {self.adapter}: its data set is gone: {gone[0].partition(';')[0]}")
         made_from = {
             "dataset": self.model_dump(mode="json"),
-            "tutor": record.digest([tutor.folder]),
+            "tutor": tutor.digest,
             "source": record.digest([source.file]),
             "seed": seed,
         }

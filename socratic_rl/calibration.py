@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -39,9 +40,7 @@ class Calibration(HumanLabels):
         Raises:
             UserError: A file is another one, or a row lacks something; names the file and the line.
         """
-        for number, (where, dialogue) in enumerate(mrbench.read(self.mrbench) if self.mrbench else ()):
-            if number == self.limit:
-                break
+        for where, dialogue in islice(mrbench.read(self.mrbench) if self.mrbench else (), self.limit):
             replies = list(dialogue.replies.values())
             yield Labelled(
                 "mrbench",
@@ -50,9 +49,7 @@ class Calibration(HumanLabels):
                 Case(render_transcript(dialogue.turns), tuple(reply.text for reply in replies), dialogue.answer),
                 tuple(_labels(reply.labels.model_dump(by_alias=True)) for reply in replies),
             )
-        for number, (where, said) in enumerate(self.read_judgements()):
-            if number == self.limit:
-                break
+        for where, said in islice(self.read_judgements(), self.limit):
             labels = _labels(said.evaluation.model_dump())
             yield Labelled("judgements", where, text_id(said.prompt), Case(said.prompt, (said.output,)), (labels,))
 

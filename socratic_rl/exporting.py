@@ -95,13 +95,13 @@ class Exported:
     """The base alone, where there is a file of it."""
 
 
-def exported(tutor: Tutor, given: str | None, base: Path | None) -> Exported:
+def exported(tutor: Tutor, given: str | None, given_base: str | None) -> Exported:
     """The GGUF files of a tutor.
 
     Args:
         tutor: The tutor.
         given: The file that was exported; None looks where ``export.py`` puts it.
-        base: A GGUF file of the base.
+        given_base: A GGUF file of the base; None takes the one that the base came from, where it came from one.
 
     Raises:
         UserError: There is none, it was made from another training, or it is an adapter and its base is missing.
@@ -113,6 +113,7 @@ def exported(tutor: Tutor, given: str | None, base: Path | None) -> Exported:
     if record.exists() and read_json(record) != tutor.made_from:
         raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
     kind = gguf.GGUFReader(path).fields.get("general.type")
+    base = base_file(tutor.settings, given_base)
     if not kind or kind.contents() != gguf.GGUFType.ADAPTER:
         return Exported(path, None, base)
     if base is None:

@@ -88,6 +88,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield f"{prefix}{key}: {before!r} → {after!r}"
 
 
+def in_a_line(values: Mapping[str, Any]) -> str:
+    """``key=value, key=value``."""
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
 def digest(paths: Sequence[Path]) -> str:
     """The first 12 hex digits of the SHA-256 over the files, folders file by file.
 

@@ -18,7 +18,7 @@ from socratic_rl.errors import UserError
 from socratic_rl.exporting import Exported
 from socratic_rl.fitting import fit_prompt
 from socratic_rl.problems import Source, Starter
-from socratic_rl.record import versions
+from socratic_rl.record import in_a_line, versions
 from socratic_rl.speakers import InLlamaCpp, InTransformers, Speaker, room_for
 from socratic_rl.storage import read_records, write_jsonl
 from socratic_rl.tutors import Tutor
@@ -55,8 +55,7 @@ def show_replies(tutor: Tutor, prompt: str, sampling: SamplingSettings, seed: in
 
 def drawn(sampling: SamplingSettings, seed: int) -> str:
     """How replies are drawn one at a time, in a line."""
-    settings = sampling.model_dump(exclude={"batch_size"}) | {"seed": seed}
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
+    return in_a_line(sampling.model_dump(exclude={"batch_size"}) | {"seed": seed})
 
 
 @dataclass(frozen=True)

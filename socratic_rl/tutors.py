@@ -14,7 +14,7 @@ from socratic_rl.config import ModelSettings, tutor_folder
 from socratic_rl.dialogue import Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
-from socratic_rl.record import MADE_FROM, digest, read_json
+from socratic_rl.record import MADE_FROM, digest, in_a_line, read_json
 
 
 class Tutor:
@@ -84,6 +84,11 @@ class Tutor:
         """The tutor's own weights, where it is no adapter."""
         return self.settings.model_copy(update={"pretrained": str(self.folder), "revision": None})
 
+    @cached_property
+    def digest(self) -> str:
+        """What tells its files from others, as it names its artifact."""
+        return digest([self.folder])
+
     def earlier(self) -> tuple[list["Tutor"], str | None]:
         """The tutors that it was trained on top of, oldest first; and why older ones are missing, None if none is."""
         previous = self.made_from.get("previous")
@@ -92,9 +97,9 @@ class Tutor:
         folder = Path(previous["adapter"])
         if not (folder / MADE_FROM).exists():
             return [], f"{folder} is gone"
-        if digest([folder]) != previous["sha256"]:
-            return [], f"{folder} was trained anew since"
         before = Tutor(folder)
+        if before.digest != previous["sha256"]:
+            return [], f"{folder} was trained anew since"
         older, missing = before.earlier()
         return [*older, before], missing
 
@@ -108,10 +113,9 @@ class Tutor:
         if not models.has_adapter(earlier.folder):
             yield models.load_base(earlier._whole)
             return
-        name = digest([earlier.folder])
-        if name not in self._tutor.peft_config:
-            self._tutor.load_adapter(str(earlier.folder), adapter_name=name)
-        with use_adapter(self._tutor, name):
+        if earlier.digest not in self._tutor.peft_config:
+            self._tutor.load_adapter(str(earlier.folder), adapter_name=earlier.digest)
+        with use_adapter(self._tutor, earlier.digest):
             yield self._tutor
 
     def policy(self) -> PreTrainedModel:
@@ -125,7 +129,7 @@ class Tutor:
         """What tells its weights from others: the base's and the adapter's, or the whole model's."""
         if not models.has_adapter(self.folder):
             return models.weights_identity(self._whole)
-        return f"{models.weights_identity(self.settings)} {digest([self.folder])}"
+        return f"{models.weights_identity(self.settings)} {self.digest}"
 
     @contextlib.contextmanager
     def base(self) -> Iterator[PreTrainedModel]:
@@ -146,4 +150,4 @@ class Tutor:
         dpo, lora = self.made_from["dpo"], self.made_from["lora"]
         named = {key: dpo[key] for key in ("beta", "learning_rate", "loss_type", "max_length")}
         adapter = f"LoRA r={lora['r']}, alpha={lora['lora_alpha']}" if lora else "all weights"
-        return ", ".join(f"{key}={value}" for key, value in named.items()) + f"; {adapter}"
+        return f"{in_a_line(named)}; {adapter}"

@@ -11,7 +11,7 @@ from socratic_rl.calibration import Calibration, calibrate
 from socratic_rl.errors import UserError
 from socratic_rl.evaluation import judge_replies
 from socratic_rl.judge import Judge
-from tests.unit.test_judge import Scripted, fair, judge
+from tests.unit.test_judge import Judging, fair, judge
 
 
 def judgement(output: str, **said: Any) -> dict[str, Any]:
@@ -141,9 +141,9 @@ def test_the_calibration_of_another_judge_is_refused(tmp_path: Path) -> None:
     one, _ = judge(fair)
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps({"judge": one.identity(), "criteria": []}))
-    assert Judge(rubric="socratic_llm", generator=Scripted(fair), calibration=str(path)).agreement() == {}
+    assert Judge(rubric="socratic_llm", generator=Judging(fair), calibration=str(path)).agreement() == {}
     with pytest.raises(UserError, match=r"another judge's: rubric: 'socratic_llm' → 'mrbench'; sha256: "):
-        Judge(rubric="mrbench", generator=Scripted(fair), calibration=str(path)).agreement()
+        Judge(rubric="mrbench", generator=Judging(fair), calibration=str(path)).agreement()
     path.write_text(json.dumps({"judge": one.identity() | {"generator": {"kind": "openai"}}, "criteria": []}))
     with pytest.raises(UserError, match=r"another judge's: generator\.kind: 'openai' → 'scripted'$"):
         judge_replies(one.model_copy(update={"calibration": str(path)}), REPLIES, seed=0, resamples=200)

@@ -26,7 +26,7 @@ def whole(tiny_llama: Path, tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(
         folder=folder,
         made_from=made_from,
-        settings=SimpleNamespace(name="tiny"),
+        settings=SimpleNamespace(name="tiny", pretrained="tiny"),
         tokenizer=models.tokenizer_from(str(folder)),
         tutor=lambda: contextlib.nullcontext(model),
     )

@@ -2,37 +2,29 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from socratic_rl.generators import LlamaCpp, Reply, Request
+from socratic_rl.generators import LlamaCpp, Request
 from socratic_rl.judge import Case, Judge, Rubric
+from tests.unit.scripted import Scripted
 
 GOOD = {"asks": "yes", "on_topic": "5", "helps": "5", "reveals": "no"}
 BAD = {"asks": "no", "on_topic": "1", "helps": "1", "reveals": "yes"}
 ANN = "Student: Ann has 3 boxes of 4 pens. How many pens has she?"
 
 
-class Scripted:
-    """Judges by a function of the replies that it is shown, and answers the last request first."""
-
-    width = 2
+class Judging(Scripted):
+    """Judges by a function of the replies that it is shown."""
 
     def __init__(self, judge: Callable[..., Any]) -> None:
-        self.judge = judge
-        self.asked: list[Request] = []
+        def say(request: Request) -> str:
+            said = judge(*re.findall(r"^Reply [AB]: (.*)$", request.messages[0]["content"], re.MULTILINE))
+            return said if isinstance(said, str) else json.dumps(said)
 
-    def identity(self) -> dict[str, Any]:
-        return {"kind": "scripted"}
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        self.asked += requests
-        for index in reversed(range(len(requests))):
-            shown = re.findall(r"^Reply [AB]: (.*)$", requests[index].messages[0]["content"], re.MULTILINE)
-            said = self.judge(*shown)
-            yield index, Reply(said if isinstance(said, str) else json.dumps(said), "stop")
+        super().__init__(say)
 
 
 def labels(reply: str) -> dict[str, str]:
@@ -43,8 +35,8 @@ def fair(*replies: str) -> dict[str, dict[str, str]]:
     return {name: labels(reply) for name, reply in zip("AB", replies, strict=False)}
 
 
-def judge(by: Callable[..., Any], rubric: str = "socratic_llm") -> tuple[Judge, Scripted]:
-    generator = Scripted(by)
+def judge(by: Callable[..., Any], rubric: str = "socratic_llm") -> tuple[Judge, Judging]:
+    generator = Judging(by)
     return Judge(rubric=rubric, generator=generator), generator
 
 

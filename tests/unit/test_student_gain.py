@@ -1,41 +1,32 @@
 """The student's gain: who says what when, what counts as solved, and what a teacher that tells gains."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from socratic_rl.dialogue import Message, Problem
-from socratic_rl.generators import Reply, Request
+from socratic_rl.generators import Request
 from socratic_rl.student_gain import StudentGain, Try, compare
+from tests.unit.scripted import Scripted
 
 PENS = Problem(id="pens", question="Ann has 3 boxes of 4 pens.", solution="", answer="12 pens", source="test")
 CARS = Problem(id="cars", question="5 rows of 6 cars.", solution="", answer="30", source="test")
 
 
-class Student:
+class Student(Scripted):
     """Solves a problem as soon as its teacher has said "multiply" or the answer; in a dialogue it says "Hm."."""
 
-    width = 2
-
     def __init__(self, in_dialogue: str = "Hm.") -> None:
-        self.in_dialogue = in_dialogue
-        self.asked: list[Request] = []
-
-    def identity(self) -> dict[str, Any]:
-        return {"kind": "scripted"}
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        self.asked += requests
-        for index in reversed(range(len(requests))):
-            heard = requests[index].messages
-            prompt = heard[-1]["content"]
+        def say(request: Request) -> str:
+            prompt = request.messages[-1]["content"]
             if "Work the problem out" not in prompt:
-                yield index, Reply(self.in_dialogue, "stop")
-                continue
+                return in_dialogue
             answer = "12" if "boxes" in prompt else "30"
             knows = "multiply" in prompt or f"It is {answer}" in prompt
-            yield index, Reply(f"3 and 4.\nThe answer is {answer if knows else 7}.", "stop")
+            return f"3 and 4.\nThe answer is {answer if knows else 7}."
+
+        super().__init__(say)
 
 
 def gain(student: Student, **settings: Any) -> StudentGain:
