@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import threading
+import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -402,7 +403,10 @@ def serve(
                     Chat(voices, offered)
 
     site = FastAPI(openapi_url=None)
-    ui.run_with(site, dark=None, favicon="❓", language="en-US", tailwind=False, show_welcome_message=False)
+    with warnings.catch_warnings():
+        # it asks every object in memory what it is, and one of torch's answers that it will go
+        warnings.simplefilter("ignore", FutureWarning)
+        ui.run_with(site, dark=None, favicon="❓", language="en-US", tailwind=False, show_welcome_message=False)
     app.on_shutdown(voices.closing.set)
     server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
     address = _address(listening)

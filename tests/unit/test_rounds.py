@@ -12,7 +12,7 @@ from trl import DPOTrainer
 
 from socratic_rl import models, training
 from socratic_rl.config import ModelSettings
-from socratic_rl.record import MADE_FROM, write_json
+from socratic_rl.record import MADE_FROM, read_json, write_json
 from socratic_rl.tutors import Tutor
 from tests.unit.test_training import node, pairs
 
@@ -102,6 +102,20 @@ def test_one_adapter_is_left_and_it_went_on(first_round: Path, tmp_path: Path):
     base = models.load_base(Tutor(first_round).settings)
     loaded = models.load_adapter(base, tmp_path / "second")
     assert list(loaded.peft_config) == ["default"]
+
+
+def test_an_earlier_round_that_changed_or_went_is_left_out(first_round: Path, tmp_path: Path):
+    second = tmp_path / "second"
+    shutil.copytree(first_round, second)
+    made_from = read_json(second / MADE_FROM)
+    previous = {"adapter": str(first_round), "sha256": Tutor(first_round).digest}
+    write_json(second / MADE_FROM, made_from | {"previous": previous})
+    (before,), missing = Tutor(second).earlier()
+    assert (before.folder, missing) == (first_round, None)
+    write_json(first_round / MADE_FROM, made_from | {"seed": 7})
+    assert Tutor(second).earlier() == ([], f"{first_round} was trained anew since")
+    shutil.rmtree(first_round)
+    assert Tutor(second).earlier() == ([], f"{first_round} is gone")
 
 
 def test_reference_scores_of_two_rounds_are_kept_apart(first_round: Path):
