@@ -262,7 +262,7 @@ def _draw(
                 first = tokenizer.pad(
                     {"input_ids": [list(row[:-1]) for row in distinct]}, padding_side="left", return_tensors="pt"
                 ).to(model.device)
-                cache = model.generate(**first, max_new_tokens=1, return_dict_in_generate=True).past_key_values
+                cache = model.generate(**first, max_new_tokens=1, return_dict_in_generate=True).cache
                 cache.batch_select_indices(torch.tensor([distinct.index(tuple(row)) for row in rows]).to(model.device))
                 read["cache"] = cache
             tokens = model.generate(
