@@ -43,6 +43,7 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     def job(cfg: DictConfig) -> Any:
         # a launcher's job runs in a process that did not begin in `run`
         _prepare()
+        gc.freeze()
         gc.enable()
         try:
             if in_multirun() and (finished := _begin(cfg)):

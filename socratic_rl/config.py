@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -360,18 +361,23 @@ def parse(schema: type[S], cfg: DictConfig) -> S:
     """
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     mistakes = dict.fromkeys(sorted(map(str, OmegaConf.missing_keys(cfg))), "is needed and not set")
-    nodes = {
-        k: v for k, v in values.items() if isinstance(v, dict) and str(v.get("_target_", "")).startswith("socratic_rl.")
-    }
-    made = {key: _make(cfg[key], key, mistakes) for key in nodes}
     plain = {key: _bare(value) for key, value in values.items()}
     try:
+        if _has_one_override():
+            # the components then are as they are shipped, and to import them takes a while
+            schema.model_validate(plain)
+        made = {key: _make(cfg[key], key, mistakes) for key, value in values.items() if _is_component(value)}
         settings = schema.model_validate(plain | made)
     except ValidationError as error:
         mistakes = dict(reasons(error)) | mistakes
     if mistakes:
         raise UserError("\n".join(f"{key}: {what}" for key, what in mistakes.items()))
     return settings
+
+
+def _has_one_override() -> bool:
+    """Whether the command line changes one key alone."""
+    return HydraConfig.initialized() and len(HydraConfig.get().overrides.task) == 1
 
 
 def _is_component(value: Any) -> bool:

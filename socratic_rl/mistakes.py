@@ -13,7 +13,6 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from socratic_rl import config
 from socratic_rl.errors import UserError, missing_value
 
 THIRD_PARTY = {"dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
@@ -47,13 +46,15 @@ def explain_composition(error: HydraException, schema: str) -> str:
             if good and found[text][1] is not None:
                 found[text] = _compose(name, text, good)
                 good += [found[text][0]] if found[text][1] is None else []
-        whole = compose(name, overrides=good)
+        whole = (None if arguments[1:] else _composed(error)) or compose(name, overrides=good)
         told = [_explain(text, mistake, name, whole) for text, (_, mistake) in found.items() if mistake]
         if not told:
             return _first_line(error)
         try:
             # beside a lone mistake there is what is shipped, of which something is missing at most
             if arguments[1:] or OmegaConf.missing_keys(whole):
+                from socratic_rl import config
+
                 config.parse(getattr(config, schema), whole)
         except UserError as more:
             told += str(more).splitlines()
@@ -72,6 +73,17 @@ def _compose(name: str, text: str, others: Sequence[str]) -> tuple[str, BaseExce
     except (HydraException, OmegaConfBaseException) as error:
         return override, error
     return override, None
+
+
+def _composed(error: BaseException) -> DictConfig | None:
+    """The config in which Hydra did not find a key; None where it did not come so far."""
+    node = getattr(error.__cause__, "parent_node", None)
+    if node is None:
+        return None
+    whole: DictConfig = node._get_root()
+    OmegaConf.set_struct(whole, False)
+    whole.pop("hydra")
+    return whole
 
 
 def _without_sweep(override: Override) -> str:

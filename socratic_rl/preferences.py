@@ -6,7 +6,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import islice, pairwise, repeat
+from itertools import groupby, islice, pairwise, repeat
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -30,6 +30,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 NEAR = 0.8
 """Two texts are near duplicates from this Jaccard similarity of their word pairs on: one word in about 17 differs."""
+FEW = 16
+"""Up to so many pairs that state the same numbers are compared each with each."""
 BANDS, BAND = 10, 6
 """Bands of a MinHash and values in each: rows that share ``NEAR`` of their word pairs share a band 95 times in 100,
 those that share 0.9 of them 999 times in 1000."""
@@ -241,9 +243,9 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
     least ``NEAR`` of their word pairs. So a template with other numbers is no duplicate, and neither are the turns of
     one conversation.
 
-    Candidates are found by MinHash with banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)
-    among pairs that state the same numbers, so time grows with the number of pairs. Of a pair whose numbers another one
-    states too ``8 * BANDS`` bytes are kept; texts are read again where they are compared.
+    Pairs are compared with those that state the same numbers. Where these are more than ``FEW``, candidates are found
+    by MinHash with banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3), so time grows with
+    the number of pairs; of each of them ``8 * BANDS`` bytes are kept, and texts are read again where they are compared.
 
     Args:
         pairs: They are asked for here and there, so they may be in a file.
@@ -253,11 +255,21 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
 
     stays = np.zeros(len(pairs), bool)
     stays[np.unique(keys.texts, return_index=True)[1]] = True
-    _, group, sizes = np.unique(np.asarray(keys.numbers)[stays], return_inverse=True, return_counts=True)
-    # only a pair whose numbers another one states can be its near duplicate
-    alike = np.flatnonzero(stays)[sizes[group] > 1]
-    bands = np.empty((len(alike), BANDS), np.int64)
-    for place, number in enumerate(map(int, alike)):
+    left = np.flatnonzero(stays)
+    _, group, sizes = np.unique(np.asarray(keys.numbers)[left], return_inverse=True, return_counts=True)
+    together = np.argsort(group, kind="stable")
+    few = together[(sizes[group] > 1)[together] & (sizes[group] <= FEW)[together]]
+    for _, same in groupby(left[few].tolist(), key=keys.numbers.__getitem__):
+        earlier: list[_Row] = []
+        for number in same:
+            row = _Row.of(pairs[number])
+            if any(map(row.repeats, earlier)):
+                stays[number] = False
+            else:
+                earlier.append(row)
+    many = left[sizes[group] > FEW]
+    bands = np.empty((len(many), BANDS), np.int64)
+    for place, number in enumerate(many.tolist()):
         bands[place] = _bands(_Row.of(pairs[number]), keys.numbers[number])
     shared = np.empty(bands.shape, bool)
     for band in range(BANDS):
@@ -265,7 +277,7 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
         shared[:, band] = sizes[group] > 1
     index: dict[int, list[int]] = defaultdict(list)
     for place in np.flatnonzero(shared.any(axis=1)).tolist():
-        number = int(alike[place])
+        number = int(many[place])
         row = _Row.of(pairs[number])
         own = bands[place][shared[place]].tolist()
         candidates = {candidate for band in own for candidate in index[band]}

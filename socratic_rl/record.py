@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,8 @@ def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def versions() -> dict[str, str]:
     """The versions of what shapes a result."""
+    from importlib import metadata
+
     return {name: metadata.version(name) for name in ("socratic-rl", "torch", "transformers", "trl", "peft")}
 
 

@@ -449,9 +449,8 @@ def _line_at(file: BinaryIO, place: int) -> bytes:
     return file.readline()
 
 
-def dump(row: Mapping[str, Any]) -> str:
-    """One JSON line."""
-    return json.dumps(row, ensure_ascii=False)
+dump = json.JSONEncoder(ensure_ascii=False).encode
+"""One JSON line of a row."""
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from socratic_rl import preferences
 from socratic_rl.conversations import Annotated
 from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Turn
 from socratic_rl.errors import UserError
@@ -250,6 +251,13 @@ def test_the_same_turn_of_a_conversation_twice_is_one():
     assert deduplicated([pair(), pair()]) == [pair()]
 
 
+@pytest.fixture(params=[0, 1000], ids=["by MinHash", "each with each"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to find near duplicates."""
+    monkeypatch.setattr(preferences, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("few")
 def test_near_duplicates_go():
     first = pair()
     near = pair(
@@ -261,6 +269,7 @@ def test_near_duplicates_go():
     assert deduplicated([first, near, other]) == [first, other]
 
 
+@pytest.mark.usefixtures("few")
 def test_other_numbers_are_no_duplicates():
     def template(apples: str, eaten: str, between: str = "", **turns: str) -> PreferencePair:
         question = f"Tom picked {apples} apples from the old tree behind his house in the garden and he eats {eaten}."
@@ -279,6 +288,7 @@ def test_other_numbers_are_no_duplicates():
     assert deduplicated(later_turns) == later_turns
 
 
+@pytest.mark.usefixtures("few")
 def test_the_turns_of_one_conversation_are_no_duplicates():
     question = "Tom has 12 apples and eats 5 of them. How many apples does he have left now?"
     turns = [
@@ -289,6 +299,7 @@ def test_the_turns_of_one_conversation_are_no_duplicates():
     assert deduplicated(turns) == turns
 
 
+@pytest.mark.usefixtures("few")
 def test_the_starter_pairs_are_all_kept(starter):
     problems, conversations = starter
     pairs = list(made(conversations, problems, MIXED, None, 0))
