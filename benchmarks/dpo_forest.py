@@ -252,9 +252,14 @@ class Worker:
     _trainer: Any
 
     def __init__(self, side: Side):
-        """Starts the process and reads the weights."""
+        """Starts the process, which reads the weights."""
         self.side = side
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), Worker._prepare, (side,))
+        self._ready = self._pool.submit(int)
+
+    def wait(self) -> None:
+        """Until the weights are read."""
+        self._ready.result()
 
     def step(self) -> Step:
         """Time one step."""
@@ -303,11 +308,19 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
         Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
         for batch in options.padded_batches
     ]
-    fastest, *slower = sorted(trials, key=lambda trial: trial.step().seconds)
+    fastest, *slower = trials
+    if slower:
+        for trial in trials:
+            trial.wait()
+        fastest, *slower = sorted(trials, key=lambda trial: trial.step().seconds)
     for trial in slower:
         trial.finish()
     workers = {"padded": fastest, "forest": Worker(replace(fastest.side, forest=True))}
-    workers["forest"].step()
+    for worker in workers.values():
+        worker.wait()
+    for worker in workers.values():
+        # what the first step alone takes does not count
+        worker.step()
     steps: dict[str, list[Step]] = {side: [] for side in workers}
     for _ in range(options.repeats):
         for side, worker in workers.items():

@@ -9,7 +9,8 @@ Both sides draw from the same seeds and take turns. The other side does a part o
 takes so long, and all of them in the end; each of its conversations stands alone, so their number does not matter.
 
 The limit is what llama.cpp's batched decoding alone gives: as many tokens read and drawn a conversation, at the same
-width and length of context, all sequences busy from begin to end, with no sampling and no text.
+width and length of context, all sequences busy from begin to end, with no sampling and no text. It is measured in each
+repeat too, on a quarter of the tokens around the middle of a conversation.
 """
 
 import argparse
@@ -33,6 +34,8 @@ from socratic_rl.conversations.prompting import as_heard, fill
 from socratic_rl.dialogue import Problem, Speaker, Turn
 from socratic_rl.generators import LlamaCpp, Reply, Request, Talk
 
+PART = 4
+"""What share of a conversation's tokens the limit is measured with; as many of all would take the same time each."""
 SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 
 
@@ -147,9 +150,13 @@ class Together:
         return Run(seconds, len(problems), self.decoder.read - before[0], self.decoder.drawn - before[1])
 
     def bare(self, read: int, drawn: int) -> float:
-        """Seconds that batched decoding alone takes for ``width`` conversations of so many tokens read and drawn."""
+        """Seconds that batched decoding alone takes for ``width`` conversations of so many tokens read and drawn.
+
+        One token in ``PART`` is decoded.
+        """
         import llama_cpp
 
+        read, drawn = read // PART, drawn // PART
         width, context, memory, batch = self.side.width, self.decoder.context, self.decoder.memory, self.decoder.batch
         # the tokens that are drawn lie around the middle
         before = max(1, min(self.places[0] // self.places[1] - drawn // 2, self.decoder.n_ctx - read - drawn) - read)
@@ -176,7 +183,7 @@ class Together:
             evaluate([(sequence, place) for sequence in range(width) for place in range(start, end)])
         for place in range(before + read, before + read + drawn):
             evaluate([(sequence, place) for sequence in range(width)])
-        return time.perf_counter() - start_time
+        return (time.perf_counter() - start_time) * PART
 
 
 class OneByOne:
@@ -293,8 +300,9 @@ class Worker:
     _runs: Any
 
     def __init__(self, side: Side) -> None:
-        """Starts the process and reads the weights."""
+        """Starts the process, which reads the weights."""
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), Worker._prepare, (side,))
+        self._ready = self._pool.submit(int)
 
     def run(self, problems: Sequence[Problem]) -> Run:
         """Time these problems."""

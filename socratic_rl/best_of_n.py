@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from socratic_rl.config import Component, SamplingSettings
@@ -62,6 +62,13 @@ class BestOfN(Component):
     sampling: SamplingSettings
     judge: Any = None
     """Scores the replies; None leaves that to the measures."""
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _is_given(cls, adapter: str | None) -> str:
+        if adapter is None:
+            raise ValueError("there is no tutor to reply: adapter=FOLDER")
+        return adapter
 
     def mistakes(self) -> list[str]:
         """Likeliest tokens, which make all replies alike; what is wrong with the judge."""

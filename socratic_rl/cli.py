@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 import warnings
@@ -52,6 +53,7 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except (UserError, OSError, OmegaConfBaseException) as error:
             if in_multirun():
                 raise
+            _remove_if_bare(Path(HydraConfig.get().runtime.output_dir))
             _exit(explain(error))
         except Exception:
             if processes.count() > 1:
@@ -60,6 +62,16 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             raise
 
     return job
+
+
+def _remove_if_bare(folder: Path) -> None:
+    """Remove the folder of a job that made a mistake before it did anything: Hydra's notes and an empty log are all."""
+    notes = folder / ".hydra"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if notes.is_dir() and all(
+        path.parent == notes or (path.suffix == ".log" and not path.stat().st_size) for path in files
+    ):
+        shutil.rmtree(folder)
 
 
 def run(main: Callable[[], Any], schema: str, text: str | None = None) -> None:

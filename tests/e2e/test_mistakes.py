@@ -155,6 +155,22 @@ def test_weights_that_are_none_are_told(data: Path, tmp_path: Path):
     assert line.startswith("generator.model_path: ")
 
 
+def test_a_round_needs_a_tutor(tmp_path: Path):
+    lines = mistake("train.py", "experiment=next_round", f"output_dir={tmp_path}")
+    assert "dataset.adapter: there is no tutor to reply: adapter=FOLDER" in lines
+
+
+def test_a_mistake_leaves_no_folder_and_takes_none_away(tmp_path: Path):
+    wrong = ("train.py", "dpo.beta=-1", FILE, f"output_dir={tmp_path / 'run'}")
+    mistake(*wrong)
+    assert not any(tmp_path.iterdir())
+    kept = tmp_path / "run" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    mistake(*wrong)
+    assert kept.read_text() == "mine"
+
+
 def test_lengths_that_do_not_fit_are_told(tiny: list[str], tmp_path: Path):
     out = f"output_dir={tmp_path / 'out'}"
     (line,) = mistake("train.py", *tiny, "dpo.max_length=5000", out)

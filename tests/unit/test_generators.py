@@ -17,6 +17,7 @@ from socratic_rl import embedded
 from socratic_rl.errors import UserError, reasons
 from socratic_rl.generators import LlamaCpp, OpenAI, Reply, Request, Transformers, decode
 from socratic_rl.generators.base import fitting, without_system
+from socratic_rl.judge import Case, Judge
 from tests.conftest import SharpModel, TinyModel
 
 SYSTEM = {"role": "system", "content": "You are a teacher."}
@@ -496,6 +497,24 @@ def test_a_chat_and_a_text_are_asked_for_with_their_settings(
         {**common, "path": "/v1/completions", "prompt": "Teacher:", "seed": 8, "max_tokens": 20},
     ]
     assert "abc" not in repr(generator)
+
+
+def test_a_judge_asks_a_server_for_its_form(serve: Callable[[Answer], Server]) -> None:
+    form = {"asks": "yes", "on_topic": "5", "helps": "4", "reveals": "no"}
+    server = serve(lambda _: (200, chat_answer(json.dumps({"A": form, "B": form | {"asks": "no"}}))))
+    judge = Judge(rubric="socratic_llm", generator=remote(server.url))
+    (verdict,) = judge.judge([Case("Student: What is 2 + 3?", ("Why?", "5"))], seed=0)
+    assert (verdict.unreadable, verdict.labels(0, "asks")) == (0, ["yes", "no"])
+    for asked in server.asked:
+        said = asked["response_format"]
+        assert (said["type"], said["json_schema"]["strict"]) == ("json_schema", True)
+        schema = said["json_schema"]["schema"]
+        objects = [schema, *schema["$defs"].values()]
+        # strict servers want every key of every object, and no other
+        assert [sorted(one["properties"]) for one in objects] == [["A", "B"], sorted(form)]
+        assert all(one["required"] == list(one["properties"]) for one in objects)
+        assert not any(one["additionalProperties"] for one in objects)
+        assert schema["$defs"]["Marks"]["properties"]["asks"]["enum"] == ["yes", "no"]
 
 
 def test_requests_run_at_once_and_replies_come_as_they_finish(serve: Callable[[Answer], Server]) -> None:
