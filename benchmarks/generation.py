@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -304,6 +304,10 @@ class Worker:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), Worker._prepare, (side,))
         self._ready = self._pool.submit(int)
 
+    def wait(self) -> None:
+        """Until the weights are read."""
+        self._ready.result()
+
     def run(self, problems: Sequence[Problem]) -> Run:
         """Time these problems."""
         return self._pool.submit(Worker._run, problems).result()
@@ -321,7 +325,11 @@ class Worker:
     @classmethod
     def _prepare(cls, side: Side) -> None:
         replaced = OneByOne if side.kind == "roleplay" else Processes
-        cls._runs = Together(side) if side.width else replaced(side)
+        # what the first reply alone takes, such as reading the file, does not count
+        first = replace(side, turns=2)
+        cls._runs = Together(first) if side.width else replaced(first)
+        cls._runs.run(starter()[:1])
+        cls._runs.side = side
 
     @classmethod
     def _run(cls, problems: Sequence[Problem]) -> Run:
@@ -345,9 +353,8 @@ def compare(name: str, kind: str, width: int, problems: Sequence[Problem], optio
         return Worker(Side(kind, options.turns, width, max_tokens, options.model, options.n_gpu_layers))
 
     ours, theirs = side(width), side(0)
-    # what the first run alone takes, such as reading the file, does not count
-    ours.run(problems[:1])
-    theirs.run(problems[:1])
+    for worker in (ours, theirs):
+        worker.wait()
     runs: dict[str, list[Run]] = {"ours": [], "theirs": []}
     bare = []
     for repeat in range(options.repeats):
@@ -418,9 +425,9 @@ def main() -> None:
     parser.add_argument("--n-gpu-layers", type=int, default=-1, help="layers that a GPU computes; -1 is all")
     parser.add_argument("--problems", type=int, default=8, help="how many conversations")
     parser.add_argument("--widths", type=int, nargs="+", default=[8], help="how many at once")
-    parser.add_argument("--turns", type=int, default=10, help="turns of a role-play, the problem's statement included")
-    parser.add_argument("--reply-tokens", type=int, default=24, help="the most tokens of a turn of a role-play")
-    parser.add_argument("--script-tokens", type=int, default=120, help="the most tokens of a script")
+    parser.add_argument("--turns", type=int, default=8, help="turns of a role-play, the problem's statement included")
+    parser.add_argument("--reply-tokens", type=int, default=16, help="the most tokens of a turn of a role-play")
+    parser.add_argument("--script-tokens", type=int, default=80, help="the most tokens of a script")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side, taking turns")
     parser.add_argument("--kinds", nargs="+", default=["roleplay", "script"], choices=("roleplay", "script"))
     parser.add_argument("--json", type=Path, help="where the results go as a list of records")
