@@ -67,10 +67,11 @@ def task(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 def _remove_if_bare(folder: Path) -> None:
     """Remove the folder of a job that made a mistake before it did anything: Hydra's notes and an empty log are all."""
     notes = folder / ".hydra"
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    if notes.is_dir() and all(
-        path.parent == notes or (path.suffix == ".log" and not path.stat().st_size) for path in files
-    ):
+    if not notes.is_dir():
+        # Hydra leaves nothing here, such as where the folder is the one that the command runs in
+        return
+    others = (path for path in folder.iterdir() if path != notes)
+    if all(path.suffix == ".log" and path.is_file() and not path.stat().st_size for path in others):
         shutil.rmtree(folder)
 
 
