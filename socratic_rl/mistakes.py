@@ -82,7 +82,7 @@ def _composed(error: BaseException) -> DictConfig | None:
         return None
     whole: DictConfig = node._get_root()
     OmegaConf.set_struct(whole, False)
-    whole.pop("hydra")
+    whole.pop("hydra", None)
     return whole
 
 
