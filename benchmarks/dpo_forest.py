@@ -16,15 +16,13 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from machine import Result, machine, peak_memory, write_results
+from machine import Alone, Result, machine, peak_memory, write_results
 
 from socratic_rl.dialogue import PreferencePair, Turn, merge_turns, parse_transcript
 
@@ -246,54 +244,31 @@ def make_trainer(side: Side) -> Any:
     return trainer
 
 
-class Worker:
-    """A side in a process of its own, so that its memory is its own."""
+def ready(side: Side) -> Any:
+    """A side's trainer; what reading the weights took of memory does not count."""
+    trainer = make_trainer(side)
+    Path("/proc/self/clear_refs").write_text("5")
+    return trainer
 
-    _trainer: Any
 
-    def __init__(self, side: Side):
-        """Starts the process, which reads the weights."""
-        self.side = side
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), Worker._prepare, (side,))
-        self._ready = self._pool.submit(int)
+def step(trainer: Any) -> Step:
+    """Time one step."""
+    before, busy, start = resource.getrusage(resource.RUSAGE_SELF), _busy(), time.perf_counter()
+    trainer.train()
+    seconds, busy, after = time.perf_counter() - start, _busy() - busy, resource.getrusage(resource.RUSAGE_SELF)
+    kernel = after.ru_stime - before.ru_stime
+    own = kernel + after.ru_utime - before.ru_utime
+    return Step(seconds, kernel / own, max(busy - own, 0) / (seconds * (os.cpu_count() or 1)))
 
-    def wait(self) -> None:
-        """Until the weights are read."""
-        self._ready.result()
 
-    def step(self) -> Step:
-        """Time one step."""
-        return self._pool.submit(Worker._step).result()
+def end(trainer: Any) -> End:
+    """What is known when all steps are done."""
+    import torch
 
-    def finish(self) -> End:
-        """What is known when all steps are done."""
-        end = self._pool.submit(Worker._finish).result()
-        self._pool.shutdown()
-        return end
-
-    @classmethod
-    def _prepare(cls, side: Side) -> None:
-        cls._trainer = make_trainer(side)
-        # what reading the weights took does not count
-        Path("/proc/self/clear_refs").write_text("5")
-
-    @classmethod
-    def _step(cls) -> Step:
-        before, busy, start = resource.getrusage(resource.RUSAGE_SELF), _busy(), time.perf_counter()
-        cls._trainer.train()
-        seconds, busy, after = time.perf_counter() - start, _busy() - busy, resource.getrusage(resource.RUSAGE_SELF)
-        kernel = after.ru_stime - before.ru_stime
-        own = kernel + after.ru_utime - before.ru_utime
-        return Step(seconds, kernel / own, max(busy - own, 0) / (seconds * (os.cpu_count() or 1)))
-
-    @classmethod
-    def _finish(cls) -> End:
-        import torch
-
-        batches = cls._trainer.get_train_dataloader()
-        tokens = sum(batch.get("forest_ids", batch["input_ids"]).numel() for batch in batches)
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
-        return End(tokens, cls._trainer.args.per_device_train_batch_size, peak / 1e9)
+    batches = trainer.get_train_dataloader()
+    tokens = sum(batch.get("forest_ids", batch["input_ids"]).numel() for batch in batches)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
+    return End(tokens, trainer.args.per_device_train_batch_size, peak / 1e9)
 
 
 def _busy() -> float:
@@ -304,29 +279,32 @@ def _busy() -> float:
 
 def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace, beforehand: bool) -> Speeds:
     """Both sides on the same pairs, taking turns; the padded side with the batch size that was fastest."""
-    trials = [
-        Worker(Side(pairs, options.model, forest=False, batch=batch, beforehand=beforehand))
-        for batch in options.padded_batches
-    ]
+
+    def start(forest: bool, batch: int) -> Alone:
+        return Alone(ready, Side(pairs, options.model, forest, batch, beforehand))
+
+    trials = {batch: start(False, batch) for batch in options.padded_batches}
     fastest, *slower = trials
     if slower:
-        for trial in trials:
+        for trial in trials.values():
             trial.wait()
-        fastest, *slower = sorted(trials, key=lambda trial: trial.step().seconds)
-    for trial in slower:
-        trial.finish()
-    workers = {"padded": fastest, "forest": Worker(replace(fastest.side, forest=True))}
+        fastest, *slower = sorted(trials, key=lambda batch: trials[batch].ask(step).seconds)
+    for batch in slower:
+        trials[batch].end()
+    workers = {"padded": trials[fastest], "forest": start(True, fastest)}
     for worker in workers.values():
         worker.wait()
     for worker in workers.values():
         # what the first step alone takes does not count
-        worker.step()
-    steps: dict[str, list[Step]] = {side: [] for side in workers}
+        worker.ask(step)
+    steps: dict[str, list[Step]] = {name: [] for name in workers}
     for _ in range(options.repeats):
-        for side, worker in workers.items():
-            steps[side].append(worker.step())
-    speed = {side: len(pairs) / median(step.seconds for step in steps[side]) for side in workers}
-    ends = {side: worker.finish() for side, worker in workers.items()}
+        for who, worker in workers.items():
+            steps[who].append(worker.ask(step))
+    speed = {who: len(pairs) / median(one.seconds for one in steps[who]) for who in workers}
+    ends = {who: worker.ask(end) for who, worker in workers.items()}
+    for worker in workers.values():
+        worker.end()
     return Speeds(
         name=name,
         ours=speed["forest"],
@@ -335,12 +313,12 @@ def compare(name: str, pairs: list[PreferencePair], options: argparse.Namespace,
         limit=ends["padded"].tokens / ends["forest"].tokens,
         pairs=len(pairs),
         repeats=options.repeats,
-        tokens={side: end.tokens for side, end in ends.items()},
-        batch={side: end.batch for side, end in ends.items()},
-        gigabytes={side: end.gigabytes for side, end in ends.items()},
-        seconds={side: [step.seconds for step in steps[side]] for side in workers},
-        kernel={side: median(step.kernel for step in steps[side]) for side in workers},
-        others={side: median(step.others for step in steps[side]) for side in workers},
+        tokens={who: last.tokens for who, last in ends.items()},
+        batch={who: last.batch for who, last in ends.items()},
+        gigabytes={who: last.gigabytes for who, last in ends.items()},
+        seconds={who: [one.seconds for one in steps[who]] for who in workers},
+        kernel={who: median(one.kernel for one in steps[who]) for who in workers},
+        others={who: median(one.others for one in steps[who]) for who in workers},
     )
 
 

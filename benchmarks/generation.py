@@ -20,14 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from machine import Result, machine, peak_memory, write_results
+from machine import Alone, Result, machine, peak_memory, write_results
 
 from socratic_rl.conversations import RolePlay, Script
 from socratic_rl.conversations.prompting import as_heard, fill
@@ -236,7 +234,7 @@ class OneByOne:
         return Run(seconds, len(problems), llama_cpp.llama_perf_context(context).n_p_eval, drawn)
 
 
-ALONE = """
+ONE_PROBLEM = """
 import json, resource, sys
 asked = json.load(sys.stdin)
 import llama_cpp
@@ -282,7 +280,7 @@ class Processes:
                 **SAMPLING,
             }
             ended = subprocess.run(
-                [sys.executable, "-c", ALONE],
+                [sys.executable, "-c", ONE_PROBLEM],
                 input=json.dumps({"model": model, "request": asked}),
                 capture_output=True,
                 text=True,
@@ -294,74 +292,50 @@ class Processes:
         return Run(time.perf_counter() - start, len(problems), read, drawn)
 
 
-class Worker:
-    """A side in a process of its own, so that its memory is its own."""
+def ready(side: Side) -> Any:
+    """What a side runs with; what the first reply alone takes, such as reading the file, does not count."""
+    replaced = OneByOne if side.kind == "roleplay" else Processes
+    first = replace(side, turns=2)
+    runs: Any = Together(first) if side.width else replaced(first)
+    runs.run(starter()[:1])
+    runs.side = side
+    return runs
 
-    _runs: Any
 
-    def __init__(self, side: Side) -> None:
-        """Starts the process, which reads the weights."""
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), Worker._prepare, (side,))
-        self._ready = self._pool.submit(int)
+def run(runs: Any, problems: Sequence[Problem]) -> Run:
+    """Time these problems."""
+    return runs.run(problems)  # type: ignore[no-any-return]
 
-    def wait(self) -> None:
-        """Until the weights are read."""
-        self._ready.result()
 
-    def run(self, problems: Sequence[Problem]) -> Run:
-        """Time these problems."""
-        return self._pool.submit(Worker._run, problems).result()
+def bare(runs: Any, read: int, drawn: int) -> float:
+    """Time llama.cpp alone."""
+    return runs.bare(read, drawn)  # type: ignore[no-any-return]
 
-    def bare(self, read: int, drawn: int) -> float:
-        """Time llama.cpp alone."""
-        return self._pool.submit(Worker._bare, read, drawn).result()
 
-    def finish(self) -> float:
-        """The most memory it held, in gigabytes."""
-        peak = self._pool.submit(Worker._peak).result()
-        self._pool.shutdown()
-        return peak / 1e9
-
-    @classmethod
-    def _prepare(cls, side: Side) -> None:
-        replaced = OneByOne if side.kind == "roleplay" else Processes
-        # what the first reply alone takes, such as reading the file, does not count
-        first = replace(side, turns=2)
-        cls._runs = Together(first) if side.width else replaced(first)
-        cls._runs.run(starter()[:1])
-        cls._runs.side = side
-
-    @classmethod
-    def _run(cls, problems: Sequence[Problem]) -> Run:
-        return cls._runs.run(problems)  # type: ignore[no-any-return]
-
-    @classmethod
-    def _bare(cls, read: int, drawn: int) -> float:
-        return cls._runs.bare(read, drawn)  # type: ignore[no-any-return]
-
-    @classmethod
-    def _peak(cls) -> int:
-        own = peak_memory()
-        return getattr(cls._runs, "peak", own)
+def gigabytes(runs: Any) -> float:
+    """The most memory it held."""
+    own = peak_memory()
+    return getattr(runs, "peak", own) / 1e9
 
 
 def compare(name: str, kind: str, width: int, problems: Sequence[Problem], options: argparse.Namespace) -> Speeds:
     """Both sides on the same problems, taking turns."""
 
-    def side(width: int) -> Worker:
+    def start(width: int) -> Alone:
         max_tokens = {"roleplay": options.reply_tokens, "script": options.script_tokens}
-        return Worker(Side(kind, options.turns, width, max_tokens, options.model, options.n_gpu_layers))
+        return Alone(ready, Side(kind, options.turns, width, max_tokens, options.model, options.n_gpu_layers))
 
-    ours, theirs = side(width), side(0)
-    for worker in (ours, theirs):
+    workers = {"ours": start(width), "theirs": start(0)}
+    for worker in workers.values():
         worker.wait()
-    runs: dict[str, list[Run]] = {"ours": [], "theirs": []}
-    bare = []
+    runs: dict[str, list[Run]] = {who: [] for who in workers}
+    limits = []
     for repeat in range(options.repeats):
-        runs["ours"].append(ours.run(problems))
-        runs["theirs"].append(theirs.run(problems[repeat :: options.repeats]))
+        runs["ours"].append(workers["ours"].ask(run, problems))
+        runs["theirs"].append(workers["theirs"].ask(run, problems[repeat :: options.repeats]))
         last = runs["ours"][-1]
-        bare.append(width / ours.bare(last.read // last.conversations, last.drawn // last.conversations))
+        tokens = last.read // last.conversations, last.drawn // last.conversations
+        limits.append(width / workers["ours"].ask(bare, *tokens))
         show_progress(name, repeat + 1, options.repeats)
     speeds = {who: [run.conversations / run.seconds for run in found] for who, found in runs.items()}
     speed = {who: median(found) for who, found in speeds.items()}
@@ -369,13 +343,16 @@ def compare(name: str, kind: str, width: int, problems: Sequence[Problem], optio
     def each(count: Callable[[Run], int]) -> dict[str, float]:
         return {who: sum(map(count, found)) / sum(run.conversations for run in found) for who, found in runs.items()}
 
+    peaks = {who: worker.ask(gigabytes) for who, worker in workers.items()}
+    for worker in workers.values():
+        worker.end()
     return Speeds(
         name=name,
         ours=speed["ours"],
         theirs=speed["theirs"],
         unit="conversations/s",
-        limit=median(bare) / speed["theirs"],
-        share_of_limit=speed["ours"] / median(bare),
+        limit=median(limits) / speed["theirs"],
+        share_of_limit=speed["ours"] / median(limits),
         width=width,
         problems=len(problems),
         repeats=options.repeats,
@@ -383,7 +360,7 @@ def compare(name: str, kind: str, width: int, problems: Sequence[Problem], optio
         theirs_runs=speeds["theirs"],
         read=each(lambda run: run.read),
         drawn=each(lambda run: run.drawn),
-        gigabytes={"ours": ours.finish(), "theirs": theirs.finish()},
+        gigabytes=peaks,
     )
 
 

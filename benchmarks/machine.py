@@ -1,11 +1,16 @@
-"""What all benchmarks share: a result, the file that results go into, the machine, and a process's memory."""
+"""What all benchmarks share: a result, its file, the machine, and a process of one's own with its memory."""
 
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,38 @@ class Result:
     def ratio(self) -> float:
         """Ours over theirs."""
         return self.ours / self.theirs
+
+
+class Alone:
+    """What a function makes, in a process of its own, so that its memory is its own."""
+
+    _made: Any
+
+    def __init__(self, make: Callable[..., Any], *args: Any) -> None:
+        """Starts the process and begins to make it; functions are module functions, arguments can be pickled."""
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self._ready = self._pool.submit(Alone._make, make, *args)
+
+    def wait(self) -> None:
+        """Until it is made."""
+        self._ready.result()
+
+    def ask(self, function: Callable[..., Found], *args: Any) -> Found:
+        """What the function returns of it, once it is made."""
+        self.wait()
+        return self._pool.submit(Alone._ask, function, *args).result()
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._pool.shutdown()
+
+    @classmethod
+    def _make(cls, make: Callable[..., Any], *args: Any) -> None:
+        cls._made = make(*args)
+
+    @classmethod
+    def _ask(cls, function: Callable[..., Found], *args: Any) -> Found:
+        return function(cls._made, *args)
 
 
 def peak_memory() -> int:

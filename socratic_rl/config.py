@@ -339,6 +339,13 @@ class ExportSettings(Component):
     check_turns: Annotated[int, Field(ge=1)]
     output_dir: str
 
+    @field_validator("base_gguf")
+    @classmethod
+    def _is_read(cls, base_gguf: str | None, info: ValidationInfo) -> str | None:
+        if base_gguf and info.data.get("format") == "merged":
+            raise ValueError("format=merged has nothing to do with a GGUF file; leave it out")
+        return base_gguf
+
     @field_validator("output_dir")
     @classmethod
     def _keeps_what_is_there(cls, output_dir: str, info: ValidationInfo) -> str:

@@ -78,7 +78,7 @@ class HumanLabels(Component):
         """Files that do not exist, or none given."""
         given = {"mrbench": self.mrbench, "judgements": self.judgements}
         if not any(given.values()):
-            return ["mrbench: is needed where suite.judgements is null"]
+            return ["mrbench: a file is needed here, as suite.judgements, or as both"]
         return [f"{key}: {path}: no such file" for key, path in given.items() if path and not Path(path).is_file()]
 
     def read(self) -> Iterator[Judged]:

@@ -108,6 +108,7 @@ def test_what_cannot_be_exported_is_told_before_weights_are_loaded(trained: Path
         ([], "base_gguf: the adapter is checked on a GGUF file of its base, tiny-llama: give one"),
         ([f"base_gguf={adapter / 'README.md'}"], "base_gguf: "),
         ([f"output_dir={adapter}", f"base_gguf={base}"], f"output_dir: {adapter}: is the tutor's own folder"),
+        (["format=merged", f"base_gguf={base}"], "base_gguf: format=merged has nothing to do with a GGUF file"),
         (["format=ggml"], "format: Input should be 'gguf', 'merged_gguf' or 'merged'"),
     ):
         done = run("export.py", f"adapter={adapter}", *arguments, ok=False)

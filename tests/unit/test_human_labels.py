@@ -108,7 +108,7 @@ def test_a_wrong_file_is_told(tmp_path: Path) -> None:
 
 def test_a_file_is_needed() -> None:
     assert HumanLabels(mrbench=None, judgements=None).mistakes() == [
-        "mrbench: is needed where suite.judgements is null"
+        "mrbench: a file is needed here, as suite.judgements, or as both"
     ]
     assert HumanLabels(mrbench="nowhere.jsonl", judgements=None).mistakes() == ["mrbench: nowhere.jsonl: no such file"]
 
