@@ -24,6 +24,9 @@ Row = tuple[str, dict[str, Any]]
 
 R = TypeVar("R", bound=Record)
 
+LOCKED = 10.0
+"""Seconds for which a record waits while another process writes."""
+
 
 def looks_local(source: str) -> bool:
     """Whether the source can only be a file: written as a path, or with the ending of one."""
@@ -380,57 +383,88 @@ class StageFile:
 class Journal(Generic[R]):
     """A JSONL file that grows one record at a time and is kept for good, whatever ends the process.
 
-    What a killed process left of the record that it was writing is not read, and gives way to the next record.
+    Several processes may add to one file. What a killed one left of the record that it was writing is not read, and
+    gives way to the next record.
 
     Args:
         kind: The kind of the records.
         path: The file; it is made with the first record.
+        key: What tells a record apart from the others; None keeps them all.
 
     Raises:
         UserError: A record cannot be read; names the file and the line.
     """
 
-    def __init__(self, kind: type[R], path: Path) -> None:
+    def __init__(self, kind: type[R], path: Path, key: Callable[[R], Any] | None = None) -> None:
+        self.kind = kind
         self.path = path
-        lines = self._lines()
-        if lines and _is_half(lines[-1]):
-            lines.pop()
-        self.records: list[R] = [
-            _parse_line(kind, f"{path}:{number}", line.decode())
-            for number, line in enumerate(lines, 1)
-            if not line.isspace()
-        ]
+        self.key = key
+        self._forget()
+        self.refresh()
+
+    def _forget(self) -> None:
+        self.records: list[R] = []
+        self._keys: set[Any] = set()
+        self._inode: int | None = None
+        self._end = 0
+        """How far the file was read, in bytes."""
+        self._lines = 0
+        self._open = False
+        """Whether the last record stands without the end of its line, as an editor may leave it."""
+
+    def __contains__(self, key: Any) -> bool:
+        """Whether a record with that key was read."""
+        return key in self._keys
+
+    def refresh(self) -> None:
+        """Read what was added since, by whichever process; all of it where the file is another one."""
+        if not self.path.exists():
+            self._forget()
+            return
+        with self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._inode or found.st_size < self._end:
+                self._forget()
+                self._inode = found.st_ino
+            file.seek(self._end)
+            for line in file:
+                if _is_half(line):
+                    return
+                if not line.isspace():
+                    record = _parse_line(self.kind, f"{self.path}:{self._lines + 1}", line.decode())
+                    self.records.append(record)
+                    if self.key:
+                        self._keys.add(self.key(record))
+                self._end += len(line)
+                self._open = not line.endswith(b"\n")
+                self._lines += not self._open
 
     def append(self, record: R) -> None:
-        """Write a record; when this returns it survives a kill and a loss of power.
+        """Write a record, unless one with its key is there; when this returns it survives a kill and a loss of power.
 
         Raises:
             OSError: It could not be written; the records before it stand.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        start = ""
-        *before, last = self._lines() or [b"\n"]
-        if _is_half(last):
-            os.truncate(self.path, sum(map(len, before)))
-        elif not last.endswith(b"\n"):
-            # an editor left the last record without its end
-            start = "\n"
-        with self.path.open("ab") as file:
-            end = file.tell()
-            try:
-                file.write(f"{start}{dump(record.to_record())}\n".encode())
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                os.truncate(self.path, end)
-                raise
-        self.records.append(record)
+        # it takes a while to import, and only a vote needs it
+        import filelock
 
-    def _lines(self) -> list[bytes]:
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as file:
-            return list(file)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # the system lets go of it when the process ends, however it ends
+        with filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=LOCKED):
+            self.refresh()
+            if self.key and self.key(record) in self:
+                return
+            with self.path.open("ab") as file:
+                # nobody else writes now, so what stands there is half a record
+                file.truncate(self._end)
+                try:
+                    file.write(("\n" * self._open + f"{dump(record.to_record())}\n").encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.truncate(self.path, self._end)
+                    raise
+            self.refresh()
 
 
 def _is_half(line: bytes) -> bool:

@@ -81,7 +81,7 @@ class BallotBox:
     """The votes in a folder: ``votes.jsonl`` (pairs), ``ballots.jsonl`` and ``problems.jsonl``.
 
     A ballot is written before its pair; a pair that a killed process did not come to is written when the folder is
-    opened again.
+    opened again. Several processes may share the folder.
 
     Args:
         folder: Made with the first vote.
@@ -91,9 +91,9 @@ class BallotBox:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._problems = Journal(Problem, folder / "problems.jsonl")
-        self._ballots = Journal(Ballot, folder / "ballots.jsonl")
-        self._pairs = Journal(PreferencePair, folder / "votes.jsonl")
+        self._problems = Journal(Problem, folder / "problems.jsonl", key=lambda problem: problem.id)
+        self._ballots = Journal(Ballot, folder / "ballots.jsonl", key=_place)
+        self._pairs = Journal(PreferencePair, folder / "votes.jsonl", key=_place)
         self._write_missing_pairs()
 
     def cast(self, ballot: Ballot, problem: Problem) -> None:
@@ -101,21 +101,20 @@ class BallotBox:
 
         Raises:
             OSError: It could not be written. It may be cast again; what was written of it counts once.
+            UserError: Somebody else wrote what cannot be read.
         """
-        if problem.id not in {kept.id for kept in self._problems.records}:
-            self._problems.append(problem)
-        if _place(ballot) not in map(_place, self._ballots.records):
-            self._ballots.append(ballot)
+        self._problems.append(problem)
+        self._ballots.append(ballot)
         self._write_missing_pairs()
 
     def _write_missing_pairs(self) -> None:
-        kept = set(map(_place, self._pairs.records))
         for ballot in self._ballots.records:
-            if ballot.pair and _place(ballot) not in kept:
+            if _place(ballot) not in self._pairs and ballot.pair:
                 self._pairs.append(ballot.pair)
 
     def tally(self, tutor: str) -> Tally:
-        """How often a tutor was picked; ``tutor`` as the ballots' provenance names it."""
+        """How often a tutor was picked, on whichever page; ``tutor`` as the ballots' provenance names it."""
+        self._ballots.refresh()
         its = [ballot for ballot in self._ballots.records if ballot.provenance["tutor"] == tutor]
         decided = [ballot for ballot in its if ballot.picked]
         return Tally(
@@ -164,15 +163,15 @@ class Votes(SocraticPairs):
             pair.model_copy(update={"split": split_of(pair.problem_id, self.validation, self.test)})
             for pair in Journal(PreferencePair, Path(self.path)).records
         ]
-        told = _told(pairs)
+        told = _told(pairs, self.limit)
         path = own_file(folder)
         write_jsonl(path, (pair.to_record() for pair in pairs))
         problems = self.problems or str(Path(self.path).with_name("problems.jsonl"))
         return Prepared(SocraticPairs(path=str(path), problems=problems, limit=self.limit), told)
 
 
-def _told(pairs: Sequence[PreferencePair]) -> Mapping[str, object]:
-    """What to say of the votes, and of a side of the split that has none.
+def _told(pairs: Sequence[PreferencePair], limit: int | None) -> Mapping[str, object]:
+    """What to say of the votes, of a side of the split that has none, and of what others hold out.
 
     Raises:
         UserError: None of them is for training.
@@ -185,6 +184,12 @@ def _told(pairs: Sequence[PreferencePair]) -> Mapping[str, object]:
             " vote on problems of your own or of problems=…, or lower dataset.validation and dataset.test"
         )
     told: dict[str, object] = {"votes": about}
+    trained = [pair.problem_id for pair in pairs if pair.split == "train"][:limit]
+    if held_out := sum(split_of(problem, VALIDATION, TEST) != "train" for problem in trained):
+        told["held out by default"] = (
+            f"{held_out} votes trained on are about problems that other data sets keep for testing;"
+            " evaluate on other problems"
+        )
     if not sides["validation"]:
         told["no validation"] = (
             "no vote is about such a problem, so no figure is held out; more problems would give one"

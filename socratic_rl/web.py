@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import random
 import socket
@@ -18,7 +19,8 @@ from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI
-from nicegui import app, ui
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from nicegui import app, core, ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from socratic_rl.config import SamplingSettings, WebSettings
@@ -286,7 +288,7 @@ class Choice(Dialogue):
             )
             try:
                 self.ballots.cast(ballot, talk.problem)
-            except OSError as error:
+            except (OSError, UserError) as error:
                 self.alert.set_text(f"Your vote could not be kept, try again: {error}")
                 raise
             self._go_on(talk, ballot)
@@ -407,6 +409,9 @@ def serve(
         # it asks every object in memory what it is, and one of torch's answers that it will go
         warnings.simplefilter("ignore", FutureWarning)
         ui.run_with(site, dark=None, favicon="❓", language="en-US", tailwind=False, show_welcome_message=False)
+    site.add_middleware(TrustedHostMiddleware, allowed_hosts=own_names(web.host, listening), www_redirect=False)
+    # None takes the page's own origin; NiceGUI lets any site connect
+    core.sio.eio.cors_allowed_origins = None
     app.on_shutdown(voices.closing.set)
     server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
     address = _address(listening)
@@ -436,6 +441,17 @@ def _bound(web: WebSettings) -> socket.socket:
         raise UserError(
             f"web.port: {web.host}:{web.port} cannot be listened on ({why}); web.port=0 takes any free one"
         ) from error
+
+
+def own_names(host: str, listening: socket.socket) -> list[str]:
+    """The hosts that a request may name; any, where it listens on all addresses.
+
+    A site whose own name leads to this machine could else read the page, and vote.
+    """
+    bound = listening.getsockname()[0]
+    if ipaddress.ip_address(bound).is_unspecified:
+        return ["*"]
+    return [f"[{name}]" if ":" in name else name for name in (host, bound, "localhost", "127.0.0.1", "::1")]
 
 
 def _address(listening: socket.socket) -> str:

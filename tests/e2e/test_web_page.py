@@ -1,5 +1,6 @@
 """chat.py ui=web in a real browser: a problem, two replies, a vote, the files, a kill, and training on the votes."""
 
+import http.client
 import json
 import re
 import socket
@@ -200,6 +201,38 @@ def test_visitors_are_kept_apart(shared: tuple[str, Path], visit: Callable[..., 
     for page, text in ((one, "one?"), (two, "two?")):
         button(page, "No preference").wait_for()
         assert page.locator(".turn.student p").all_inner_texts() == [text]
+
+
+def asked(address: str, path: str, **headers: str) -> tuple[int, str | None]:
+    """The status of a request, and the origin that its answer may be read from."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+    connection.request("GET", path, headers={name.capitalize(): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    connection.close()
+    return answer.status, answer.getheader("Access-Control-Allow-Origin")
+
+
+def test_other_sites_reach_neither_the_page_nor_its_socket(shared: tuple[str, Path]) -> None:
+    address, _ = shared
+    port = address.rpartition(":")[2]
+    open_socket = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+    for host, status in (
+        ("evil.example", 400),
+        (f"evil.example:{port}", 400),
+        (f"localhost:{port}", 200),
+        ("[::1]", 200),
+    ):
+        assert asked(address, "/", host=host)[0] == status
+        assert asked(address, open_socket, host=host)[0] == status
+    assert asked(address, open_socket, origin="http://evil.example") == (400, None)
+    assert asked(address, open_socket, origin=f"http://127.0.0.1:{int(port) + 1}") == (400, None)
+    assert asked(address, open_socket, origin=address) == (200, address)
+
+
+def test_a_page_by_another_name_of_this_machine_works(shared: tuple[str, Path], visit: Callable[..., Page]) -> None:
+    address, _ = shared
+    page = visit(address.replace("127.0.0.1", "localhost"))
+    pose(page, "1 + 1?")
 
 
 def test_an_error_is_shown_and_what_was_typed_is_still_there(

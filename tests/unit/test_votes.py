@@ -2,12 +2,17 @@
 
 import itertools
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from socratic_rl import storage
 from socratic_rl.dialogue import PreferencePair, Problem
 from socratic_rl.errors import UserError
 from socratic_rl.preferences import split_of
@@ -91,13 +96,146 @@ def test_a_kill_at_any_byte_loses_no_vote_that_was_kept_before(tmp_path: Path):
             assert [pair.problem_id for pair in pairs(folder)] == (["p1", "p2", "p3"] if n == 2 else ["p1", "p3"])
 
 
+CASTS = """
+import sys
+from pathlib import Path
+
+from socratic_rl.dialogue import Problem
+from socratic_rl.votes import Ballot, BallotBox
+
+folder, who, text = Path(sys.argv[1]), sys.argv[2], "a" * 100_000
+box = BallotBox(folder)
+print(flush=True)
+sys.stdin.readline()
+for number in range(30):
+    ballot = Ballot(
+        conversation_id=f"{who}{number}",
+        problem_id=f"p{number}",
+        turn=0,
+        prompt=[{"role": "user", "content": text}],
+        replies={"A": text, "B": "b"},
+        tutor="A",
+        picked="A",
+        time="t",
+        provenance={"tutor": who},
+    )
+    box.cast(ballot, Problem(id=f"p{number}", question=text, solution="", answer="", source="test"))
+"""
+
+
+def test_two_pages_at_once_lose_no_vote(tmp_path: Path):
+    command = [sys.executable, "-c", CASTS, str(tmp_path)]
+    pages = [subprocess.Popen([*command, who], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for who in ("one", "two")]
+    for page in pages:
+        assert page.stdout
+        page.stdout.readline()
+    for page in pages:
+        page.communicate(b"\n")
+        assert page.returncode == 0
+    votes = sorted((who, number) for who in ("one", "two") for number in range(30))
+    for kept in (Journal(Ballot, tmp_path / "ballots.jsonl"), Journal(PreferencePair, tmp_path / "votes.jsonl")):
+        assert sorted((vote.conversation_id[:3], int(vote.conversation_id[3:])) for vote in kept.records) == votes
+    assert sorted(problem.id for problem in Journal(Problem, tmp_path / "problems.jsonl").records) == sorted(
+        f"p{number}" for number in range(30)
+    )
+
+
+class Slow:
+    """A file that is written in two halves, with a pause between them."""
+
+    def __init__(self, file: Any, halfway: threading.Event, go_on: threading.Event) -> None:
+        self.file, self.halfway, self.go_on = file, halfway, go_on
+
+    def __enter__(self) -> "Slow":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, line: bytes) -> None:
+        self.file.write(line[: len(line) // 2])
+        self.file.flush()
+        self.halfway.set()
+        assert self.go_on.wait(10)
+        self.file.write(line[len(line) // 2 :])
+
+
+def test_what_another_page_is_writing_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "problems.jsonl"
+    one, two = Journal(Problem, path), Journal(Problem, path)
+    halfway, go_on = threading.Event(), threading.Event()
+    opened = Path.open
+
+    def slowly(self: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        file = opened(self, mode, *arguments, **named)
+        return Slow(file, halfway, go_on) if mode == "ab" and not halfway.is_set() else file
+
+    monkeypatch.setattr(Path, "open", slowly)
+    pages = [
+        threading.Thread(target=journal.append, args=[problem(number)]) for number, journal in ((1, one), (2, two))
+    ]
+    pages[0].start()
+    assert halfway.wait(10)
+    pages[1].start()
+    pages[1].join(0.5)
+    assert Journal(Problem, path).records == []
+    go_on.set()
+    for page in pages:
+        page.join(10)
+    assert Journal(Problem, path).records == two.records == [problem(1), problem(2)]
+    two.refresh()
+    assert one.records == [problem(1)]
+
+
+def test_two_pages_see_each_others_votes_and_keep_each_once(tmp_path: Path):
+    one, two = BallotBox(tmp_path), BallotBox(tmp_path)
+    one.cast(ballot(1), problem(1))
+    two.cast(ballot(2), problem(1))
+    one.cast(ballot(3), problem(3))
+    for box in (one, two):
+        assert box.tally("adapter-1").n == 3
+    assert [pair.conversation_id for pair in pairs(tmp_path)] == ["c1", "c2", "c3"]
+    assert list(read_records(Problem, tmp_path / "problems.jsonl")) == [problem(1), problem(3)]
+
+
+def test_a_vote_waits_for_another_page_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(storage, "LOCKED", 0.1)
+    box = BallotBox(tmp_path)
+    with FileLock(tmp_path / ".ballots.jsonl.lock"), pytest.raises(OSError, match="ballots"):
+        box.cast(ballot(1), problem(1))
+    box.cast(ballot(1), problem(1))
+    assert box.tally("adapter-1").n == 1
+
+
+def test_files_that_were_taken_away_are_begun_anew(tmp_path: Path):
+    box = BallotBox(tmp_path / "votes")
+    box.cast(ballot(1), problem(1))
+    (tmp_path / "votes").rename(tmp_path / "aside")
+    assert box.tally("adapter-1").n == 0
+    box.cast(ballot(2), problem(1))
+    assert box.tally("adapter-1").n == 1
+    assert [pair.conversation_id for pair in pairs(tmp_path / "votes")] == ["c2"]
+    assert list(read_records(Problem, tmp_path / "votes/problems.jsonl")) == [problem(1)]
+
+
 def test_a_last_line_that_an_editor_left_without_its_end_is_a_record(tmp_path: Path):
     path = tmp_path / "problems.jsonl"
     journal = Journal(Problem, path)
     journal.append(problem(1))
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    Journal(Problem, path).append(problem(2))
-    assert Journal(Problem, path).records == [problem(1), problem(2)]
+    again = Journal(Problem, path)
+    again.append(problem(2))
+    for seen in (again, Journal(Problem, path)):
+        seen.refresh()
+        assert seen.records == [problem(1), problem(2)]
+    journal.append(problem(3))
+    assert journal.records == [problem(1), problem(2), problem(3)]
+    path.write_bytes(path.read_bytes() + b"{}\n")
+    with pytest.raises(UserError, match=r"problems\.jsonl:4: not a Problem"):
+        journal.refresh()
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path):
@@ -176,6 +314,21 @@ def test_half_a_line_of_a_killed_page_is_not_read_and_not_touched(tmp_path: Path
     _, told = votes(tmp_path).prepare(tmp_path / "run", None, None, 0)
     assert told["votes"] == "1 about 1 problems"
     assert path.read_bytes() == half
+
+
+def test_votes_on_what_others_hold_out_are_told(tmp_path: Path):
+    held_out = [*numbers_on("test")[:2], numbers_on("validation")[0]]
+    cast(tmp_path, *held_out, *numbers_on("train")[:2])
+    _, told = votes(tmp_path, test=0).prepare(tmp_path / "run", None, None, 0)
+    assert told["held out by default"] == (
+        "2 votes trained on are about problems that other data sets keep for testing; evaluate on other problems"
+    )
+    _, told = votes(tmp_path, validation=0, test=0).prepare(tmp_path / "run", None, None, 0)
+    assert str(told["held out by default"]).startswith("3 votes trained on")
+    _, told = votes(tmp_path, validation=0, test=0, limit=1).prepare(tmp_path / "run", None, None, 0)
+    assert str(told["held out by default"]).startswith("1 votes trained on")
+    _, told = votes(tmp_path).prepare(tmp_path / "run", None, None, 0)
+    assert "held out by default" not in told
 
 
 def test_wrong_paths_and_shares_are_mistakes(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What the page's visitors share: one reply at a time, and the tally in words."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -104,3 +105,22 @@ def test_a_dialogue_that_is_too_long_is_refused(voices: "web.Voices"):
 )
 def test_a_tally_in_words(tally: Tally, words: str):
     assert web.told(tally) == words
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "names"),
+    [
+        ("127.0.0.1", socket.AF_INET, {"127.0.0.1", "localhost", "[::1]"}),
+        ("localhost", socket.AF_INET, {"127.0.0.1", "localhost", "[::1]"}),
+        ("::1", socket.AF_INET6, {"127.0.0.1", "localhost", "[::1]"}),
+        ("0.0.0.0", socket.AF_INET, {"*"}),
+        ("::", socket.AF_INET6, {"*"}),
+    ],
+)
+def test_a_request_names_the_page_by_a_name_of_its_own(host: str, family: int, names: set[str]):
+    try:
+        listening = socket.create_server((host, 0), family=family)
+    except OSError as error:
+        pytest.skip(f"{host} cannot be listened on here: {error}")
+    with listening:
+        assert set(web.own_names(host, listening)) == names
