@@ -1,5 +1,6 @@
 """MRBench (Maurya et al., 2025, https://arxiv.org/abs/2412.09416): tutors' replies, labelled by people."""
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -52,6 +53,15 @@ class Dialogue(_Row):
         """The gold answer, which the worked solution ends in; empty where the set does not know it (Bridge's rows)."""
         lines = [line.strip() for line in self.solution.splitlines() if line.strip()]
         return "" if self.solution.strip() == UNKNOWN or not lines else lines[-1]
+
+    @property
+    def session(self) -> str:
+        """Bridge's session: the first 7 digits of a row from there, whose id is Bridge's ``4134665_64`` without its _.
+
+        Any other id as it is.
+        """
+        match = re.fullmatch(r"(\d{7})\d+", self.id)
+        return match[1] if match else self.id
 
     @property
     def turns(self) -> list[Turn]:

@@ -20,6 +20,7 @@ from socratic_rl.errors import UserError
 from socratic_rl.evaluation import metric_row
 from socratic_rl.fitting import fit_prompt
 from socratic_rl.generators import Request, in_order
+from socratic_rl.quantities import read_placed
 
 Teacher = Callable[[Sequence[list[Message]], Sequence[int]], Sequence[str]]
 """Replies to dialogues, each from its own seed."""
@@ -44,11 +45,10 @@ class Try:
         return seed_from(seed, self.problem.id, self.number, *parts)
 
     def solved(self, said: str) -> bool:
-        """Whether the student's answer, or else the last number it wrote, is the gold answer."""
-        told = [found.strip() for found in re.findall(r"\banswer is\b:?(.*)", said, re.IGNORECASE)]
-        if told and told[-1]:
-            return answers.states(told[-1], self.problem.answer)
-        return answers.ends_in(said, self.problem.answer)
+        """Whether what the student tells as its answer, or else the last number it wrote, is the gold answer."""
+        answer = self.problem.answer
+        told = _told(said, answer)
+        return _is_answer(told, answer) if told else answers.ends_in(said, answer)
 
     def gain(self, teacher: str) -> int:
         """1 where the student solves the problem only after the dialogue, -1 where only alone, else 0."""
@@ -81,6 +81,59 @@ class Try:
                 for teacher, said in self.after.items()
             },
         }
+
+
+_TELLS = re.compile(r"\banswer is\b", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|rather than|instead of)\b|n['’]t\b)"
+    r".*?(?=,(?!\d)|[.;!?](?!\d)|\bbut\b|\bit(?:['’]s| is)\b|$)",
+    re.IGNORECASE,
+)
+_CLAUSE_ENDS = re.compile(r"[.;!?](?=\W|$)|(?<=[\w%])\s+\(|\b(?:because|since|as|so|if|when|where)\b", re.IGNORECASE)
+_BOUND = re.compile(r"\b(?:between|(?:more|less|fewer|greater|larger|smaller) than)\b", re.IGNORECASE)
+_WORKED_WITH = re.compile(r" (?:times|plus|minus) \d")
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
+
+
+def _told(said: str, answer: str) -> str:
+    """The rest of the line after the last "answer is" that a number, or else any word, follows; empty without one."""
+    told = [rest.partition("\n")[0].strip(" *:") for rest in _TELLS.split(said)[1:]]
+    if not told or not re.search(r"\w", told[-1]):
+        return ""
+    return next((rest for rest in reversed(told) if _numbers(rest, answer)), " ".join(told))
+
+
+def _is_answer(told: str, answer: str) -> bool:
+    """Whether the first number told is the gold answer; for one with several numbers, or in words, whether all is told.
+
+    What is denied is not told, working comes before it, and of several that are offered each must be the answer.
+    """
+    told = _DENIED.sub("", told)
+    if not answers.ends_in(answer, answer):
+        return answers.states(told, answer) and (not _OR.search(told) or bool(_OR.search(answer)))
+    clause = next((clause for clause in _CLAUSE_ENDS.split(told) if _numbers(clause, answer)), "")
+    offered = [part for part in _OR.split(clause) if _numbers(part, answer)]
+    return bool(offered) and all(answers.ends_in(_up_to_first(part, answer), answer) for part in offered)
+
+
+def _numbers(text: str, answer: str) -> list[int]:
+    """Where the numbers of a text begin; what is still to be worked out is none, unless the gold answer is that."""
+    worked = {"operand", "range", "quotient", "power"} - {found.form for _, found in read_placed(answer)}
+    return [
+        start
+        for (start, end), found in read_placed(text)
+        if found.form not in worked and not _WORKED_WITH.match(text, end)
+    ]
+
+
+def _up_to_first(text: str, answer: str) -> str:
+    """A text up to its first number, after the last "=" if there is one, and what belongs to it; empty for a bound."""
+    numbers = _numbers(text, answer)
+    first = next((start for start in numbers if start > text.rfind("=")), numbers[0])
+    placed = read_placed(text)
+    if _BOUND.search(text[:first]) or any(found.form == "range" and start == first for (start, _), found in placed):
+        return ""
+    return text[: min((start for (start, _), _ in placed if start > first), default=len(text))]
 
 
 class StudentGain(Component):

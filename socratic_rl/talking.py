@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from socratic_rl import models, terminal
 from socratic_rl.config import ModelSettings, SamplingSettings
-from socratic_rl.dialogue import Conversation, Message, Problem, Turn, seed_from, text_id, to_messages
+from socratic_rl.dialogue import Conversation, Message, Problem, Turn, merge_turns, seed_from, text_id, to_messages
 from socratic_rl.errors import UserError
 from socratic_rl.exporting import Exported
 from socratic_rl.fitting import fit_prompt
+from socratic_rl.generators import Reply
 from socratic_rl.problems import Source, Starter
 from socratic_rl.record import in_a_line, versions
 from socratic_rl.speakers import InLlamaCpp, InTransformers, Speaker, room_for
@@ -118,6 +119,8 @@ class Talk:
     id: str
     problem: Problem
     turns: list[Turn] = field(default_factory=list)
+    cut_off: set[Turn] = field(default_factory=set)
+    """Those of the teacher's that are not whole."""
 
 
 class Chat:
@@ -239,14 +242,16 @@ class Chat:
             self._tell(f"({left_out} turns after the problem are no longer read: there is room for {self.room} tokens)")
         seed = seed_from(self.seed, len(talk.turns), self.retries)
         names = list(self.partners.speakers)
-        said = ""
-        for name in names if self.with_base else names[-1:]:
-            said = self._stream(name, prompt, seed)
-        if said:
-            talk.turns.append(Turn(speaker="teacher", text=said))
+        *_, reply = [self._stream(name, prompt, seed) for name in (names if self.with_base else names[-1:])]
+        if reply.text:
+            turn = Turn(speaker="teacher", text=reply.text)
+            talk.turns.append(turn)
+            talk.cut_off.discard(turn)
+            if reply.finish == "length":
+                talk.cut_off.add(turn)
 
-    def _stream(self, name: str, prompt: list[Message], seed: int) -> str:
-        """Print a reply as it is drawn; returns it, or what there is of it where Ctrl-C stopped it."""
+    def _stream(self, name: str, prompt: list[Message], seed: int) -> Reply:
+        """Print a reply as it is drawn; returns it, or what there is of it where Ctrl-C cut it off."""
         pieces: list[str] = []
 
         def write(piece: str) -> None:
@@ -259,29 +264,33 @@ class Chat:
         try:
             self.screen.print(Text(f"{name}: ", style="bold cyan"), end="")
             reply = self.partners.speakers[name].stream(prompt, write, self.sampling, seed)
-            said = reply.text
             if reply.finish == "length":
                 note = f" (cut off after {self.sampling.max_new_tokens} tokens)"
         except KeyboardInterrupt:
-            said, note = "".join(pieces).strip(), " (stopped)"
-        self.screen.print(Text(note or ("" if said else "(no reply)"), style="dim"))
-        return said
+            reply, note = Reply("".join(pieces).strip(), "length"), " (stopped)"
+        self.screen.print(Text(note or ("" if reply.text else "(no reply)"), style="dim"))
+        return reply
 
     def _save(self, name: str) -> None:
         """Keep the conversation as a record, and its problem beside it, as ``generate.py`` reads both."""
         if self.talk is None or not any(turn.speaker == "teacher" for turn in self.talk.turns):
             self._tell("there is no conversation to save yet")
             return
+        from socratic_rl.conversations.base import conversation
+        from socratic_rl.quality import CUT_OFF, Flaw, gate
         from socratic_rl.tracking import artifact_name
 
         tutor = self.partners.tutor
         path = self.folder / (name or "conversations.jsonl")
-        record = Conversation(
-            id=self.talk.id,
-            problem_id=self.talk.problem.id,
-            turns=tuple(self.talk.turns),
-            accepted=True,
-            provenance={
+        # what was said after an empty reply goes with what was said before it, as the models read it
+        turns = merge_turns(self.talk.turns)
+        cut_off = [Flaw(CUT_OFF, number) for number, turn in enumerate(turns) if turn in self.talk.cut_off]
+        record = conversation(
+            self.talk.id,
+            self.talk.problem,
+            turns,
+            gate(turns, self.talk.problem) + cut_off,
+            {
                 "writer": "chat",
                 "base": self.partners.base,
                 **({"tutor": artifact_name("adapter", [tutor.folder])} if tutor else {}),
@@ -297,7 +306,8 @@ class Chat:
         except (OSError, UserError) as error:
             self._tell(f"not saved: {error}")
             return
-        self._tell(f"saved to {path}")
+        rejected = f"; generate.py will make no pairs of it: {', '.join(record.reasons)}" if record.reasons else ""
+        self._tell(f"saved to {path}{rejected}")
 
     def _show_base(self, value: str) -> None:
         if len(self.partners.speakers) == 1:

@@ -68,7 +68,13 @@ def test_a_saved_chat_becomes_pairs(trained: Path, data: Path, tmp_path: Path):
     assert second["turns"][0]["text"] == "my own, 1 + 1?"
     assert first["provenance"]["tutor"].startswith("adapter-")
     assert {path.name for path in folder.iterdir()} == {"conversations.jsonl", "problems.jsonl"}
-    # the next stage reads them
+    # a tiny model is mostly cut off, and then that is told
+    assert all(saved["accepted"] == (not saved.get("reasons")) for saved in (first, second))
+    told_of = " ".join(done.stdout.split()).count("generate.py will make no pairs of it: ")
+    assert told_of == sum(not saved["accepted"] for saved in (first, second))
+    # the next stage reads what was accepted
+    whole = [saved | {"accepted": True, "reasons": []} for saved in (first, second)]
+    (folder / "conversations.jsonl").write_text("".join(json.dumps(saved) + "\n" for saved in whole))
     run("generate.py", f"output_dir={folder}", "rejection=constant", "pairs.must_ask=false", "wandb=disabled")
     pairs = rows(folder / "pairs.jsonl")
     assert {pair["conversation_id"] for pair in pairs} == {first["id"], second["id"]}

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 
@@ -9,8 +10,8 @@ from socratic_rl.config import ModelSettings, SamplingSettings
 from socratic_rl.dialogue import Conversation, Message, Problem
 from socratic_rl.errors import UserError
 from socratic_rl.generators import Reply, decode
-from socratic_rl.problems import Starter
-from socratic_rl.storage import read_records
+from socratic_rl.problems import Records, Source, Starter
+from socratic_rl.storage import read_records, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,11 @@ def chat(partners: talking.Partners, tmp_path: Path) -> talking.Chat:
     return chat_with(partners, tmp_path)
 
 
-def chat_with(partners: talking.Partners, folder: Path, **sampling: float) -> talking.Chat:
+def chat_with(
+    partners: talking.Partners, folder: Path, problems: Source | None = None, **sampling: float
+) -> talking.Chat:
     drawn = SamplingSettings(**({"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 12, "batch_size": 1} | sampling))
-    return talking.Chat(partners, drawn, seed=0, problems=None, with_base=False, folder=folder)
+    return talking.Chat(partners, drawn, seed=0, problems=problems, with_base=False, folder=folder)
 
 
 def said(chat: talking.Chat) -> list[tuple[str, str]]:
@@ -123,11 +126,59 @@ def test_save_keeps_conversation_and_problem_once(chat: talking.Chat, tmp_path: 
     assert [conversation.problem_id for conversation in conversations] == [problem.id for problem in problems]
     assert [conversation.turns[0].text for conversation in conversations] == [problem.question for problem in problems]
     assert said(chat) == [(turn.speaker, turn.text) for turn in conversations[1].turns]
-    assert conversations[0].accepted
     assert conversations[0].provenance["base"] == "tiny"
     assert conversations[0].provenance["engine"] == "transformers"
     chat.run(["/save other.jsonl"])
     assert len(list(read_records(Conversation, tmp_path / "other.jsonl"))) == 1
+
+
+FAIR = [("Ann has 3 boxes of 4 pens. How many?", "What is 3 times 4?"), ("It is 12.", "So 12 is right. Why?")]
+
+
+@pytest.mark.parametrize(
+    ("exchanges", "finish", "reasons"),
+    [
+        (FAIR, "stop", ()),
+        (FAIR, "length", ("cut-off turn",)),
+        ([(FAIR[0][0], "It is 12 pens.")], "stop", ("teacher states the answer first",)),
+        ([FAIR[0], ("7?", FAIR[0][1])], "stop", ("turn repeated",)),
+        ([FAIR[0], ("7?", "Why?\nStudent: I add.")], "stop", ("speaks for the other",)),
+        # what was asked again after no reply
+        ([(FAIR[0][0], ""), ("Hello?", "What is 3 times 4?")], "stop", ()),
+    ],
+)
+def test_what_generate_would_reject_is_saved_so_and_told(
+    partners: talking.Partners,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    exchanges: list[tuple[str, str]],
+    finish: Literal["stop", "length"],
+    reasons: tuple[str, ...],
+):
+    pens = Problem(id="pens", question=FAIR[0][0], solution="", answer="12 pens", source="test")
+    write_jsonl(tmp_path / "pens.jsonl", [pens.to_record()])
+    replies = iter([Reply(reply, finish) for _, reply in exchanges])
+    monkeypatch.setattr(speakers, "stream", lambda *_, **__: next(replies))
+    chat = chat_with(partners, tmp_path, Records(name="pens", path=str(tmp_path / "pens.jsonl")))
+    chat.run(["/problem", *(said for said, _ in exchanges[1:]), "/save"])
+    (saved,) = read_records(Conversation, tmp_path / "conversations.jsonl")
+    assert saved.reasons == reasons
+    assert saved.accepted == (not reasons)
+    assert [turn.speaker for turn in saved.turns] == ["student", "teacher"] * (len(saved.turns) // 2)
+    told = " ".join(capsys.readouterr().out.split())
+    assert ("generate.py will make no pairs of it" in told) == bool(reasons)
+    assert all(reason in told for reason in reasons)
+
+
+def test_a_cut_off_reply_that_is_replaced_by_a_whole_one_is_no_flaw(
+    chat: talking.Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    replies = iter([Reply("What do", "length"), Reply("What do you know?", "stop")])
+    monkeypatch.setattr(speakers, "stream", lambda *_, **__: next(replies))
+    chat.run(["How far is it?", "/save cut.jsonl", "/retry", "/save whole.jsonl"])
+    accepted = [next(read_records(Conversation, tmp_path / name)).accepted for name in ("cut.jsonl", "whole.jsonl")]
+    assert accepted == [False, True]
 
 
 def test_save_does_not_write_over_what_it_cannot_read(chat: talking.Chat, tmp_path: Path):
