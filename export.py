@@ -32,20 +32,32 @@ def main(cfg: DictConfig) -> None:
     if settings.check and kind == "adapter" and base is None:
         raise UserError(
             f"base_gguf: the adapter is checked on a GGUF file of its base, {tutor.settings.name}: give one,"
-            " or leave the check out by check=false"
+            " or leave the check out by check=false, for tested architectures only"
         )
+    if not settings.check and kind != "folder":
+        exporting.refuse_untested(tutor)
     passages = parity.passages(tutor, settings.check_turns) if settings.check else []
     wanted = parity.expected(tutor, passages) if passages else {}
     files = exporting.write(tutor, kind, folder, settings.dtype, base)
     told: dict[str, object] = {**files, kind: _sized(files[kind])}
+    if todo := exporting.not_measured(tutor, folder):
+        told["measured"] = todo
+    mistake = None
     if wanted:
-        apart = parity.gaps(wanted, parity.found(tutor, kind, files[kind], base, passages))
+        read = parity.found(tutor, kind, files[kind], base, passages)
+        apart, shown = parity.gaps(wanted, read), parity.share(wanted, read, kind)
+        mistake = parity.mistake(apart, shown, kind, settings.dtype, wanted["tutor"].bfloat16)
         told["parity"] = folder / "parity.json"
-        write_json(folder / "parity.json", {side: asdict(one) for side, one in apart.items()})
-        parity.print_table(apart, len(passages))
+        write_json(
+            folder / "parity.json",
+            {side: asdict(one) for side, one in apart.items()} | {"share": asdict(shown) if shown else None},
+        )
+        parity.print_table(apart, shown, len(passages))
+        if not (shown and shown.tells):
+            told["check"] = "cannot tell whether training is in it: training changed too little beside rounding"
     cli.closing_table("Export", told | {"next": exporting.next_command(tutor, kind, files[kind], settings.base_gguf)})
-    if wanted and not parity.agrees(apart, kind, settings.dtype):
-        raise UserError("check: what was exported is further from the tutor than rounding accounts for; it is kept")
+    if mistake:
+        raise UserError(f"check: what was exported {mistake}; it is kept")
 
 
 def _sized(path: Path) -> str:

@@ -10,7 +10,7 @@ import gguf
 import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from socratic_rl import embedded, gguf_files, model_card, models
 from socratic_rl.config import ModelSettings
@@ -55,6 +55,9 @@ print(tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_t
 }
 """What the card says of each."""
 
+NOT_MEASURED = "\nNot measured yet: "
+"""How a card begins to say so."""
+
 
 def kind_of(folder: Path, wanted: str) -> Kind:
     """What to make of a tutor's folder.
@@ -82,6 +85,23 @@ def base_file(settings: ModelSettings, given: str | None) -> Path | None:
         return embedded.gguf_path()
     path = Path(settings.pretrained).expanduser()
     return path if path.suffix == ".gguf" else None
+
+
+def refuse_untested(tutor: Tutor) -> None:
+    """Let nobody leave the check out for an architecture that it alone can vouch for; of weights nothing is loaded.
+
+    Raises:
+        UserError: No test holds what llama.cpp makes of such a file against transformers.
+    """
+    whole = not models.has_adapter(tutor.folder)
+    source = str(tutor.folder) if whole else models.weights_folder(tutor.settings)
+    revision = None if whole else tutor.settings.revision
+    architecture = gguf_files.architecture(models._pretrained(AutoConfig, source, revision=revision))
+    if architecture not in gguf_files.TESTED:
+        raise UserError(
+            f"check: check=false is for tested architectures only ({', '.join(sorted(gguf_files.TESTED))}); "
+            f"whether a file of {architecture!r} is right only the check tells: leave it on"
+        )
 
 
 @dataclass(frozen=True)
@@ -189,9 +209,55 @@ def _merged(tutor: Tutor) -> PreTrainedModel:
 def _describe(tutor: Tutor, kind: Kind, folder: Path) -> None:
     """The tutor's record, and its card with how these files are used."""
     shutil.copy(tutor.folder / MADE_FROM, folder)
-    card = tutor.folder / CARD
-    text = card.read_text(encoding="utf-8") if card.exists() else model_card.render(read_json(tutor.folder / MADE_FROM))
+    (folder / CARD).write_text(_card(tutor.folder, kind), encoding="utf-8")
+
+
+def _card(tutor_folder: Path, kind: Kind) -> str:
+    """A tutor's card as it stands, with how files of this kind are used."""
+    text = _own_card(tutor_folder)
     text = re.sub(r"(?<=\n## Use\n).*?(?=\n## )", lambda _: f"\n{USES[kind]}", text, count=1, flags=re.DOTALL)
     changed = ModelCard(text)
     changed.data["library_name"] = "transformers" if kind == "folder" else "llama.cpp"
-    (folder / CARD).write_text(str(changed), encoding="utf-8")
+    return str(changed)
+
+
+def _own_card(tutor_folder: Path) -> str:
+    card = tutor_folder / CARD
+    return card.read_text(encoding="utf-8") if card.exists() else model_card.render(read_json(tutor_folder / MADE_FROM))
+
+
+def renew_cards(tutor_folder: Path) -> list[Path]:
+    """Write the cards of what was exported to the default places anew, from the tutor's card as it stands.
+
+    Args:
+        tutor_folder: What ``train.py`` left. Exports of another training beside it are left alone.
+
+    Returns:
+        The cards.
+    """
+    made_from = read_json(tutor_folder / MADE_FROM)
+    cards = []
+    for folder, kind in _default_folders(tutor_folder).items():
+        record = folder / MADE_FROM
+        if record.exists() and read_json(record) == made_from:
+            with whole_file(folder / CARD) as temporary:
+                temporary.write_text(_card(tutor_folder, kind), encoding="utf-8")
+            cards.append(folder / CARD)
+    return cards
+
+
+def _default_folders(tutor_folder: Path) -> dict[Path, Kind]:
+    """Where ``export.py`` puts what unless it is told otherwise; a merged tutor's own folder is none."""
+    beside = tutor_folder.absolute().parent
+    gguf_kind: Kind = "adapter" if (beside / "gguf" / "adapter.gguf").exists() else "model"
+    kinds: dict[Path, Kind] = {beside / "gguf": gguf_kind, beside / "merged_gguf": "model", beside / "merged": "folder"}
+    return {folder: kind for folder, kind in kinds.items() if folder != tutor_folder.absolute()}
+
+
+def not_measured(tutor: Tutor, folder: Path) -> str | None:
+    """What is to be done so that the card in an export's folder has results; None where it has."""
+    if NOT_MEASURED not in _own_card(tutor.folder):
+        return None
+    renewed = folder.absolute() in _default_folders(tutor.folder)
+    then = "writes its results into this card too" if renewed else "first, then export again"
+    return f"not yet: python evaluate.py adapter={tutor.folder} {then}"

@@ -28,12 +28,25 @@ TYPES = {
 NAMES = {"mistral": "llama", "gemma3_text": "gemma3"}
 """What the gguf library calls the architectures that transformers calls otherwise."""
 
+NEIGHBOURS = {"llama", "arcee", "granite", "granitemoe", "olmo", "smollm3"}
+"""Architectures whose rotary embedding turns a head's halves in transformers and neighbours in llama.cpp."""
+
+TESTED = {"llama", "arcee", "granite", "olmo", "smollm3", "cohere2", "glm4", "gpt2"} | {
+    *("olmo2", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
+}
+"""Architectures whose files the tests hold against transformers."""
+
 SPLITS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
 """What llama.cpp calls the way in which a tokenizer splits text before it merges."""
 
 NEEDS_BASE = "a GGUF file of the base is needed, whose metadata is taken over: base_gguf=FILE"
 
 MERGE = "format=merged_gguf puts it into the weights"
+
+
+def architecture(config: PreTrainedConfig) -> str:
+    """What the gguf library calls a model's architecture, where it knows it."""
+    return NAMES.get(config.model_type) or str(config.model_type).replace("_", "")
 
 
 class Layout:
@@ -48,8 +61,8 @@ class Layout:
 
     def __init__(self, config: PreTrainedConfig) -> None:
         self.config = config
-        self.architecture = NAMES.get(config.model_type, config.model_type.replace("_", ""))
-        known = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
+        self.architecture = architecture(config)
+        known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
         if self.architecture not in known:
             raise UserError(f"adapter: the gguf library knows no architecture {config.model_type!r}")
         self._names = gguf.get_tensor_name_map(known[self.architecture], config.num_hidden_layers)
@@ -66,12 +79,12 @@ class Layout:
         return str(name)
 
     def rows(self, weight: Array, name: str) -> Array:
-        """The rows of a weight in their order there.
+        """The rows of a weight or bias in their order there.
 
-        In its Llama the halves of each head of queries and keys alternate, since its rotary embedding turns neighbours.
+        Where its rotary embedding turns neighbours, the halves of each head of queries and keys alternate.
         """
         heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(name.split(".")[-2])
-        if self.architecture != "llama" or heads is None:
+        if heads is None or self.architecture not in NEIGHBOURS:
             return weight
         halves = weight.reshape(getattr(self.config, heads), 2, -1, *weight.shape[1:])
         return halves.swapaxes(1, 2).reshape(weight.shape)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import llama_cpp
@@ -26,15 +26,26 @@ MORE = 1.25
 ROUNDING = {"float32": 0.01, "float16": 0.01, "bfloat16": 0.04}
 """Nats of mean difference that rounding weights may cost: with the embedded model it was 0.002 and 0.02."""
 
+BFLOAT16 = 0.08
+"""Nats of mean difference that computing in bfloat16 may cost in transformers: with the embedded model it was 0.04."""
+
+NEAR = 0.1
+"""How far from 1 the share of training's change may lie beside what chance and rounding account for."""
+
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model expects after each token of some sequences but their last; each of shape (n,)."""
+    """What a model expects after each token of some sequences but their last; each of shape (n,).
+
+    Where sequences begin alike, that part is read once: it would be off by the same, however often it is counted.
+    """
 
     log_probs: NDArray[np.float64]
     """Of the token that comes next, in nats."""
     greedy: NDArray[np.int64]
     """The likeliest token."""
+    bfloat16: bool = False
+    """Whether it was computed so, which rounds log-probabilities by as much as a small training moves them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,37 @@ class Gap:
     n: int
 
 
+@dataclass(frozen=True)
+class Share:
+    """How much of what training changed what was exported shows: 1 is all of it, 0 nothing.
+
+    The slope, through the origin, of the exported tutor's change in log-probability over that of the trained one, over
+    n tokens. Chance differences cancel, so that it tells where training moved less than rounding does.
+    """
+
+    value: float
+    error: float
+    """Standard error; each token has a variance of its own."""
+    near: float
+    """How far from 1 that of a right tutor may lie beside chance."""
+    n: int
+
+    @property
+    def chance(self) -> float:
+        """How far chance reaches: three standard errors, since tokens of one text are not quite independent."""
+        return 3 * self.error
+
+    @property
+    def tells(self) -> bool:
+        """Whether chance keeps that of a right tutor from 0."""
+        return 1 - self.near - self.chance > self.chance
+
+    @property
+    def is_all(self) -> bool:
+        """Whether all of training's change may be there."""
+        return abs(self.value - 1) <= self.near + self.chance
+
+
 def gap(left: Reading, right: Reading) -> Gap:
     """How far two readings are apart."""
     apart = np.abs(left.log_probs - right.log_probs)
@@ -61,10 +103,11 @@ def gap(left: Reading, right: Reading) -> Gap:
 def by_transformers(model: PreTrainedModel, sequences: Sequence[list[int]]) -> Reading:
     """The reading of a model in transformers."""
     model.eval()
-    return _reading(
+    read = _reading(
         (model(torch.tensor([tokens], device=model.device), use_cache=False).logits[0].float().cpu(), tokens)
         for tokens in sequences
     )
+    return replace(read, bfloat16=model.dtype == torch.bfloat16)
 
 
 def by_llama_cpp(llama: llama_cpp.Llama, sequences: Sequence[list[int]]) -> Reading:
@@ -81,11 +124,21 @@ def by_llama_cpp(llama: llama_cpp.Llama, sequences: Sequence[list[int]]) -> Read
 def _reading(read: Iterable[tuple[torch.Tensor, list[int]]]) -> Reading:
     """Of the logits of each sequence, shape (tokens, vocabulary)."""
     log_probs, greedy = [], []
+    earlier: list[list[int]] = []
     for logits, tokens in read:
-        following = torch.tensor(tokens[1:])
-        log_probs.append(logits[:-1].log_softmax(-1).gather(1, following[:, None])[:, 0].double().numpy())
-        greedy.append(logits[:-1].argmax(-1).numpy())
+        new = max((_alike(tokens, other) for other in earlier), default=0) or 1
+        earlier.append(tokens)
+        following = torch.tensor(tokens[new:])
+        before = logits[new - 1 : -1]
+        log_probs.append(before.log_softmax(-1).gather(1, following[:, None])[:, 0].double().numpy())
+        greedy.append(before.argmax(-1).numpy())
     return Reading(np.concatenate(log_probs), np.concatenate(greedy))
+
+
+def _alike(tokens: list[int], other: list[int]) -> int:
+    """With how many of the same tokens both begin."""
+    pairs = enumerate(zip(tokens, other, strict=False))
+    return next((place for place, (one, two) in pairs if one != two), min(len(tokens), len(other)))
 
 
 @dataclass(frozen=True)
@@ -165,14 +218,47 @@ def gaps(wanted: Mapping[str, Reading], read: Mapping[str, Reading]) -> dict[str
     return apart | {"training": gap(wanted["base"], wanted["tutor"])}
 
 
-def agrees(apart: Mapping[str, Gap], kind: Kind, dtype: str) -> bool:
-    """Whether the tutor is no further off than rounding or, under an adapter, the file of its base accounts for."""
-    if kind == "adapter":
-        return apart["tutor"].mean <= max(MORE * apart["base"].mean, ROUNDING["float32"])
-    return apart["tutor"].mean <= ROUNDING[dtype]
+def share(wanted: Mapping[str, Reading], read: Mapping[str, Reading], kind: Kind) -> Share | None:
+    """The share of training's change that what was read shows; None where training changed nothing.
+
+    An adapter's change is counted from the base's file in llama.cpp, since both are rounded alike; that of merged
+    weights, which owe this file nothing, from the base in transformers. The further a file of the base is from it, the
+    less of a change it shows: with one x nats off it was up to x less.
+    """
+    base = wanted["base"].log_probs
+    own_base = read["base"].log_probs if kind == "adapter" else base
+    trained = wanted["tutor"].log_probs - base
+    shown = read["tutor"].log_probs - own_base
+    squares = float(trained @ trained)
+    if not squares:
+        return None
+    value = float(trained @ shown) / squares
+    error = float(np.linalg.norm(trained * (shown - value * trained))) / squares
+    near = NEAR + float(np.abs(own_base - base).mean())
+    if wanted["tutor"].bfloat16:
+        # that of a change which is rounding no file can show, and what is added to a larger number is partly lost
+        near += len(trained) * (2 * BFLOAT16) ** 2 / squares
+    return Share(value, error, near, len(trained))
 
 
-def print_table(apart: Mapping[str, Gap], turns: int) -> None:
+def mistake(
+    apart: Mapping[str, Gap], shown: Share | None, kind: Kind, dtype: str, bfloat16: bool = False
+) -> str | None:
+    """What is wrong with what was exported, if anything that this can tell.
+
+    It is further off than rounding or, under an adapter, the file of its base accounts for; or it shows another share
+    of training's change than all of it.
+    """
+    rounding = MORE * apart["base"].mean if kind == "adapter" else ROUNDING[dtype]
+    rounding = max(rounding, BFLOAT16 if bfloat16 else ROUNDING["float32"])
+    if apart["tutor"].mean > rounding:
+        return f"is {apart['tutor'].mean:.4f} nats from the tutor, where rounding accounts for {rounding:.4f}"
+    if shown and shown.tells and not shown.is_all:
+        return f"shows {shown.value:.2f} ± {shown.error:.2f} of what training changed, where all of it is 1"
+    return None
+
+
+def print_table(apart: Mapping[str, Gap], shown: Share | None, turns: int) -> None:
     """Print how far the exported tutor is from the trained one, beside the base's file and what training changed."""
     from rich import box
     from rich.table import Table
@@ -190,4 +276,5 @@ def print_table(apart: Mapping[str, Gap], turns: int) -> None:
     }
     for name, (figure, form) in rows.items():
         table.add_row(name, *(format(getattr(apart[side], figure), form) if side in apart else "–" for side in sides))
+    table.add_row("share of training shown", "–", f"{shown.value:.2f} ± {shown.error:.2f}" if shown else "–", "1")
     terminal.console().print(table)

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from socratic_rl import gguf_files, models
@@ -26,7 +28,8 @@ def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
     arguments = [f"adapter={evaluated / 'adapter'}", f"base_gguf={base}", f"output_dir={tmp_path}"]
     done = run("export.py", *arguments, COLUMNS="1000")
-    assert "same likeliest token" in done.stdout
+    assert "share of training shown" in done.stdout
+    assert "not yet: " not in done.stdout
     keys = [
         f"adapter={evaluated / 'adapter'}",
         "backend=llama_cpp",
@@ -44,7 +47,8 @@ def test_an_adapter_for_llama_cpp(evaluated: Path, base: Path, tmp_path: Path):
     found = json.loads((tmp_path / "parity.json").read_text())
     assert found["tutor"]["mean"] < 1e-3
     assert found["tutor"]["mean"] < found["training"]["mean"] / 10
-    assert found["base"]["n"] == found["tutor"]["n"] > 100
+    assert found["base"]["n"] == found["tutor"]["n"] == found["share"]["n"] > 100
+    assert found["share"]["value"] == pytest.approx(1, abs=0.02)
     fields = gguf.GGUFReader(tmp_path / "adapter.gguf").fields
     assert fields["adapter.lora.alpha"].contents() == 32
     card = (tmp_path / "README.md").read_text()
@@ -81,8 +85,22 @@ def test_base_and_adapter_as_one_file(trained: Path, tmp_path: Path):
     assert "model.gguf" in done.stdout
     found = json.loads((tmp_path / "parity.json").read_text())
     # there is no file of the base to compare with
-    assert set(found) == {"tutor", "training"}
+    assert set(found) == {"tutor", "training", "share"}
     assert found["tutor"]["mean"] < found["training"]["mean"] / 10
+    assert found["share"]["value"] == pytest.approx(1, abs=0.02)
+
+
+def test_of_a_tutor_that_training_left_as_it_was_nothing_can_be_told(trained: Path, base: Path, tmp_path: Path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(trained / "adapter", adapter)
+    (adapter / "README.md").unlink()
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: one * ("lora_A" in name) for name, one in weights.items()}, adapter / "adapter_model.safetensors")
+    done = run("export.py", f"adapter={adapter}", f"base_gguf={base}", COLUMNS="1000")
+    told = " ".join(done.stdout.split())
+    assert "check cannot tell whether training is in it" in told
+    assert f"measured not yet: python evaluate.py adapter={adapter} writes its results into this card" in told
+    assert json.loads((tmp_path / "gguf" / "parity.json").read_text())["share"] is None
 
 
 def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Path):
@@ -114,4 +132,16 @@ def test_what_cannot_be_exported_is_told_before_weights_are_loaded(trained: Path
         done = run("export.py", f"adapter={adapter}", *arguments, ok=False)
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: {told}"), done.stderr
+    # an architecture that no test knows, of whose weights there are none
+    other, unknown = tmp_path / "gemma2", tmp_path / "adapter"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
+    (other / "model.safetensors").touch()
+    shutil.copytree(adapter, unknown)
+    record = json.loads((unknown / MADE_FROM).read_text())
+    record["model"]["pretrained"] = str(other)
+    (unknown / MADE_FROM).write_text(json.dumps(record))
+    done = run("export.py", f"adapter={unknown}", "check=false", ok=False)
+    assert done.stderr.startswith("error: check: check=false is for tested architectures only (")
     assert not (trained / "gguf").exists()
+    assert not (tmp_path / "gguf").exists()

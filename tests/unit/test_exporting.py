@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoModelForCausalLM
 
-from socratic_rl import exporting, models
+from socratic_rl import exporting, model_card, models
 from socratic_rl.config import ModelSettings
 from socratic_rl.errors import UserError
 from socratic_rl.exporting import Exported
@@ -73,3 +73,58 @@ def test_the_file_of_a_base(tmp_path: Path):
     assert of("some/model.gguf") == Path("some/model.gguf")
     assert of("owner/name") is None
     assert of("embedded", "mine.gguf") == Path("mine.gguf")
+
+
+def test_the_check_is_not_left_out_for_an_architecture_that_no_test_knows(whole: SimpleNamespace, tmp_path: Path):
+    exporting.refuse_untested(whole)
+    told = r"^check: check=false is for tested architectures only \(arcee, .*\); .*'gemma2'.* leave it on$"
+    (whole.folder / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
+    with pytest.raises(UserError, match=told):
+        exporting.refuse_untested(whole)
+    # under an adapter it is the base's config that says so
+    base = tmp_path / "base"
+    shutil.copytree(whole.folder, base)
+    (whole.folder / "config.json").unlink()
+    (whole.folder / "adapter_config.json").touch()
+    whole.settings.pretrained, whole.settings.revision = str(base), None
+    with pytest.raises(UserError, match=told):
+        exporting.refuse_untested(whole)
+
+
+def test_cards_of_exports_beside_a_tutor_are_renewed_from_its_own(whole: SimpleNamespace, tmp_path: Path):
+    exporting.write(whole, "model", tmp_path / "gguf", "float16", None)
+    exporting.write(whole, "model", tmp_path / "elsewhere", "float16", None)
+    # of another training, and what is no export
+    shutil.copytree(tmp_path / "gguf", tmp_path / "merged_gguf")
+    (tmp_path / "merged_gguf" / MADE_FROM).write_text(json.dumps(RECORD | {"seed": 4}))
+    (tmp_path / "merged").mkdir()
+    asked = f"not yet: python evaluate.py adapter={whole.folder} "
+    assert exporting.not_measured(whole, tmp_path / "gguf") == f"{asked}writes its results into this card too"
+    assert exporting.not_measured(whole, tmp_path / "elsewhere") == f"{asked}first, then export again"
+    row = {"name": "asks_question", "kind": "all", "base": 0.1, "tutor": 0.987, "difference": 0.9, "low": 0.8,
+           "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
+    model_card.write_card(whole.folder, model_card.Measured([row], "50 pairs", "temperature=0.0"))
+    assert exporting.not_measured(whole, tmp_path / "gguf") is None
+    assert exporting.renew_cards(whole.folder) == [tmp_path / "gguf" / CARD]
+    card = (tmp_path / "gguf" / CARD).read_text()
+    assert "0.987" in card
+    assert "library_name: llama.cpp" in card
+    assert "llama-cli -m model.gguf" in card
+    for untouched in ("elsewhere", "merged_gguf"):
+        assert "Not measured yet" in (tmp_path / untouched / CARD).read_text()
+    assert not list((tmp_path / "merged").iterdir())
+
+
+def test_each_place_beside_a_tutor_has_a_card_of_its_own_kind(whole: SimpleNamespace, tmp_path: Path):
+    for place in ("gguf", "merged_gguf", "merged"):
+        (tmp_path / place).mkdir()
+        shutil.copy(whole.folder / MADE_FROM, tmp_path / place)
+    (tmp_path / "gguf" / "adapter.gguf").touch()
+    used = {"gguf": "--lora adapter.gguf", "merged_gguf": "-m model.gguf", "merged": "library_name: transformers"}
+    for card in exporting.renew_cards(whole.folder):
+        assert used.pop(card.parent.name) in card.read_text()
+    assert not used
+    # a merged tutor's card is its own
+    (tmp_path / "merged" / CARD).write_text("---\ntags: []\n---\n# mine\n")
+    assert len(exporting.renew_cards(tmp_path / "merged")) == 2
+    assert (tmp_path / "merged" / CARD).read_text().endswith("# mine\n")
