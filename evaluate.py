@@ -14,6 +14,7 @@ from socratic_rl.errors import UserError
 
 if TYPE_CHECKING:
     from socratic_rl.config import EvaluateSettings
+    from socratic_rl.dialogue import Problem
     from socratic_rl.speakers import Speaker
     from socratic_rl.tutors import Tutor
 
@@ -47,21 +48,27 @@ def main(cfg: DictConfig) -> float | None:
     from socratic_rl import hub
 
     hub.check(settings.hub)
-    # the heavy imports wait until the config is known to be right
-    from socratic_rl import evaluation, model_card, record, report, tracking
-    from socratic_rl.fitting import fit_pairs
-    from socratic_rl.storage import write_jsonl
     from socratic_rl.student_gain import StudentGain
     from socratic_rl.tutors import Tutor
 
     tutor = Tutor(Path(settings.adapter))
+    if isinstance(settings.suite, StudentGain):
+        return measure_gain(settings, tutor, cfg)
+    if settings.suite:
+        return score_suite(settings, tutor, cfg)
+    return compare(settings, tutor, cfg)
+
+
+def compare(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
+    """Compare base, earlier rounds and tutor on held-out pairs and turns, and write figures, replies and report."""
+    # the heavy imports wait until the config is known to be right
+    from socratic_rl import evaluation, exporting, hub, model_card, record, report, suites, tracking
+    from socratic_rl.fitting import fit_pairs
+    from socratic_rl.storage import write_jsonl
+
     place = cli.job_place(cfg)
     folder = place["folder"]
-    if settings.suite and not isinstance(settings.suite, StudentGain):
-        return score_suite(settings, tutor, cfg)
     speakers, told_of = who_replies(settings, tutor)
-    if settings.suite:
-        return measure_gain(settings, tutor, speakers, cfg)
     if settings.judge:
         # another judge's calibration is told before any weights are loaded
         settings.judge.agreement()
@@ -73,9 +80,13 @@ def main(cfg: DictConfig) -> float | None:
     if settings.dataset:
         chosen = settings.dataset
         dataset, _ = chosen.prepare(folder / "evaluated_on", settings.rejection, settings.generator, settings.seed)
-    pairs = [pair for pair in dataset.read() if pair.split == settings.split][: settings.limit]
+    pairs = [pair for pair in dataset.read() if pair.split == settings.split]
     if not pairs:
         raise UserError(f"split: {dataset.path} has no {settings.split} pairs")
+    told: dict[str, object] = {}
+    if settings.dataset and settings.split != "train":
+        pairs, told["trained on"] = suites.not_trained_on(pairs, tutor, f"dataset.path: {dataset.path}")
+    pairs = pairs[: settings.limit]
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
         record.write_json(folder / "evaluate_config.json", record.resolved(cfg))
         fitted = fit_pairs(pairs, tutor.tokenizer, tutor.max_length)
@@ -91,21 +102,13 @@ def main(cfg: DictConfig) -> float | None:
             resamples=settings.resamples,
             earlier={name: partial(tutor.round, one) for name, one in rounds.items()},
         )
-        measured, judged = found.metrics, None
-        if settings.judge:
-            judged = evaluation.judge_replies(
-                settings.judge, found.dialogues, seed=settings.seed, resamples=settings.resamples
-            )
-            measured = measured + judged.metrics
         told_rounds = {name: f"{one.folder}: {one.trained_on}" for name, one in rounds.items()}
         if missing:
             told_rounds["older rounds"] = f"left out: {missing}"
-        # what is about one kind of rejection stands at the end
-        measured = sorted(measured, key=lambda row: row["kind"] != "all")
         files = {name: folder / name for name in ("evaluation.json", "replies.jsonl", "report.html")}
         facts = {
             "base": tutor.made_from["model"]["name"],
-            "tutor": settings.adapter,
+            "tutor": str(tutor.folder),
             "trained on": tutor.trained_on,
             "evaluated on": f"{dataset.path}, {settings.split} split: {len(fitted.pairs)} pairs, "
             f"{len(found.dialogues)} turns, {len({p.problem_id for p in fitted.pairs})} problems",
@@ -114,15 +117,26 @@ def main(cfg: DictConfig) -> float | None:
             "sampling": record.in_a_line(settings.sampling.model_dump()),
             **told_of,
             "seed": str(settings.seed),
-            **(judged.facts if judged else {}),
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
             "versions": ", ".join(f"{name} {version}" for name, version in record.versions().items()),
         }
+        # what is about one kind of rejection stands at the end
+        measured = sorted(found.metrics, key=lambda row: row["kind"] != "all")
+        # a judge that fails takes none of this along
         record.write_json(files["evaluation.json"], {"metrics": measured, "facts": facts})
         write_jsonl(files["replies.jsonl"], found.dialogues)
-        if judged:
+        if settings.judge:
             files["judge.jsonl"] = folder / "judge.jsonl"
+            kept = folder / "judge.jsonl.partial"
+            judged = evaluation.judge_replies(
+                settings.judge, found.dialogues, seed=settings.seed, resamples=settings.resamples, kept=kept
+            )
+            measured = sorted(measured + judged.metrics, key=lambda row: row["kind"] != "all")
+            facts |= judged.facts
+            told |= judged.facts
+            record.write_json(files["evaluation.json"], {"metrics": measured, "facts": facts})
             write_jsonl(files["judge.jsonl"], judged.answers)
+            kept.unlink()
         report.write(folder, tutor.folder.parent / "training_log.jsonl")
 
         run.summary.update(in_summary(measured))
@@ -140,17 +154,19 @@ def main(cfg: DictConfig) -> float | None:
             tracking.artifact_name("evaluation", list(files.values())[:2]),
             "evaluation",
             list(files.values()),
-            inputs=[tutor.made_from["dataset_artifact"], tracking.artifact_name("adapter", [Path(settings.adapter)])],
+            inputs=[tutor.made_from["dataset_artifact"], tracking.artifact_name("adapter", [tutor.folder])],
         )
         address = None
-        if settings.hub.push or folder == Path(settings.adapter).parent:
+        if settings.hub.push or folder == tutor.folder.parent:
             on = facts["evaluated on"].replace(dataset.path, Path(dataset.path).name)
-            model_card.write_card(Path(settings.adapter), model_card.Measured(measured, on, facts["sampling"]))
-            files["model card"] = Path(settings.adapter) / record.CARD
-            address = hub.push(Path(settings.adapter), settings.hub, "Measured results")
+            found_here = model_card.Measured(measured, on, facts["sampling"], facts.get("judge", ""))
+            model_card.write_card(tutor.folder, found_here)
+            files["model card"] = tutor.folder / record.CARD
+            # what was exported before has a card too
+            exporting.renew_cards(tutor.folder)
+            address = hub.push(tutor.folder, settings.hub, "Measured results")
     cli.metrics_table(f"Tutor against base, {len(fitted.pairs)} pairs and {len(found.dialogues)} turns", measured)
-    told = told_rounds | (judged.facts if judged else {})
-    cli.closing_table("Evaluation", told | files | ({"hub": address} if address else {}))
+    cli.closing_table("Evaluation", told_rounds | told | files | ({"hub": address} if address else {}))
     return float(measured[0]["tutor"])
 
 
@@ -178,7 +194,12 @@ def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any
 
     sides = ("base", "tutor", "difference", "low", "high", "n")
     rows = [row for row in metrics if not row["kind"].startswith(TOPIC)]
-    return {f"{prefix}{row['name']}/{row['kind']}/{side}": row[side] for row in rows for side in sides}
+    summary = {f"{prefix}{row['name']}/{row['kind']}/{side}": row[side] for row in rows for side in sides}
+    # a judge's score is worth what its agreement with people is
+    judged = {row["name"]: row["agreement"] for row in rows if "agreement" in row}
+    return summary | {
+        f"{prefix}{name}/all/kappa": agreed["kappa"] if agreed else "not calibrated" for name, agreed in judged.items()
+    }
 
 
 def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
@@ -188,14 +209,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
     from socratic_rl.stages import audit_rows
 
     suite, place = settings.suite, cli.job_place(cfg)
-    pairs = list(suite.pairs())
-    earlier, missing = tutor.earlier()
-    by_round = [suites.trained_problems(one.dataset) for one in (tutor, *earlier)]
-    known = [problems for problems in by_round if problems is not None]
-    trained = None if missing or len(known) < len(by_round) else set().union(*known)
-    fresh = suites.unseen(pairs, trained or ())
-    if not fresh:
-        raise UserError(f"suite: {suite.name} has no pair about a problem that {settings.adapter} was not trained on")
+    fresh, trained_on = suites.not_trained_on(list(suite.pairs()), tutor, f"suite: {suite.name}")
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
         fitted = fit_pairs(fresh[: settings.limit], tutor.tokenizer, tutor.max_length)
         rows = evaluation.compare_preferences(
@@ -211,9 +225,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
         told: dict[str, object] = {
             "pairs": f"{len(fitted.pairs)} about {len({pair.problem_id for pair in fitted.pairs})} problems",
             "too long": len(fitted.dropped),
-            "trained on": f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"
-            if trained is not None
-            else "not known: a data set or an earlier round is gone, so pairs that were trained on may be among them",
+            "trained on": trained_on,
         }
         # its warnings are about what one may train on
         told |= {rule: auc for rule, auc in audit_rows(fitted.pairs, settings.seed)[0].items() if rule != "warning"}
@@ -227,23 +239,24 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
     return float(rows[0]["tutor"])
 
 
-def measure_gain(
-    settings: "EvaluateSettings", tutor: "Tutor", speakers: Mapping[str, "Speaker"], cfg: DictConfig
-) -> float:
+def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> float:
     """Let a simulated student talk with base and tutor, and compare what it solves before and after."""
     from socratic_rl import record, student_gain, tracking
     from socratic_rl.storage import write_jsonl
 
     suite, place = settings.suite, cli.job_place(cfg)
-    problems = [problem for problem in tutor.held_out_problems() if problem.answer][: suite.limit]
-    if not problems:
-        raise UserError(f"suite: no problem with an answer was held out from the training of {settings.adapter}")
+    problems = problems_to_try(settings, tutor, place["folder"])[: suite.limit]
+    speakers, _ = who_replies(settings, tutor)
     with tracking.track(settings.wandb, "evaluate", record.resolved(cfg), **place) as run:
         teachers = {
             name: student_gain.teacher(speaker, tutor.tokenizer, settings.sampling, f"{name} replies")
             for name, speaker in speakers.items()
         }
-        tries = suite.tries(problems, teachers, settings.seed)
+        try:
+            tries = suite.tries(problems, teachers, settings.seed)
+        except UserError as error:
+            # the student's generator does not know whose it is
+            raise UserError(f"suite.{error}" if str(error).startswith("generator.") else str(error)) from error
         rows = student_gain.compare(tries, seed=settings.seed, resamples=settings.resamples)
         told = {
             "attempts": f"{len(tries)} at {len(problems)} held-out problems, {suite.attempts} each",
@@ -260,6 +273,32 @@ def measure_gain(
     cli.metrics_table(f"{suite.name}: {told['attempts']}", rows)
     cli.closing_table("Suite", {**told, "figures": path, "dialogues": path.with_suffix(".jsonl")})
     return float(rows[2]["tutor"])
+
+
+def problems_to_try(settings: "EvaluateSettings", tutor: "Tutor", folder: Path) -> "list[Problem]":
+    """Problems with answers that the tutor's data set held out, or that another one holds out and nobody trained on.
+
+    Raises:
+        UserError: There are none.
+    """
+    from socratic_rl import suites
+
+    if settings.dataset is None:
+        problems = tutor.held_out_problems()
+    else:
+        chosen = settings.dataset
+        dataset, _ = chosen.prepare(folder / "evaluated_on", settings.rejection, settings.generator, settings.seed)
+        pairs = [pair for pair in dataset.read() if pair.split == settings.split]
+        fresh, _ = suites.not_trained_on(pairs, tutor, f"dataset.path: {dataset.path}")
+        known = dataset.read_problems()
+        problems = [known[id_] for id_ in dict.fromkeys(pair.problem_id for pair in fresh) if id_ in known]
+    answered = [problem for problem in problems if problem.answer]
+    if not answered:
+        raise UserError(
+            f"suite: no problem with an answer was held out from the training of {settings.adapter}; those of other "
+            "pairs: dataset=socratic dataset.path=PAIRS.jsonl"
+        )
+    return answered
 
 
 def renew_report(folder: Path, tutor: "Tutor") -> None:
@@ -291,10 +330,12 @@ def check_judge(settings: "EvaluateSettings", folder: Path) -> None:
     if settings.judge is None:
         raise UserError("judge: is needed with suite=calibrate: judge=socratic_llm or judge=mrbench")
     judge = settings.judge
-    found = calibration.calibrate(judge, list(settings.suite.cases()), settings.resamples, settings.seed)
+    kept = folder / "judge.jsonl.partial"
+    found = calibration.calibrate(judge, list(settings.suite.cases()), settings.resamples, settings.seed, kept)
     files = {name: folder / name for name in ("calibration.json", "judge.jsonl")}
     record.write_json(files["calibration.json"], {"judge": judge.identity(), "criteria": found.criteria})
     write_jsonl(files["judge.jsonl"], found.answers)
+    kept.unlink()
     calibration.show(found.criteria)
     unreadable = sum(answer["labels"] is None for answer in found.answers)
     cli.closing_table("Judge", {"answers": f"{len(found.answers)}, of which {unreadable} unreadable", **files})

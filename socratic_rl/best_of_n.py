@@ -103,6 +103,7 @@ class BestOfN(Component):
         from socratic_rl.tutors import Tutor
 
         path = own_file(folder)
+        judged = self.judge.facts() if self.judge else {}
         tutor = Tutor(Path(self.adapter))
         source = _source(tutor)
         if gone := source.mistakes():
@@ -111,6 +112,7 @@ class BestOfN(Component):
             "dataset": self.model_dump(mode="json"),
             "tutor": tutor.digest,
             "source": record.digest([source.file]),
+            "judge": self.judge.identity() if self.judge else None,
             "seed": seed,
         }
         recipe = folder / "pairs_made_from.json"
@@ -136,7 +138,7 @@ class BestOfN(Component):
         test = [pair for pair in pairs if pair.split == "test"]
         write_jsonl(path.with_name("problems.jsonl"), (problem.to_record() for problem in problems.values()))
         write_jsonl(path, (pair.to_record() for pair in [*made, *test]))
-        told |= audit_rows(made, seed)[0]
+        told |= judged | audit_rows(made, seed)[0]
         return Prepared(SocraticPairs(path=str(path)), told | {"test pairs": f"{len(test)}, those of {source.path}"})
 
     def _draw(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], path: Path, seed: int) -> RecordFile[Candidates]:
@@ -237,8 +239,10 @@ def pairs_of(
         turns += 1
         replies += len(found.replies)
         faults.update(FAILURES[name][1] for reply in found.replies for name in failures(reply.marks))
+        faults["says nothing"] += sum(not reply.text.strip() for reply in found.replies)
         faults["not scored, since the judge cannot be read"] += sum(reply.score is None for reply in found.replies)
-        picked = best_and_worst([reply.score for reply in found.replies])
+        # what says nothing reveals nothing, and would be better than what does
+        picked = best_and_worst([reply.score if reply.text.strip() else None for reply in found.replies])
         best, worst = (found.replies[number].text for number in picked or (0, 0))
         if text_id(best) == text_id(worst):
             no_pair["the same text" if picked else "alike in score"] += 1

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -70,8 +71,17 @@ class Calibrated:
     """The judge's texts, with what was read of them and what people say."""
 
 
-def calibrate(judge: Judge, cases: Sequence[Labelled], resamples: int, seed: int) -> Calibrated:
+def calibrate(
+    judge: Judge, cases: Sequence[Labelled], resamples: int, seed: int, kept: Path | None = None
+) -> Calibrated:
     """Compare a judge with people on each criterion that they labelled too.
+
+    Args:
+        judge: The judge.
+        cases: What people labelled.
+        resamples: Of the bootstrap.
+        seed: Of the judge's sampling and of the bootstrap.
+        kept: Keeps the judge's answers as they come.
 
     Raises:
         UserError: There is no such criterion, people use a label that the rubric does not have, or the generator fails.
@@ -86,7 +96,7 @@ def calibrate(judge: Judge, cases: Sequence[Labelled], resamples: int, seed: int
         name: [[_score(criterion, one, labels) for labels in one.labels] for one in asked]
         for name, criterion in judge.criteria.items()
     }
-    verdicts = judge.judge([one.case for one in asked], seed)
+    verdicts = judge.judge([one.case for one in asked], seed, kept)
     rows = []
     for name in judge.criteria:
         found = [

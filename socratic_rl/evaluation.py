@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl import metrics
@@ -179,36 +181,51 @@ class Judged:
     facts: dict[str, str]
 
 
-def judge_replies(judge: Judge, dialogues: Sequence[Mapping[str, Any]], *, seed: int, resamples: int) -> Judged:
-    """Let a judge compare what base, earlier rounds and tutor say, in both orders.
+def judge_replies(
+    judge: Judge,
+    dialogues: Sequence[Mapping[str, Any]],
+    *,
+    seed: int,
+    resamples: int,
+    kept: Path | None = None,
+) -> Judged:
+    """Let a judge compare what the tutor says with what its base says, in both orders, and so each earlier round.
+
+    With earlier rounds the base is shown beside each of them, and its score is the mean.
 
     Args:
         judge: The judge.
         dialogues: The rows of ``replies.jsonl``.
         seed: Of the judge's sampling and of the bootstrap.
         resamples: Of the bootstrap.
+        kept: Keeps the judge's answers as they come.
 
     Raises:
         UserError: The judge's calibration is another judge's, or its generator fails.
     """
     agreement = judge.agreement()
     past = [reply["name"] for reply in dialogues[0]["earlier"]]
-    sides = ("base", *past, "tutor")
-    cases = [
-        Case(
-            render_transcript(from_messages(row["prompt"])),
-            (row["base"], *(reply["text"] for reply in row["earlier"]), row["tutor"]),
-            row["answer"],
-        )
+    # a turn, who speaks beside the base, and what they say
+    shown = [
+        (row, name, text)
         for row in dialogues
+        for name, text in zip(
+            (*past, "tutor"), (*(reply["text"] for reply in row["earlier"]), row["tutor"]), strict=True
+        )
     ]
-    verdicts = judge.judge(cases, seed)
+    cases = [
+        Case(render_transcript(from_messages(row["prompt"])), (row["base"], text), row["answer"])
+        for row, _, text in shown
+    ]
+    verdicts = judge.judge(cases, seed, kept)
     groups = [row["problem_id"] for row in dialogues]
     rows = []
     for criterion in judge.criteria:
-        base, *before, tutor = (
-            [judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in range(len(sides))
-        )
+        by_case = [[judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1)]
+        # turn by turn, in the order of the sides
+        of_base, of_others = (np.array(scores, dtype=float).reshape(len(dialogues), -1).T for scores in by_case)
+        base, *others = ([None if np.isnan(one) else one for one in of] for of in (of_base.mean(0), *of_others))
+        *before, tutor = others
         row = metric_row(
             f"judge/{criterion}",
             "all",
@@ -224,20 +241,17 @@ def judge_replies(judge: Judge, dialogues: Sequence[Mapping[str, Any]], *, seed:
         {
             "conversation_id": row["conversation_id"],
             "turn": row["turn"],
-            "shown": [sides[reply] for reply in answer.shown],
+            "shown": [("base", name)[reply] for reply in answer.shown],
             "raw": answer.raw,
             "labels": answer.labels,
         }
-        for row, verdict in zip(dialogues, verdicts, strict=True)
+        for (row, name, _), verdict in zip(shown, verdicts, strict=True)
         for answer in verdict.answers
     ]
     same, twice = alike(verdicts, judge.criteria)
-    identity = judge.identity()
-    facts = {
-        "judge": f"{identity['rubric']}, by {identity['generator'].get('model', identity['generator']['kind'])}",
+    facts = judge.facts() | {
         "judge's answers": f"{len(answers)}, of which {sum(verdict.unreadable for verdict in verdicts)} unreadable; "
         f"{same} of {twice} labels are the same in both orders",
-        "judge's calibration": judge.calibration or "not calibrated",
     }
     return Judged(rows, answers, facts)
 

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from socratic_rl.config import Component
 from socratic_rl.conversations.prompting import read_prompt, render
-from socratic_rl.dialogue import seed_from
+from socratic_rl.dialogue import Record, seed_from
 from socratic_rl.errors import UserError, reason
-from socratic_rl.generators import Request, in_order
-from socratic_rl.record import differences, read_json
+from socratic_rl.generators import Request
+from socratic_rl.record import differences
+from socratic_rl.storage import Journal
 
 RUBRICS = resources.files("socratic_rl") / "rubrics"
 PROMPT = "judge.jinja"
@@ -49,17 +50,16 @@ class Rubric(Component):
         Raises:
             ValueError: There is none, or something in it is wrong.
         """
-        from omegaconf import OmegaConf
-        from yaml import YAMLError  # type: ignore[import-untyped]
+        import yaml  # type: ignore[import-untyped]
 
         try:
-            found = OmegaConf.create(_source(given).read_text(encoding="utf-8"))
-            return cls.model_validate(OmegaConf.to_container(found))
+            # by this loader all values are text: a label may be yes, or 1, without quotation marks
+            return cls.model_validate(yaml.load(_source(given).read_text(encoding="utf-8"), yaml.BaseLoader))  # noqa: S506
         except OSError as error:
             raise ValueError(f"{given}: no such file, and no rubric that comes with the project") from error
         except ValidationError as error:
             raise ValueError(f"{given}: {reason(error)}") from error
-        except YAMLError as error:
+        except yaml.YAMLError as error:
             raise ValueError(f"{given}: not YAML: {' '.join(str(error).split())}") from error
 
 
@@ -83,6 +83,31 @@ class Answer:
     raw: str
     labels: tuple[Mapping[str, str], ...] | None
     """The label of each criterion, for each reply shown; None where the text is not what was asked for."""
+
+
+class Written(Record):
+    """An answer as it is kept while others are awaited."""
+
+    asked: str
+    """The hash of judge, prompt and seed."""
+    raw: str
+
+
+class Agreement(BaseModel):
+    """What a calibration says of a criterion."""
+
+    criterion: str
+    kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
+    n: int
+
+
+class CalibrationFile(BaseModel):
+    """What of ``calibration.json`` is used."""
+
+    judge: dict[str, Any]
+    criteria: list[Agreement]
 
 
 @dataclass(frozen=True)
@@ -110,9 +135,9 @@ class Verdict:
 class Judge(Component):
     """Labels replies by a rubric, through any generator.
 
-    Replies are shown in pairs: two of them in both orders, more of them each with the next and the last with the first.
-    So every reply is once A and once B, and a liking for either place weighs on all alike. A single reply is shown
-    alone. What is not a JSON object with a label for every criterion is kept, counted, and never scored.
+    Replies are shown in pairs, each pair in both orders, which cancels a liking for either place: the first with the
+    second, the third with the fourth, an odd last one with the first. A single reply is shown alone. What is not a JSON
+    object with a label for every criterion is kept, counted, and never scored.
     """
 
     rubric: str
@@ -123,14 +148,18 @@ class Judge(Component):
     """The ``calibration.json`` of this very judge; None where it was not compared with people."""
 
     def mistakes(self) -> list[str]:
-        """A rubric that cannot be read, a calibration that is no file."""
+        """A rubric or a calibration that cannot be read."""
         told = []
         try:
             Rubric.read(self.rubric)
         except ValueError as error:
             told.append(f"rubric: {error}")
-        if self.calibration and not Path(self.calibration).is_file():
+        try:
+            self._calibrated()
+        except OSError:
             told.append(f"calibration: {self.calibration}: no such file; suite=calibrate leaves one")
+        except ValueError:
+            told.append(f"calibration: {self.calibration}: is no calibration; suite=calibrate leaves one")
         return told
 
     @cached_property
@@ -141,8 +170,11 @@ class Judge(Component):
     def identity(self) -> dict[str, Any]:
         """What its labels depend on: the rubric, the hash of rubric and prompt, the generator."""
         texts = (_source(self.rubric).read_text(encoding="utf-8"), read_prompt(None, PROMPT))
-        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-        return {"rubric": Rubric.read(self.rubric).name, "sha256": digest, "generator": self.generator.identity()}
+        return {
+            "rubric": Rubric.read(self.rubric).name,
+            "sha256": _digest("\0".join(texts)),
+            "generator": self.generator.identity(),
+        }
 
     def agreement(self) -> dict[str, dict[str, float | None]]:
         """How well it agrees with people, by criterion: ``kappa`` with ``low`` and ``high``, and ``n``.
@@ -152,30 +184,44 @@ class Judge(Component):
         Raises:
             UserError: The calibration is another judge's; names what differs.
         """
-        if self.calibration is None:
+        found = self._calibrated()
+        if found is None:
             return {}
-        found = read_json(Path(self.calibration))
-        if other := list(differences(found["judge"], self.identity())):
+        if other := list(differences(found.judge, self.identity())):
             raise UserError(f"judge.calibration: {self.calibration} is another judge's: {'; '.join(other)}")
-        kept = {"kappa": "kappa", "low": "kappa_low", "high": "kappa_high", "n": "n"}
-        return {row["criterion"]: {name: row[key] for name, key in kept.items()} for row in found["criteria"]}
+        return {
+            row.criterion: {"kappa": row.kappa, "low": row.kappa_low, "high": row.kappa_high, "n": row.n}
+            for row in found.criteria
+        }
 
-    def judge(self, cases: Sequence[Case], seed: int) -> list[Verdict]:
+    def facts(self) -> dict[str, str]:
+        """Who judges, and how well that agrees with people."""
+        identity, agreed = self.identity(), self.agreement()
+        figures = ", ".join(
+            f"{name} {'–' if row['kappa'] is None else format(row['kappa'], '.2f')} (n {row['n']})"
+            for name, row in agreed.items()
+        )
+        return {
+            "judge": f"{identity['rubric']}, by {identity['generator'].get('model', identity['generator']['kind'])}",
+            "judge's calibration": f"{self.calibration}: κ against people {figures}" if agreed else "not calibrated",
+        }
+
+    def judge(self, cases: Sequence[Case], seed: int, kept: Path | None = None) -> list[Verdict]:
         """A verdict for each case.
 
         Args:
             cases: Places in dialogues with the replies there.
             seed: Of the judge's sampling.
+            kept: The file that each answer is written to as it comes; what a run that ended early left there is not
+                asked again.
 
         Raises:
             UserError: The generator fails.
         """
         asked = [(case, shown) for case in cases for shown in _orders(len(case.replies))]
-        requests = [self._request(case, shown, seed) for case, shown in asked]
-        replies = in_order(self.generator.generate(requests), len(requests), "judge", "answers")
+        written = self._written([self._request(case, shown, seed) for case, shown in asked], kept)
         answers = (
-            Answer(shown, reply.text, self._read(reply.text, len(shown)))
-            for (_, shown), reply in zip(asked, replies, strict=True)
+            Answer(shown, raw, self._read(raw, len(shown))) for (_, shown), raw in zip(asked, written, strict=True)
         )
         return [Verdict(tuple(next(answers) for _ in _orders(len(case.replies)))) for case in cases]
 
@@ -217,6 +263,33 @@ class Judge(Component):
             shorten=True,
         )
 
+    def _written(self, requests: Sequence[Request], kept: Path | None) -> list[str]:
+        """What the generator writes to each request, behind a progress bar."""
+        from tqdm import tqdm
+
+        identity = self.identity()
+        keys = [_digest(json.dumps([identity, request.messages, request.seed])) for request in requests]
+        journal = Journal(Written, kept) if kept else None
+        written = {one.asked: one.raw for one in journal.records} if journal else {}
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
+        places = list(missing)
+        answers = self.generator.generate(list(missing.values()))
+        with tqdm(answers, "judge", len(places), unit=" answers", delay=2) as bar:
+            try:
+                for place, reply in bar:
+                    written[places[place]] = reply.text
+                    if journal:
+                        journal.append(Written(asked=places[place], raw=reply.text))
+            except UserError as error:
+                # the generator does not know whose it is
+                raise UserError(f"judge.{error}") from error
+        return [written[key] for key in keys]
+
+    def _calibrated(self) -> CalibrationFile | None:
+        if self.calibration is None:
+            return None
+        return CalibrationFile.model_validate_json(Path(self.calibration).read_bytes())
+
     def _read(self, text: str, count: int) -> tuple[dict[str, str], ...] | None:
         try:
             found = self._forms[count].model_validate_json(text)
@@ -235,20 +308,27 @@ class Judge(Component):
 
 
 def alike(verdicts: Sequence[Verdict], criteria: Collection[str]) -> tuple[int, int]:
-    """How many labels stay when a reply stands in the other place, of how many that were given in both."""
+    """How many labels stay when the two replies change places, of how many that were given in both orders."""
     same = total = 0
     for verdict in verdicts:
-        for reply in {reply for answer in verdict.answers for reply in answer.shown}:
-            for criterion in criteria:
-                labels = verdict.labels(reply, criterion) or []
-                total += len(labels) > 1
-                same += len(labels) > 1 and len(set(labels)) == 1
+        for there, back in zip(verdict.answers[::2], verdict.answers[1::2], strict=False):
+            if there.labels is not None and back.labels is not None:
+                for first, second in zip(there.labels, reversed(back.labels), strict=True):
+                    total += len(criteria)
+                    same += sum(first[criterion] == second[criterion] for criterion in criteria)
     return same, total
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:
-    """Which replies are shown together: each once as A and once as B."""
-    return [(0,)] if count == 1 else [(reply, (reply + 1) % count) for reply in range(count)]
+    """Which replies are shown together; a pair's two orders follow each other."""
+    if count == 1:
+        return [(0,)]
+    pairs = [(reply, (reply + 1) % count) for reply in range(0, count, 2)]
+    return [order for first, second in pairs for order in ((first, second), (second, first))]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _source(rubric: str) -> Any:

@@ -11,7 +11,7 @@ from socratic_rl import hub
 from socratic_rl.page import in_digits
 from socratic_rl.record import CARD, MADE_FROM, read_json
 from socratic_rl.storage import looks_local, whole_file
-from socratic_rl.wording import measure_of
+from socratic_rl.wording import agreement_of, measure_of
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 
@@ -26,6 +26,8 @@ class Measured:
     """How many pairs, turns and problems of what."""
     sampling: str
     """How replies were drawn."""
+    judge: str = ""
+    """Whose scores are among the rows; empty where no judge was asked."""
 
 
 def write_card(folder: Path, measured: Measured | None = None) -> None:
@@ -79,6 +81,7 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
         "seed": made_from["seed"],
     }
     found = made_from["held_out"]
+    figures = [_figures(row) for row in measured.metrics if row["kind"] == "all"] if measured else []
     text = ModelCard.from_template(
         card_data,
         template_path=str(TEMPLATE),
@@ -89,7 +92,8 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
         data={"data set": source if on_hub else Path(source).name} | made_from.get("trained_on", {}),
         settings={name: value for name, value in settings.items() if value != ""},
         held_out={name.removeprefix("eval_"): f"{value:.4g}" for name, value in found.items()},
-        metrics=[_figures(row) for row in measured.metrics if row["kind"] == "all"] if measured else [],
+        metrics=[row for row in figures if not row["judged"]],
+        judged=[row for row in figures if row["judged"]],
         measured=measured,
         versions=", ".join(f"{name} {version}" for name, version in made_from["versions"].items()),
         rows=_rows,
@@ -101,7 +105,7 @@ def _figures(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of ``evaluation.json`` as the table shows it."""
     measure = measure_of(row["name"])
     named = {"label": measure.label, "meaning": measure.meaning, "problems": str(row["problems"])}
-    return named | in_digits(row)
+    return named | in_digits(row) | {"judged": agreement_of(row) if "agreement" in row else ""}
 
 
 def _rows(values: Mapping[str, Any]) -> str:

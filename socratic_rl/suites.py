@@ -6,13 +6,20 @@ Each has a ``name``, a ``path`` and ``pairs()``, whose splits are not read.
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from socratic_rl import hub_pairs, mrbench, problems
 from socratic_rl.config import Component
 from socratic_rl.conversations.annotated import annotated
 from socratic_rl.dialogue import PreferencePair, Problem, Turn, merge_turns, text_id
+from socratic_rl.errors import UserError
 from socratic_rl.preference_data import SocraticPairs
+
+if TYPE_CHECKING:
+    from socratic_rl.tutors import Tutor
+
+UNSTATED = problems.topic_sentence("").removesuffix("mathematics.")
+"""How a dialogue opens whose source names a lesson's topic and states no problem: "We are working on "."""
 
 
 class Bridge(problems.Bridge):
@@ -70,7 +77,7 @@ class MRBench(Component):
             before = merge_turns([Turn(speaker="student", text=question), *turns[1 if dialogue.answer else 0 :]])
             if before[-1].speaker != "student":
                 continue
-            problem_id = text_id(question) if dialogue.answer else dialogue.id
+            problem_id = text_id(question) if dialogue.answer else dialogue.session
             replies = dialogue.replies.values()
             guiding = [r.text for r in replies if r.labels.guides == "Yes" and r.labels.reveals == "No"]
             for revealing in (r.text for r in replies if r.labels.reveals != "No"):
@@ -126,14 +133,39 @@ def trained_problems(dataset: SocraticPairs) -> set[str] | None:
         return None
     trained = [pair for pair in dataset.read() if pair.split == "train"]
     ids = {pair.problem_id for pair in trained}
-    questions = {text_id(problem.question) for key, problem in dataset.read_problems().items() if key in ids}
-    return ids | questions | {_opening(pair) for pair in trained}
+    questions = [problem.question for key, problem in dataset.read_problems().items() if key in ids]
+    return ids | {text_id(text) for text in (*questions, *map(_opening, trained)) if not text.startswith(UNSTATED)}
 
 
 def unseen(pairs: Sequence[PreferencePair], trained: Collection[str]) -> list[PreferencePair]:
-    """The pairs about problems that the tutor was not trained on."""
-    return [pair for pair in pairs if pair.problem_id not in trained and _opening(pair) not in trained]
+    """The pairs about problems that the tutor was not trained on.
+
+    Two that open with no more than a lesson's topic are the same by their id alone.
+    """
+    return [pair for pair in pairs if pair.problem_id not in trained and text_id(_opening(pair)) not in trained]
+
+
+def not_trained_on(pairs: Sequence[PreferencePair], tutor: "Tutor", source: str) -> tuple[list[PreferencePair], str]:
+    """The pairs about problems that neither a tutor nor an earlier round was trained on, and what to say of it.
+
+    Args:
+        pairs: To be evaluated on.
+        tutor: The tutor.
+        source: Where the pairs come from, as a mistake names it.
+
+    Raises:
+        UserError: There are none.
+    """
+    earlier, missing = tutor.earlier()
+    by_round = [trained_problems(one.dataset) for one in (tutor, *earlier)]
+    known = [problems for problems in by_round if problems is not None]
+    if missing or len(known) < len(by_round):
+        return list(pairs), "not known: a data set or an earlier round is gone, so pairs trained on may be among them"
+    fresh = unseen(pairs, set().union(*known))
+    if not fresh:
+        raise UserError(f"{source}: has no pair about a problem that {tutor.folder} was not trained on")
+    return fresh, f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"
 
 
 def _opening(pair: PreferencePair) -> str:
-    return text_id(next(message["content"] for message in pair.prompt if message["role"] == "user"))
+    return next(message["content"] for message in pair.prompt if message["role"] == "user")

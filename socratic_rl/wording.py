@@ -197,7 +197,7 @@ def worded(row: Row) -> dict[str, Any]:
         "problems": "–" if row.get("problems") is None else f"{row['problems']:,}",
         "problem_count": row.get("problems"),
         "verdict": verdict_of(row),
-        "agreement": _agreement(row["agreement"]) if "agreement" in row else "",
+        "agreement": agreement_of(row) if "agreement" in row else "",
     }
     line["verdict_text"] = VERDICTS.get(line["verdict"], "")
     line["sentence"] = "" if tutor is None else _sentence(measure, line)
@@ -213,8 +213,9 @@ def _interval(low: Any, high: Any, measure: Measure, of_change: bool = False) ->
     return f"[{rounded(first, measure.share)},{NO_BREAK}{rounded(last, measure.share)}]"
 
 
-def _agreement(found: Row | None) -> str:
-    """How well a judge agrees with people."""
+def agreement_of(row: Row) -> str:
+    """How well the judge of a row's score agrees with people."""
+    found = row["agreement"]
     kappa = number(found["kappa"]) if found else None
     if found is None or kappa is None:
         return "the judge was not compared with people"

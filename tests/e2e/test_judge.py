@@ -40,6 +40,7 @@ def test_a_judge_is_calibrated_and_scores_replies(trained: Path, tmp_path: Path)
     assert list(judged) == ["judge/asks", "judge/on_topic", "judge/helps", "judge/reveals"]
     assert all(row["agreement"]["n"] == 2 and 0 <= row["base"] <= 1 for row in judged.values())
     assert "κ against people" in done.stdout
+    assert not (tmp_path / "evaluated" / "judge.jsonl.partial").exists()
     answers = [row for _, row in read_rows(str(tmp_path / "evaluated" / "judge.jsonl"))]
     assert [row["shown"] for row in answers[:2]] == [["base", "tutor"], ["tutor", "base"]]
 

@@ -50,6 +50,25 @@ def test_a_suite_is_scored_without_what_was_trained_on(trained: Path, data: Path
     assert "<h3>mrbench</h3>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_another_data_set_is_evaluated_on_without_what_was_trained_on(trained: Path, data: Path, tmp_path: Path):
+    pairs = [row for _, row in read_rows(str(data / "pairs.jsonl"))]
+    test = [row for row in pairs if row["split"] == "test"]
+    # another split would have them on its test side
+    moved = [row | {"split": "test"} for row in pairs if row["split"] == "train"]
+    write_jsonl(tmp_path / "pairs.jsonl", [*moved, *test])
+    write_jsonl(tmp_path / "problems.jsonl", [row for _, row in read_rows(str(data / "problems.jsonl"))])
+    arguments = [f"adapter={trained / 'adapter'}", "dataset=socratic", f"dataset.path={tmp_path / 'pairs.jsonl'}"]
+    limits = ["sampling.max_new_tokens=8", "resamples=100", f"output_dir={tmp_path / 'out'}"]
+    done = run("evaluate.py", *arguments, *limits, COLUMNS="200")
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["metrics"][0]["n"] == len(test)
+    assert f"{len(moved)} of {len(pairs) - sum(row['split'] == 'validation' for row in pairs)}" in done.stdout
+    write_jsonl(tmp_path / "pairs.jsonl", moved)
+    done = run("evaluate.py", *arguments, *limits, ok=False)
+    assert done.returncode == 2
+    assert "has no pair about a problem that" in done.stderr
+
+
 def test_the_measures_are_compared_with_people_without_a_tutor(tmp_path: Path):
     write_jsonl(tmp_path / "mrbench.jsonl", [dialogue(n, "Ann has 3 boxes of 4 pens. How many?") for n in range(3)])
     said = {"questions": "yes", "reveal_answer": "no"}

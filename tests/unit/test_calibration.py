@@ -62,11 +62,11 @@ def test_replies_to_one_dialogue_are_shown_in_pairs(tmp_path: Path) -> None:
     figures = {row["criterion"]: row for row in found.criteria}
     # what people did not label is not compared
     assert list(figures) == ["reveals", "guides", "tone"]
-    assert len(generator.asked) == 3
+    assert len(generator.asked) == 4
     assert "Teacher: The question is: What is 3 * 4?\nStudent: 7" in generator.asked[0].messages[0]["content"]
     # a yes and a no are, on average, what people say
     assert (figures["guides"]["agreement"], figures["guides"]["in_both_orders"]) == (1, 0)
-    assert (figures["tone"]["in_both_orders"], figures["tone"]["shown_twice"]) == (3, 3)
+    assert (figures["tone"]["in_both_orders"], figures["tone"]["shown_twice"]) == (4, 4)
 
 
 def test_what_cannot_be_read_is_counted_and_not_compared(tmp_path: Path) -> None:
@@ -119,13 +119,28 @@ def test_scores_stand_beside_how_well_the_judge_agrees_with_people(tmp_path: Pat
     asks = judged.metrics[0]
     assert (asks["name"], asks["base"], asks["tutor"], asks["n"], asks["problems"]) == ("judge/asks", 0, 0.75, 4, 4)
     assert asks["agreement"] == {"kappa": 1, "low": asks["agreement"]["low"], "high": 1, "n": 2}
-    assert judged.facts["judge's calibration"] == str(path)
+    assert judged.facts["judge's calibration"].startswith(f"{path}: κ against people asks 1.00 (n 2), on_topic ")
     assert judged.facts["judge's answers"] == "8, of which 0 unreadable; 32 of 32 labels are the same in both orders"
     assert [row["shown"] for row in judged.answers[:2]] == [["base", "tutor"], ["tutor", "base"]]
 
     uncalibrated = judge_replies(one, REPLIES, seed=0, resamples=200)
     assert [row["agreement"] for row in uncalibrated.metrics] == [None] * 4
     assert uncalibrated.facts["judge's calibration"] == "not calibrated"
+
+
+def test_every_round_is_judged_beside_the_base() -> None:
+    one, generator = judge(fair)
+    rounds = [row | {"earlier": [{"name": "round 1", "text": "It is 7."}]} for row in REPLIES]
+    judged = judge_replies(one, rounds, seed=0, resamples=200)
+    assert [row["shown"] for row in judged.answers[:4]] == [
+        ["base", "round 1"],
+        ["round 1", "base"],
+        ["base", "tutor"],
+        ["tutor", "base"],
+    ]
+    asks = judged.metrics[0]
+    assert (asks["base"], asks["earlier"][0]["value"], asks["tutor"]) == (0, 0, 0.75)
+    assert "It is 7." in generator.asked[0].messages[0]["content"]
 
 
 def test_what_cannot_be_read_is_scored_for_neither_side() -> None:

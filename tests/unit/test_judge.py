@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from socratic_rl.errors import UserError
 from socratic_rl.generators import LlamaCpp, Request
-from socratic_rl.judge import Case, Judge, Rubric
+from socratic_rl.judge import Case, Judge, Rubric, alike
 from tests.unit.scripted import Scripted
 
 GOOD = {"asks": "yes", "on_topic": "5", "helps": "5", "reveals": "no"}
@@ -56,11 +57,44 @@ def test_two_replies_are_judged_in_both_orders() -> None:
 
 def test_a_liking_for_one_place_cancels_out() -> None:
     one, _ = judge(lambda *_: {"A": GOOD, "B": BAD})
-    for count in (2, 3, 5):
+    for count in (2, 3, 4, 5):
         (verdict,) = one.judge([Case(ANN, tuple(map(str, range(count))))], seed=0)
-        assert len(verdict.answers) == count
+        shown = [answer.shown for answer in verdict.answers]
+        # each pair in both orders, so that neither place nor who stands beside it weighs
+        assert [order[::-1] for order in shown[::2]] == shown[1::2]
+        assert {reply for order in shown for reply in order} == set(range(count))
+        assert len(shown) == count + count % 2
         assert [one.quality(verdict, reply) for reply in range(count)] == [0.5] * count
-        assert verdict.labels(0, "asks") == ["yes", "no"]
+        assert verdict.labels(1, "asks") == ["no", "yes"]
+        assert alike([verdict], ["asks", "helps"]) == (0, 4 * len(shown) // 2)
+
+
+def test_labels_that_stay_in_both_orders_are_counted() -> None:
+    # in one place everything is good, but for the last two
+    one, _ = judge(lambda first, second: fair(first, second) if first in "34" else {"A": GOOD, "B": BAD})
+    (verdict,) = one.judge([Case(ANN, ("0", "1", "3", "4"))], seed=0)
+    assert alike([verdict], ["asks"]) == (2, 4)
+
+
+def test_answers_of_a_run_that_ended_early_are_not_asked_again(tmp_path: Any) -> None:
+    kept = tmp_path / "judge.jsonl.partial"
+    cases = [Case(ANN, ("It is 12.", "How many boxes?")), Case(ANN, ("Why?", "why?"))]
+
+    def breaks(first: str, second: str) -> Any:
+        if first == "It is 12.":
+            raise UserError("generator.base_url: gone")
+        return fair(first, second)
+
+    with pytest.raises(UserError, match=r"^judge\.generator\.base_url: gone"):
+        judge(breaks)[0].judge(cases, seed=0, kept=kept)
+    one, generator = judge(fair)
+    found = one.judge(cases, seed=0, kept=kept)
+    assert len(generator.asked) == 1
+    assert found == judge(fair)[0].judge(cases, seed=0)
+    # another seed asks anew
+    again, generator = judge(fair)
+    again.judge(cases, seed=1, kept=kept)
+    assert len(generator.asked) == 4
 
 
 def test_a_single_reply_is_judged_alone() -> None:
@@ -95,7 +129,7 @@ def test_what_is_not_what_was_asked_for_is_kept_and_not_scored(said: Any) -> Non
 def test_only_the_replies_that_an_unreadable_answer_was_about_go_without_a_score() -> None:
     one, _ = judge(lambda first, second: "?" if first == "1" else fair(first, second))
     (verdict,) = one.judge([Case(ANN, ("0", "1", "2", "3?"))], seed=0)
-    assert [one.quality(verdict, reply) for reply in range(4)] == [0, None, None, 1]
+    assert [one.quality(verdict, reply) for reply in range(4)] == [None, None, 0, 1]
 
 
 @pytest.mark.parametrize("rubric", ["socratic_llm", "mrbench"])
@@ -129,6 +163,20 @@ def test_a_rubric_of_ones_own_that_is_wrong_is_told(tmp_path: Any, text: str, to
         "rubric: none: no such file, and no rubric that comes with the project",
         "calibration: gone.json: no such file; suite=calibrate leaves one",
     ]
+
+
+def test_labels_need_no_quotation_marks(tmp_path: Any) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("name: own\ncriteria: {asks: {question: Asks, scores: {yes: 1, no: 0, 3: 0.5}}}")
+    assert Rubric.read(str(path)).criteria["asks"].scores == {"yes": 1, "no": 0, "3": 0.5}
+
+
+@pytest.mark.parametrize("text", ['{"metrics": []}', "[]", '{"judge": {}, "criter', "\x00"])
+def test_a_file_that_is_no_calibration_is_told(tmp_path: Any, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    one = Judge(rubric="mrbench", generator=None, calibration=str(path))
+    assert one.mistakes() == [f"calibration: {path}: is no calibration; suite=calibrate leaves one"]
 
 
 def test_the_embedded_model_is_held_to_the_form() -> None:

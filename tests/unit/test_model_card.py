@@ -84,6 +84,18 @@ def test_figures_come_with_n_and_interval():
     assert "Not measured yet" not in text
 
 
+def test_a_judges_scores_stand_apart_with_its_agreement():
+    row = {"name": "asks_question", "kind": "all", "base": 0.08, "tutor": 1.0, "difference": 0.92, "low": 0.84,
+           "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
+    helps = row | {"name": "judge/helps", "agreement": {"kappa": 0.41, "low": 0.2, "high": 0.6, "n": 34}}
+    text = render(MADE_FROM, Measured([row, helps], "50 pairs", "temperature=0.0", "mrbench, by a model"))
+    by_rule, _, by_judge = text.partition("A judge (mrbench, by a model)")
+    assert "Helps" not in by_rule
+    assert "judge against people: κ\u00a00.41 [0.20,\u00a00.60], n\u00a0=\u00a034 |" in by_judge
+    text = render(MADE_FROM, Measured([row, helps | {"agreement": None}], "", ""))
+    assert "the judge was not compared with people" in text
+
+
 @pytest.mark.parametrize(
     ("source", "known"),
     [

@@ -10,7 +10,9 @@ import pytest
 from socratic_rl import suites
 from socratic_rl.dialogue import PreferencePair, Problem, Turn, text_id
 from socratic_rl.errors import UserError
+from socratic_rl.mrbench import read as dialogues
 from socratic_rl.preference_data import SocraticPairs
+from socratic_rl.preferences import split_of
 from socratic_rl.storage import write_jsonl
 
 PENS = "Ann has 3 boxes of 4 pens. How many pens has she?"
@@ -57,6 +59,28 @@ def test_mathdial_pairs_a_guiding_turn_with_what_is_told_next(tmp_path: Path) ->
     assert pair.problem_id == text_id(PENS)
 
 
+def bridge_row(c_id: str, topic: str = "3.1.Multiplication") -> dict[str, Any]:
+    said = {
+        "c_h": ("student", "7"),
+        "c_r": ("tutor", "It is 12."),
+        "c_r_": ("tutor", "Why?"),
+        "c_revision": ("tutor", "Why?"),
+    }
+    return {"c_id": c_id, "lesson_topic": topic} | {k: [{"user": who, "text": text}] for k, (who, text) in said.items()}
+
+
+def test_bridges_sessions_are_told_apart_though_they_share_a_topic(tmp_path: Path) -> None:
+    rows = [bridge_row("4110653_19"), bridge_row("4110653_56"), bridge_row("2950057_118")]
+    pairs = list(suites.Bridge(name="bridge", path=write(tmp_path / "bridge.jsonl", *rows)).pairs())
+    first = pairs[0].model_copy(update={"split": "train"})
+    problem = Problem(id="4110653", question="We are working on Multiplication.", solution="", answer="", source="x")
+    path = write(tmp_path / "pairs.jsonl", first.to_record())
+    write(tmp_path / "problems.jsonl", problem.to_record())
+    trained = suites.trained_problems(SocraticPairs(path=path))
+    assert trained == {"4110653"}
+    assert [left.problem_id for left in suites.unseen(pairs, trained)] == ["2950057"]
+
+
 def mrbench(path: Path, **changes: Any) -> suites.MRBench:
     def reply(text: str, reveals: str, guides: str) -> dict[str, Any]:
         return {"response": text, "annotation": {"Revealing_of_the_Answer": reveals, "Providing_Guidance": guides}}
@@ -98,6 +122,24 @@ def test_mrbench_without_a_problem_opens_with_the_topic(tmp_path: Path) -> None:
         "7",
     ]
     assert first.problem_id == "c1"
+
+
+@pytest.mark.parametrize(
+    ("id_", "problem"), [("411065319", "4110653"), ("41106538", "4110653"), ("4110653118", "4110653"), ("c1", "c1")]
+)
+def test_mrbenchs_rows_from_bridge_are_about_bridges_sessions(tmp_path: Path, id_: str, problem: str) -> None:
+    changes = {
+        "conversation_id": id_,
+        "conversation_history": "Tutor: What is 3 x 4?\xa0\n\xa0Student: 7",
+        "Ground_Truth_Solution": "Not Available",
+        "Topic": "3.1.Multiplication",
+    }
+    pairs = list(mrbench(tmp_path / "mrbench.jsonl", **changes).pairs())
+    assert {(pair.problem_id, pair.conversation_id) for pair in pairs} == {(problem, id_)}
+    trained = write(tmp_path / "pairs.jsonl", pair("4110653", "We are working on Multiplication.", "train").to_record())
+    known = suites.trained_problems(SocraticPairs(path=trained))
+    assert known
+    assert len(suites.unseen(pairs, known)) == (len(pairs) if id_ == "c1" else 0)
 
 
 def test_ranked_replies_are_all_scored(tmp_path: Path) -> None:
@@ -160,3 +202,23 @@ def test_mrbench_knows_mathdials_problems(shared_data: Callable[[str], Path]) ->
     replied = {pair.problem_id for pair in suites.MRBench(name="m", path=str(shared_data("mrbench.jsonl"))).pairs()}
     rows = map(json.loads, shared_data("mathdial.jsonl").read_text(encoding="utf-8").splitlines())
     assert replied & {text_id(row["question"]) for row in rows}
+
+
+def test_mrbenchs_rows_from_bridge_have_the_sessions_that_bridge_has(shared_data: Callable[[str], Path]) -> None:
+    bridge = suites.Bridge(name="bridge", path=str(shared_data("bridge.jsonl")))
+    topics = {problem.id: problem.topic for problem in bridge.read()}
+    rows = [row for _, row in dialogues(str(shared_data("mrbench.jsonl"))) if not row.answer]
+    shared = [row for row in rows if row.session in topics]
+    assert (len(rows), len({row.session for row in rows}), len(shared)) == (17, 16, 14)
+    assert all(topics[row.session] == row.topic.strip() for row in shared)
+
+
+def test_no_session_is_left_out_for_its_topic(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    pairs = list(suites.Bridge(name="bridge", path=str(shared_data("bridge.jsonl"))).pairs())
+    split = [pair.model_copy(update={"split": split_of(pair.problem_id, 0.1, 0.2)}) for pair in pairs]
+    trained = {pair.problem_id for pair in split if pair.split == "train"}
+    known = suites.trained_problems(
+        SocraticPairs(path=write(tmp_path / "pairs.jsonl", *(pair.to_record() for pair in split)))
+    )
+    assert known is not None
+    assert suites.unseen(pairs, known) == [pair for pair in pairs if pair.problem_id not in trained]
