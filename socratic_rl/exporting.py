@@ -96,7 +96,7 @@ def refuse_untested(tutor: Tutor) -> None:
     whole = not models.has_adapter(tutor.folder)
     source = str(tutor.folder) if whole else models.weights_folder(tutor.settings)
     revision = None if whole else tutor.settings.revision
-    architecture = gguf_files.architecture(models._pretrained(AutoConfig, source, revision=revision))
+    architecture = gguf_files.architecture(models.pretrained(AutoConfig, source, revision=revision))
     if architecture not in gguf_files.TESTED:
         raise UserError(
             f"check: check=false is for tested architectures only ({', '.join(sorted(gguf_files.TESTED))}); "

@@ -68,7 +68,7 @@ def tokenizer_from(source: str, revision: str | None = None) -> PreTrainedTokeni
     Raises:
         UserError: There is none, or it has no token that could end a turn.
     """
-    tokenizer = _pretrained(AutoTokenizer, source, revision=revision)
+    tokenizer = pretrained(AutoTokenizer, source, revision=revision)
     if tokenizer.chat_template is None:
         if tokenizer.eos_token is None:
             raise UserError(f"model.pretrained: {source}: its tokenizer has neither a chat template nor an end token")
@@ -90,7 +90,7 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         raise UserError(
             "model.quantization: quantised weights are not sharded here; DDP trains a quantised base on several devices"
         )
-    model = _pretrained(
+    model = pretrained(
         AutoModelForCausalLM,
         weights_folder(settings),
         revision=settings.revision,
@@ -241,7 +241,12 @@ def _dtype(name: str) -> torch.dtype:
     return getattr(torch, name)  # type: ignore[no-any-return]
 
 
-def _pretrained(kind: Any, source: str, **arguments: Any) -> Any:
+def pretrained(kind: Any, source: str, **arguments: Any) -> Any:
+    """What an Auto class of transformers reads from a folder or the hub, without running code that lies there.
+
+    Raises:
+        UserError: It cannot be read; names the source.
+    """
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **arguments)
     except (OSError, ValueError, ImportError) as error:
@@ -272,8 +277,8 @@ def _from_gguf(path: Path) -> Path:
 def _convert(path: Path, folder: Path) -> None:
     with whole_file(folder) as temporary:
         arguments = {"gguf_file": path.name}
-        model = _pretrained(AutoModelForCausalLM, str(path.parent), dtype=torch.float32, **arguments)
-        tokenizer = _pretrained(AutoTokenizer, str(path.parent), **arguments)
+        model = pretrained(AutoModelForCausalLM, str(path.parent), dtype=torch.float32, **arguments)
+        tokenizer = pretrained(AutoTokenizer, str(path.parent), **arguments)
         # the weights are plain floats by now, though transformers still marks them as quantised
         model.hf_quantizer = None
         model.is_quantized = False
