@@ -83,7 +83,7 @@ def test_the_measures_are_compared_with_people_without_a_tutor(tmp_path: Path):
     assert "reveals_answer" in done.stdout
 
 
-def test_a_student_gains_or_not_by_talking_to_both(trained: Path, tmp_path: Path):
+def test_a_student_gains_or_not_by_talking_to_both(trained: Path, data: Path, tmp_path: Path):
     settings = ["suite.limit=2", "suite.attempts=1", "suite.turns=1", "suite.generator.width=2"]
     limits = ["suite.generator.max_tokens=24", "sampling.max_new_tokens=16", "resamples=100"]
     adapter = [f"adapter={trained / 'adapter'}", f"output_dir={tmp_path}"]
@@ -96,3 +96,18 @@ def test_a_student_gains_or_not_by_talking_to_both(trained: Path, tmp_path: Path
     tries = [row for _, row in read_rows(str(tmp_path / "suites" / "student_gain.jsonl"))]
     assert [turn["speaker"] for turn in tries[0]["tutor"]["dialogue"]][:2] == ["student", "teacher"]
     assert "student_gain: 2 at 2 held-out problems" in done.stdout
+    # problems of another data set, none of which was trained on
+    pairs = [row for _, row in read_rows(str(data / "pairs.jsonl")) if row["split"] == "train"]
+    moved = [
+        row | {"problem_id": "new", "prompt": [{"role": "user", "content": "3 * 4?"}], "split": "test"} for row in pairs
+    ]
+    write_jsonl(tmp_path / "pairs.jsonl", [moved[0], *(row | {"split": "test"} for row in pairs)])
+    problem = {"id": "new", "question": "3 * 4?", "solution": "3 * 4 = 12", "answer": "12", "source": "own"}
+    problems = [row for _, row in read_rows(str(data / "problems.jsonl"))]
+    write_jsonl(tmp_path / "problems.jsonl", [*problems, problems[0] | problem])
+    others = ["dataset=socratic", f"dataset.path={tmp_path / 'pairs.jsonl'}", "suite.generator.n_threads=1"]
+    done = run("evaluate.py", "suite=student_gain", *adapter, *settings, *limits, *others)
+    assert "student_gain: 1 at 1 held-out problems" in done.stdout
+    write_jsonl(tmp_path / "problems.jsonl", problems)
+    done = run("evaluate.py", "suite=student_gain", *adapter, *settings, *limits, *others, ok=False)
+    assert "no problem with an answer was held out" in done.stderr
