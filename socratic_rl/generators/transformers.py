@@ -1,7 +1,7 @@
 """A model by transformers, in batches; also how evaluation draws replies."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,6 +80,7 @@ class Transformers(InRounds, Sampling):
                     top_p=self.top_p,
                     seeds=[requests[index].seed for index in batch],
                     stop=stop,
+                    schemas=[requests[index].schema for index in batch],
                 )
                 yield from zip(batch, replies, strict=True)
 
@@ -234,6 +235,7 @@ def _draw(
     top_p: float,
     seeds: Sequence[int],
     stop: Sequence[str] = (),
+    schemas: Sequence[str | None] = (),
     streamer: "TextStreamer | None" = None,
 ) -> list[Reply]:
     """One batch, padded on the left; a streamer takes a batch of one."""
@@ -252,7 +254,8 @@ def _draw(
         pad_token_id=tokenizer.pad_token_id,
         stop_strings=list(stop) or None,
     )
-    sampler = [_Sampler(seeds, temperature, top_p)] if temperature > 0 else []
+    forms: list[Any] = [_Forms(schemas, tokenizer, _vocabulary(model), tuple(ends))] if any(schemas) else []
+    sampler: list[Any] = [_Sampler(seeds, temperature, top_p)] if temperature > 0 else []
     read: dict[str, Any] = {}
     try:
         with torch.inference_mode():
@@ -266,7 +269,11 @@ def _draw(
                 cache.batch_select_indices(torch.tensor([distinct.index(tuple(row)) for row in rows]).to(model.device))
                 read["cache"] = cache
             tokens = model.generate(
-                **padded, **read, tokenizer=tokenizer, logits_processor=LogitsProcessorList(sampler), streamer=streamer
+                **padded,
+                **read,
+                tokenizer=tokenizer,
+                logits_processor=LogitsProcessorList(forms + sampler),
+                streamer=streamer,
             )
     finally:
         model.generation_config = own
@@ -279,6 +286,67 @@ def _reply(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], ends: Sequen
     text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
     cut = min((place for string in stop if (place := text.find(string)) >= 0), default=None)
     return Reply(text[:cut].strip(), "length" if length is None and cut is None else "stop")
+
+
+class _Forms:
+    """Leaves each row the tokens alone that can go on to JSON of the row's schema; every token where it has none."""
+
+    def __init__(
+        self,
+        schemas: Sequence[str | None],
+        tokenizer: "PreTrainedTokenizerBase",
+        vocabulary: int,
+        ends: tuple[int, ...],
+    ) -> None:
+        from llguidance import LLMatcher
+
+        known = _known_tokens(tokenizer, vocabulary, ends)
+        # without white space, which a small model may go on with to the end
+        self.rows = [
+            LLMatcher(known, LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False}))
+            if schema
+            else None
+            for schema in schemas
+        ]
+        self.ends = ends
+        self.begun = False
+
+    def __call__(self, tokens: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import numpy as np
+        import torch
+
+        for number, row in enumerate(self.rows):
+            if row is None:
+                continue
+            if self.begun and not row.is_stopped():
+                row.consume_token(int(tokens[number, -1]))
+            allowed = np.zeros(scores.shape[-1], dtype=bool)
+            if row.is_stopped():
+                allowed[list(self.ends)] = True
+            else:
+                bits = np.frombuffer(row.compute_bitmask(), dtype=np.uint8)
+                allowed = np.unpackbits(bits, bitorder="little", count=len(allowed)).astype(bool)
+            scores[number, ~torch.from_numpy(allowed).to(scores.device)] = -torch.inf
+        self.begun = True
+        return scores
+
+
+def _vocabulary(model: "PreTrainedModel") -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+@lru_cache(maxsize=1)
+def _known_tokens(tokenizer: "PreTrainedTokenizerBase", vocabulary: int, ends: tuple[int, ...]) -> Any:
+    """A tokenizer as llguidance reads it, which takes a second.
+
+    Raises:
+        UserError: It is not one of the tokenizers library.
+    """
+    import llguidance.hf
+
+    if not tokenizer.is_fast:
+        raise UserError("generator.model: only a fast tokenizer can be held to a schema; generator=llama_cpp holds any")
+    return llguidance.hf.from_tokenizer(tokenizer, vocabulary, list(ends))
 
 
 class _Sampler:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from socratic_rl.errors import UserError
-from socratic_rl.generators import LlamaCpp, Request
+from socratic_rl.generators import LlamaCpp, Request, Transformers
 from socratic_rl.judge import Case, Judge, Rubric, alike
 from tests.unit.scripted import Scripted
 
@@ -177,6 +177,22 @@ def test_a_file_that_is_no_calibration_is_told(tmp_path: Any, text: str) -> None
     path.write_text(text)
     one = Judge(rubric="mrbench", generator=None, calibration=str(path))
     assert one.mistakes() == [f"calibration: {path}: is no calibration; suite=calibrate leaves one"]
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_transformers_is_held_to_the_form(tiny_llama: Any, temperature: float) -> None:
+    # random weights, which write nothing of the kind by themselves
+    settings: dict[str, Any] = {"revision": None, "dtype": "float32", "width": 4}
+    generator = Transformers(model=str(tiny_llama), temperature=temperature, top_p=1, max_tokens=700, **settings)
+    one = Judge(rubric="mrbench", generator=generator)
+    (verdict,) = one.judge([Case(ANN, ("It is 12.", "How many boxes?"))], seed=0)
+    assert all(answer.labels for answer in verdict.answers), [answer.raw for answer in verdict.answers]
+    # a request without a form is not held to one, in the same batch
+    held = one._request(Case(ANN, ("Why?",)), (0,), 0)
+    free = Request(seed=1, messages=held.messages)
+    replies = dict(generator.generate([held, free]))
+    assert replies[0].text.startswith('{"A":{"')
+    assert not replies[1].text.startswith("{")
 
 
 def test_the_embedded_model_is_held_to_the_form() -> None:
