@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from socratic_rl import cli
-from socratic_rl.errors import UserError
+from socratic_rl.errors import UserError, of_component
 
 if TYPE_CHECKING:
     from socratic_rl.config import EvaluateSettings
@@ -127,16 +127,19 @@ def compare(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> fl
         write_jsonl(files["replies.jsonl"], found.dialogues)
         if settings.judge:
             files["judge.jsonl"] = folder / "judge.jsonl"
-            kept = folder / "judge.jsonl.partial"
             judged = evaluation.judge_replies(
-                settings.judge, found.dialogues, seed=settings.seed, resamples=settings.resamples, kept=kept
+                settings.judge,
+                found.dialogues,
+                seed=settings.seed,
+                resamples=settings.resamples,
+                kept=files["judge.jsonl"],
             )
             measured = sorted(measured + judged.metrics, key=lambda row: row["kind"] != "all")
             facts |= judged.facts
             told |= judged.facts
             record.write_json(files["evaluation.json"], {"metrics": measured, "facts": facts})
             write_jsonl(files["judge.jsonl"], judged.answers)
-            kept.unlink()
+            (folder / "judge.jsonl.partial").unlink()
         report.write(folder, tutor.folder.parent / "training_log.jsonl")
 
         run.summary.update(in_summary(measured))
@@ -252,11 +255,8 @@ def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) 
             name: student_gain.teacher(speaker, tutor.tokenizer, settings.sampling, f"{name} replies")
             for name, speaker in speakers.items()
         }
-        try:
+        with of_component("suite"):
             tries = suite.tries(problems, teachers, settings.seed)
-        except UserError as error:
-            # the student's generator does not know whose it is
-            raise UserError(f"suite.{error}" if str(error).startswith("generator.") else str(error)) from error
         rows = student_gain.compare(tries, seed=settings.seed, resamples=settings.resamples)
         told = {
             "attempts": f"{len(tries)} at {len(problems)} held-out problems, {suite.attempts} each",
@@ -330,12 +330,12 @@ def check_judge(settings: "EvaluateSettings", folder: Path) -> None:
     if settings.judge is None:
         raise UserError("judge: is needed with suite=calibrate: judge=socratic_llm or judge=mrbench")
     judge = settings.judge
-    kept = folder / "judge.jsonl.partial"
-    found = calibration.calibrate(judge, list(settings.suite.cases()), settings.resamples, settings.seed, kept)
     files = {name: folder / name for name in ("calibration.json", "judge.jsonl")}
+    cases, kept = list(settings.suite.cases()), files["judge.jsonl"]
+    found = calibration.calibrate(judge, cases, settings.resamples, settings.seed, kept)
     record.write_json(files["calibration.json"], {"judge": judge.identity(), "criteria": found.criteria})
     write_jsonl(files["judge.jsonl"], found.answers)
-    kept.unlink()
+    (folder / "judge.jsonl.partial").unlink()
     calibration.show(found.criteria)
     unreadable = sum(answer["labels"] is None for answer in found.answers)
     cli.closing_table("Judge", {"answers": f"{len(found.answers)}, of which {unreadable} unreadable", **files})

@@ -1,7 +1,8 @@
 """The one exception for what a user can put right."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,17 @@ class UserError(Exception):
 
     The entry points print it as it is, without a traceback, and exit with 2.
     """
+
+
+@contextmanager
+def of_component(key: str) -> Iterator[None]:
+    """Tells a generator's mistake by its whole key, ``judge.generator.n_ctx``; it does not know whose it is."""
+    try:
+        yield
+    except UserError as error:
+        if not str(error).startswith("generator."):
+            raise
+        raise UserError(f"{key}.{error}") from error
 
 
 def reason(error: "ValidationError") -> str:

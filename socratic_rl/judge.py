@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from socratic_rl.config import Component
 from socratic_rl.conversations.prompting import read_prompt, render
 from socratic_rl.dialogue import Record, seed_from
-from socratic_rl.errors import UserError, reason
+from socratic_rl.errors import UserError, of_component, reason
 from socratic_rl.generators import Request
 from socratic_rl.record import differences
-from socratic_rl.storage import Journal
+from socratic_rl.storage import StageFile
 
 RUBRICS = resources.files("socratic_rl") / "rubrics"
 PROMPT = "judge.jinja"
@@ -212,8 +212,8 @@ class Judge(Component):
         Args:
             cases: Places in dialogues with the replies there.
             seed: Of the judge's sampling.
-            kept: The file that each answer is written to as it comes; what a run that ended early left there is not
-                asked again.
+            kept: Answers are written to ``<kept>.partial`` as they come, and what a run that ended early left there is
+                not asked again.
 
         Raises:
             UserError: The generator fails.
@@ -269,20 +269,16 @@ class Judge(Component):
 
         identity = self.identity()
         keys = [_digest(json.dumps([identity, request.messages, request.seed])) for request in requests]
-        journal = Journal(Written, kept) if kept else None
-        written = {one.asked: one.raw for one in journal.records} if journal else {}
+        stage = StageFile(kept, key=lambda row: row["asked"]) if kept else None
+        written = {one.asked: one.raw for one in stage.kept(Written)} if stage is not None else {}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
         places = list(missing)
         answers = self.generator.generate(list(missing.values()))
-        with tqdm(answers, "judge", len(places), unit=" answers", delay=2) as bar:
-            try:
-                for place, reply in bar:
-                    written[places[place]] = reply.text
-                    if journal:
-                        journal.append(Written(asked=places[place], raw=reply.text))
-            except UserError as error:
-                # the generator does not know whose it is
-                raise UserError(f"judge.{error}") from error
+        with of_component("judge"), tqdm(answers, "judge", len(places), unit=" answers", delay=2) as bar:
+            for place, reply in bar:
+                written[places[place]] = reply.text
+                if stage is not None:
+                    stage.append(Written(asked=places[place], raw=reply.text))
         return [written[key] for key in keys]
 
     def _calibrated(self) -> CalibrationFile | None:

@@ -354,6 +354,13 @@ class StageFile:
         """How many records an earlier run finished."""
         return len(self._done)
 
+    def kept(self, kind: type[R]) -> Iterator[R]:
+        """The records that an earlier run finished."""
+        if self.partial.exists():
+            with self.partial.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    yield _parse_line(kind, f"{self.partial}:{number}", line.decode())
+
     @property
     def finished(self) -> bool:
         """Whether the stage ended before."""

@@ -77,7 +77,7 @@ def test_labels_that_stay_in_both_orders_are_counted() -> None:
 
 
 def test_answers_of_a_run_that_ended_early_are_not_asked_again(tmp_path: Any) -> None:
-    kept = tmp_path / "judge.jsonl.partial"
+    kept = tmp_path / "judge.jsonl"
     cases = [Case(ANN, ("It is 12.", "How many boxes?")), Case(ANN, ("Why?", "why?"))]
 
     def breaks(first: str, second: str) -> Any:
@@ -91,6 +91,8 @@ def test_answers_of_a_run_that_ended_early_are_not_asked_again(tmp_path: Any) ->
     found = one.judge(cases, seed=0, kept=kept)
     assert len(generator.asked) == 1
     assert found == judge(fair)[0].judge(cases, seed=0)
+    # no lock or the like is left beside it
+    assert [path.name for path in tmp_path.iterdir()] == ["judge.jsonl.partial"]
     # another seed asks anew
     again, generator = judge(fair)
     again.judge(cases, seed=1, kept=kept)
