@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from machine import Alone, Result, machine, peak_memory, write_results
 
-from socratic_rl.dialogue import PreferencePair, Turn, merge_turns, parse_transcript
+from socratic_rl.core.dialogue import PreferencePair, Turn, merge_turns, parse_transcript
 
 ROOT = Path(__file__).parents[1]
 SEED_ROWS = ROOT.parent / "shared" / "data" / "seed_dataset.csv"
@@ -98,7 +98,7 @@ def conversations(path: Path) -> list[list[list[Turn]]]:
 
 def starter_conversations() -> list[list[list[Turn]]]:
     """The starter problems, taught step by step; three rows each: cut at the first, the middle and the last step."""
-    from socratic_rl.problems import Starter
+    from socratic_rl.conversations.problems import Starter
 
     found = []
     for problem in Starter(name="starter").read():
@@ -182,15 +182,15 @@ def make_trainer(side: Side) -> Any:
     import torch
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
+    from socratic_rl.models.tokens import pair_tokens
+    from socratic_rl.training.dpo import keep_freed_memory
+    from socratic_rl.training.trainers import ForestTrainer, forest_arguments
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
     from trl import DPOConfig, DPOTrainer
 
-    from socratic_rl import models
-    from socratic_rl.config import ModelSettings
-    from socratic_rl.forest_trainer import ForestTrainer, forest_arguments
-    from socratic_rl.tokens import pair_tokens
-    from socratic_rl.training import keep_freed_memory
+    from socratic_rl.core.component import ModelSettings
+    from socratic_rl.models import weights
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -209,14 +209,14 @@ def make_trainer(side: Side) -> Any:
         max_length=None,
         precompute_ref_log_probs=side.beforehand,
         gradient_checkpointing=False,
-        bf16=models.has_bf16(),
+        bf16=weights.has_bf16(),
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    tokenizer, model = models.load_tokenizer(settings), models.load_base(settings)
+    tokenizer, model = weights.load_tokenizer(settings), weights.load_base(settings)
 
     def columns(pair: PreferencePair) -> dict[str, Any]:
         tokens = pair_tokens(pair, tokenizer)

@@ -29,8 +29,9 @@ from machine import Alone, Result, machine, peak_memory, write_results
 
 from socratic_rl.conversations import RolePlay, Script
 from socratic_rl.conversations.prompting import as_heard, fill
-from socratic_rl.dialogue import Problem, Speaker, Turn
-from socratic_rl.generators import LlamaCpp, Reply, Request, Talk
+from socratic_rl.core.dialogue import Problem, Speaker, Turn
+from socratic_rl.core.generator import Reply, Request, Talk
+from socratic_rl.generators import LlamaCpp
 
 PART = 4
 """What share of a conversation's tokens the limit is measured with; as many of all would take the same time each."""
@@ -191,12 +192,12 @@ class OneByOne:
         import llama_cpp
         from joblib import cpu_count
 
-        from socratic_rl import embedded
+        from socratic_rl.core import component
 
         threads = cpu_count(only_physical_cores=True)
         self.side = side
         self.llama = llama_cpp.Llama(
-            side.model or str(embedded.gguf_path()),
+            side.model or str(component.gguf_path()),
             n_ctx=2048,
             n_threads=threads,
             n_threads_batch=threads,
@@ -256,11 +257,11 @@ class Processes:
         """Start one process after another."""
         from joblib import cpu_count
 
-        from socratic_rl import embedded
+        from socratic_rl.core import component
 
         threads = cpu_count(only_physical_cores=True)
         model = {
-            "model_path": self.side.model or str(embedded.gguf_path()),
+            "model_path": self.side.model or str(component.gguf_path()),
             "n_ctx": 2048,
             "n_threads": threads,
             "n_threads_batch": threads,
@@ -389,7 +390,7 @@ def report(result: Speeds) -> str:
 
 def starter() -> list[Problem]:
     """The starter problems, from every topic the same share first."""
-    from socratic_rl.problems import Starter
+    from socratic_rl.conversations.problems import Starter
 
     problems = list(Starter(name="starter").read())
     return problems[::10] + [problem for number, problem in enumerate(problems) if number % 10]

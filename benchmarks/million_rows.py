@@ -186,15 +186,15 @@ def pair_up(folder: Path, rejection: str = "mixed", csv: bool = False) -> Measur
     """Run the stages on what lies in a folder, in this process."""
     from hydra import compose, initialize_config_dir
 
-    from socratic_rl.config import GenerateSettings, parse
-    from socratic_rl.stages import run
+    from socratic_rl.commands.generate import run_stages
+    from socratic_rl.commands.settings import GenerateSettings, parse
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         settings = parse(
             GenerateSettings, compose("generate", ["wandb=disabled", f"rejection={rejection}", f"csv={csv}"])
         )
     start = time.perf_counter()
-    summary = run(settings, folder)
+    summary = run_stages(settings, folder)
     seconds = time.perf_counter() - start
     peak = peak_memory()
     with (folder / "all_pairs.jsonl").open("rb") as made:

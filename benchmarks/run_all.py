@@ -9,7 +9,7 @@ from typing import Any
 
 from machine import machine
 
-from socratic_rl.terminal import console
+from socratic_rl.pages.console import console
 
 HERE = Path(__file__).parent
 OUTPUT = HERE.parent / "outputs" / "bench"

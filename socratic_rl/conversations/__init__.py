@@ -1,12 +1,14 @@
-"""Problems become conversations between a teacher and a student.
+"""A problem becomes a dialogue of a teacher and a student."""
 
-The student's first turn states the problem; from there they take turns until the student states the gold answer, or to
-the turn limit.
-"""
+import lazy_loader
 
-from socratic_rl.conversations.annotated import Annotated
-from socratic_rl.conversations.auto import Auto
-from socratic_rl.conversations.base import Writer
-from socratic_rl.conversations.generated import RolePlay, Script
-
-__all__ = ["Annotated", "Auto", "RolePlay", "Script", "Writer"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "annotated": ["Annotated"],
+        "auto": ["Auto"],
+        "generated": ["RolePlay", "Script"],
+        "mathqa": ["MathQA"],
+        "problems": ["Bridge", "GSM8K", "GSM8KSocratic", "JsonlProblems", "MathDial", "Starter"],
+    },
+)

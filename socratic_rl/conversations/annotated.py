@@ -2,11 +2,10 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from socratic_rl.config import Component
-from socratic_rl.conversations.base import conversation
-from socratic_rl.dialogue import Conversation, Problem, Turn, merge_turns, text_id
-from socratic_rl.generators import Generator
-from socratic_rl.quality import gate
+from socratic_rl.conversations.writer import conversation, gate
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Conversation, Problem, Turn, merge_turns, text_id
+from socratic_rl.core.generator import Generator
 
 
 class Annotated(Component):

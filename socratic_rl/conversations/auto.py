@@ -3,11 +3,11 @@
 from collections.abc import Container, Iterable, Iterator
 from itertools import filterfalse
 
-from socratic_rl.config import Component
 from socratic_rl.conversations.annotated import Annotated, brought
 from socratic_rl.conversations.generated import RolePlay, Script
-from socratic_rl.dialogue import Conversation, Problem
-from socratic_rl.generators import Generator
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Conversation, Problem
+from socratic_rl.core.generator import Generator
 
 
 class Auto(Component):

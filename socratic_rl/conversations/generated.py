@@ -9,21 +9,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from socratic_rl import answers
-from socratic_rl.config import Component
-from socratic_rl.conversations.base import conversation
-from socratic_rl.conversations.prompting import (
-    as_heard,
-    fill,
-    holds,
-    read_prompt,
-    split_prompt,
-    without_label,
-)
-from socratic_rl.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
-from socratic_rl.errors import UserError
-from socratic_rl.generators import Generator, Request, Talk
-from socratic_rl.quality import CUT_OFF, EMPTY, Flaw, gate
+from socratic_rl.conversations.prompting import as_heard, fill, holds, read_prompt, split_prompt, without_label
+from socratic_rl.conversations.writer import CUT_OFF, EMPTY, Flaw, conversation, gate
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Generator, Request, Talk
+from socratic_rl.measures import answers
 
 
 class Generated(Component):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AfterValidator
 
-from socratic_rl.dialogue import LABEL, SPEAKERS, Message, Problem, Speaker, Turn, merge_turns, parse_transcript
+from socratic_rl.core.dialogue import LABEL, SPEAKERS, Message, Problem, Speaker, Turn, merge_turns, parse_transcript
 
 if TYPE_CHECKING:
     import jinja2
 
 
-def read_prompt(path: str | None, shipped: str) -> str:
-    """The text of a prompt file, or of the one that comes with the project."""
-    file = Path(path).expanduser() if path else resources.files("socratic_rl") / "prompts" / shipped
+def read_prompt(path: str | None, shipped: str, room: str = "conversations") -> str:
+    """The text of a prompt file, or of the one that comes with the project, in the ``prompts`` folder of a room."""
+    file = Path(path).expanduser() if path else resources.files(f"socratic_rl.{room}") / "prompts" / shipped
     return file.read_text(encoding="utf-8").strip()
 
 
@@ -31,7 +31,7 @@ def _template(shipped: str) -> "jinja2.Template":
     import jinja2
 
     prompts = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  no HTML
-    return prompts.from_string(read_prompt(None, shipped))
+    return prompts.from_string(read_prompt(None, shipped, "evaluation"))
 
 
 def holds(placeholder: str, ending: str = "") -> AfterValidator:

@@ -1,20 +1,12 @@
-"""What writes text: a GGUF file by llama.cpp, a model by transformers, or a server that speaks OpenAI's protocol."""
+"""What writes text: a GGUF file by llama.cpp, a model by transformers, a server, a tutor."""
 
-from socratic_rl.generators.base import Generator, InRounds, Reply, Request, Talk, in_order
-from socratic_rl.generators.llama_cpp import LlamaCpp
-from socratic_rl.generators.openai import OpenAI
-from socratic_rl.generators.transformers import Transformers, decode, stream
+import lazy_loader
 
-__all__ = [
-    "Generator",
-    "InRounds",
-    "LlamaCpp",
-    "OpenAI",
-    "Reply",
-    "Request",
-    "Talk",
-    "Transformers",
-    "decode",
-    "in_order",
-    "stream",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "llama_generator": ["LlamaCpp"],
+        "openai_generator": ["OpenAI"],
+        "transformers_generator": ["Transformers"],
+    },
+)

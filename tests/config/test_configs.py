@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from socratic_rl import cli  # noqa: F401  its resolver is part of the configs
+from socratic_rl.commands import cli  # noqa: F401  its resolver is part of the configs
 
 CONF = Path(__file__).parents[2] / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))

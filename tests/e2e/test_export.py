@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from socratic_rl import gguf_files, models
-from socratic_rl.record import MADE_FROM
+from socratic_rl.core.provenance import MADE_FROM
+from socratic_rl.models import weights as weights_module
+from socratic_rl.sharing import gguf_files
 from tests.e2e.conftest import run
 
 
@@ -21,7 +22,7 @@ def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny base as a GGUF file."""
     path = tmp_path_factory.mktemp("base") / "tiny.gguf"
     model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
-    gguf_files.write_model(model, models.tokenizer_from(str(tiny_llama)), path, "tiny", "float32", None)
+    gguf_files.write_model(model, weights_module.tokenizer_from(str(tiny_llama)), path, "tiny", "float32", None)
     return path
 
 

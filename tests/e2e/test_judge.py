@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from socratic_rl.storage import read_rows, write_jsonl
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.rows import read_rows
 from tests.e2e.conftest import run
 
 JUDGE = ("judge=socratic_llm", "judge.generator.width=2", "judge.generator.n_threads=1")

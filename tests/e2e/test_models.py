@@ -13,16 +13,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from socratic_rl.models.scoring import PairScores, score_pairs
+from socratic_rl.models.tutor import Tutor
 from transformers import AutoModelForCausalLM, GPTQConfig
 
-from socratic_rl import models, record, training
-from socratic_rl.config import TrainSettings, parse
-from socratic_rl.dialogue import PreferencePair, Turn
-from socratic_rl.generators import decode
-from socratic_rl.record import MADE_FROM
-from socratic_rl.scoring import PairScores, score_pairs
-from socratic_rl.storage import write_jsonl
-from socratic_rl.tutors import Tutor
+from socratic_rl.commands.settings import TrainSettings, parse
+from socratic_rl.core import provenance
+from socratic_rl.core.dialogue import PreferencePair, Turn
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.provenance import MADE_FROM
+from socratic_rl.generators.sampling import decode
+from socratic_rl.models import weights as weights_module
+from socratic_rl.training import dpo
 from tests.conftest import ROOT, TinyModel
 from tests.e2e.conftest import run
 
@@ -85,7 +87,7 @@ def weights(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> 
         plain = tiny_model(CASES[case][0], chat_template=False)
         if not case.endswith("gptq"):
             return plain
-        tokenizer = models.tokenizer_from(str(plain))
+        tokenizer = weights_module.tokenizer_from(str(plain))
         rows = [pair.chosen[0]["content"] * 20 for pair in pairs()]
         method = GPTQConfig(bits=4, group_size=32, dataset=rows, tokenizer=tokenizer, backend="gptq_torch")
         made = tmp_path_factory.mktemp("gptq")
@@ -117,21 +119,21 @@ def case(
         "dpo.save_steps=100",
         data=rows,
     )
-    args = training.arguments(cfg.dpo, folder / "checkpoints", tracked=False)
+    args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=False)
     lora = instantiate(cfg.lora) if settings.lora else None
-    tokenizer = models.load_tokenizer(settings.model)
-    model = models.load_policy(settings.model, lora)
+    tokenizer = weights_module.load_tokenizer(settings.model)
+    model = weights_module.load_policy(settings.model, lora)
     before = score_pairs(model, tokenizer, pairs())
-    outcome = training.train(model, tokenizer, pairs(), pairs(2), args, lora, None)
+    outcome = dpo.train(model, tokenizer, pairs(), pairs(2), args, lora, None)
     after = score_pairs(outcome.model, tokenizer, pairs())
     made_from = {
         "model": settings.model.model_dump(),
         "dataset": settings.dataset.model_dump(),
-        **{key: record.resolved(cfg)[key] for key in ("dpo", "lora", "seed")},
+        **{key: provenance.resolved(cfg)[key] for key in ("dpo", "lora", "seed")},
         "held_out": outcome.held_out,
-        "versions": record.versions(),
+        "versions": provenance.versions(),
     }
-    training.save(outcome.model, tokenizer, folder / "adapter", made_from)
+    dpo.save(outcome.model, tokenizer, folder / "adapter", made_from)
     return SimpleNamespace(
         settings=settings,
         tokenizer=tokenizer,
@@ -174,7 +176,7 @@ def test_the_saved_tutor_scores_like_the_trained_one_and_its_base_like_the_base(
 
 def test_the_saved_tutor_replies_and_ends_its_turn_by_the_template_saved_with_it(case: SimpleNamespace):
     tutor = Tutor(case.folder)
-    assert tutor.tokenizer.chat_template == models.CHAT_TEMPLATE.read_text()
+    assert tutor.tokenizer.chat_template == weights_module.CHAT_TEMPLATE.read_text()
     with tutor.tutor() as model:
         (reply,) = decode(
             model,
@@ -205,7 +207,7 @@ def test_a_folder_holds_the_adapter_alone_or_the_whole_model_and_never_a_pickle(
 )
 def test_a_quantised_base_is_quantised(tiny_llama: Path, rows: Path, name: str, kind: str, dtype: torch.dtype):
     settings, _ = composed(f"model={name}", f"model.pretrained={tiny_llama}", data=rows)
-    model = models.load_base(settings.model)
+    model = weights_module.load_base(settings.model)
     weights = [module.weight for place, module in model.named_modules() if place.endswith("_proj")]
     assert len(weights) == 2 * 7
     assert all((type(weight).__name__, weight.dtype) == (kind, dtype) for weight in weights)
@@ -222,8 +224,8 @@ def test_gradients_pass_through_quantised_layers_after_the_model_was_only_read(
 ):
     """Some kernels of bitsandbytes and GPT-QModel block them without a word; held-out pairs are scored first."""
     settings, _ = composed(f"model={name}", f"model.pretrained={weights(name)}", data=rows)
-    model = models.load_base(settings.model)
-    score_pairs(model, models.load_tokenizer(settings.model), pairs())
+    model = weights_module.load_base(settings.model)
+    score_pairs(model, weights_module.load_tokenizer(settings.model), pairs())
     # the same model in plain floats: each layer's weights are what it makes of the unit vectors
     plain = AutoModelForCausalLM.from_pretrained(tiny_model(CASES[name][0], chat_template=False))
     for place, layer in plain.named_modules():

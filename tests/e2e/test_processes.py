@@ -117,7 +117,7 @@ def test_a_mistake_of_one_process_ends_all_with_one_line(wrong: int, tmp_path: P
 import os, sys, time
 sys.path.insert(0, os.getcwd())
 from socratic_rl import cli, processes
-from socratic_rl.errors import UserError
+from socratic_rl.core.errors import UserError
 
 def main():
     if processes.rank() == {wrong}:

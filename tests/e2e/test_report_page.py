@@ -10,8 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from socratic_rl.report import Report, render
-from socratic_rl.statistics import paired_bootstrap
+from socratic_rl.measures.intervals import paired_bootstrap
+from socratic_rl.pages.report import Report, render
 from tests.e2e.conftest import overflow
 
 INJECTION = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"

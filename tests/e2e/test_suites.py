@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from socratic_rl.storage import read_rows, write_jsonl
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.rows import read_rows
 from tests.e2e.conftest import run
 
 

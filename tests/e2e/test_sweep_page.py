@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from socratic_rl.ranking import Job
-from socratic_rl.sweep_page import Sweep, render
+from socratic_rl.pages.sweep_jobs import Job
+from socratic_rl.pages.sweep_page import Sweep, render
 from tests.e2e.conftest import overflow
 
 INJECTION = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\"> $x$"

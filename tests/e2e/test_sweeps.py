@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from socratic_rl.tracking import artifact_name
+from socratic_rl.core.provenance import artifact_name
 from tests.conftest import TinyModel
 from tests.e2e.conftest import run, start, wait_for
 from tests.wandb_files import read_run

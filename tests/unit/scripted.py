@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from socratic_rl.generators import Reply, Request
+from socratic_rl.core.generator import Reply, Request
 
 
 class Scripted:

@@ -6,12 +6,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from socratic_rl import audit
-from socratic_rl.audit import Shortcut, warnings
 from socratic_rl.conversations import Annotated
-from socratic_rl.dialogue import PreferencePair, Turn
-from socratic_rl.preferences import pairs_at
-from socratic_rl.problems import GSM8KSocratic, MathDial, Source, Starter
+from socratic_rl.conversations.problems import GSM8KSocratic, MathDial, Source, Starter
+from socratic_rl.core.dialogue import PreferencePair, Turn
+from socratic_rl.pairs import audit
+from socratic_rl.pairs.audit import Shortcut, warnings
+from socratic_rl.pairs.pairing import pairs_at
 
 CONF = Path(__file__).parents[2] / "conf"
 WORDS = ["how", "what", "so", "now", "if", "and"]

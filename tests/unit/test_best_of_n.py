@@ -1,6 +1,6 @@
 """Pairs of a tutor's own replies."""
 
-from socratic_rl.best_of_n import Candidate, Candidates, pairs_of
+from socratic_rl.training.best_of_n import Candidate, Candidates, pairs_of
 
 
 def turn(number: int, **scored: float | None) -> Candidates:

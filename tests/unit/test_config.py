@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from socratic_rl.config import TrainSettings, parse
-from socratic_rl.errors import UserError
-from socratic_rl.preference_data import SocraticPairs
-from socratic_rl.record import differences
+from socratic_rl.commands.settings import TrainSettings, parse
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.provenance import differences
+from socratic_rl.pairs.dataset import SocraticPairs
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from socratic_rl import problems
-from socratic_rl.conversations import Annotated, Auto, RolePlay, Script
-from socratic_rl.dialogue import Conversation, Problem, Step, Turn
-from socratic_rl.errors import UserError, reasons
-from socratic_rl.generators import InRounds, LlamaCpp, Reply, Request, Transformers
-from socratic_rl.quality import Flaw, gate
+from socratic_rl.conversations import Annotated, Auto, RolePlay, Script, problems
+from socratic_rl.conversations.writer import Flaw, gate
+from socratic_rl.core.dialogue import Conversation, Problem, Step, Turn
+from socratic_rl.core.errors import UserError, reasons
+from socratic_rl.core.generator import InRounds, Reply, Request
+from socratic_rl.generators import LlamaCpp, Transformers
 
 ROBE = Problem(
     id="robe",
@@ -292,7 +292,7 @@ def test_prompt_files_are_checked_before_anything_runs(tmp_path: Path) -> None:
 
 
 def test_the_shipped_prompts_pass_the_check_on_users_own() -> None:
-    shipped = resources.files("socratic_rl") / "prompts"
+    shipped = resources.files("socratic_rl.conversations") / "prompts"
     roleplay(teacher_prompt=str(shipped / "teacher.txt"), student_prompt=str(shipped / "student.txt"))
     script(prompt=str(shipped / "script.txt"))
 

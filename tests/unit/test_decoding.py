@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from socratic_rl import embedded
-from socratic_rl.generators import LlamaCpp, Reply, Request, Talk
+from socratic_rl.core import component
+from socratic_rl.core.generator import Reply, Request, Talk
+from socratic_rl.generators import LlamaCpp
 
 HEAD = "Numbers in words: 1 is one, 2 is two, 3 is three, 4 is four, 5 is five, 6 is six, 7 is seven, 8 is eight.\n"
 """Some forty tokens that prompts share."""
@@ -61,7 +62,7 @@ def by_llama_cpp_python(text: str, max_tokens: int, stop: tuple[str, ...] = ()) 
     """What the library's own loop says, one prompt after another."""
     import llama_cpp
 
-    model = llama_cpp.Llama(str(embedded.gguf_path()), n_ctx=384, n_threads=1, n_threads_batch=1, verbose=False)
+    model = llama_cpp.Llama(str(component.gguf_path()), n_ctx=384, n_threads=1, n_threads_batch=1, verbose=False)
     completion = model.create_completion(text, max_tokens=max_tokens, temperature=0.0, stop=list(stop))
     return str(completion["choices"][0]["text"]).strip()
 

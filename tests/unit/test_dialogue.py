@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from socratic_rl.dialogue import (
+from socratic_rl.core.dialogue import (
     PreferencePair,
     Turn,
     from_messages,

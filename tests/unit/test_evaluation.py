@@ -1,7 +1,8 @@
 """Which rows of an evaluation are measured together."""
 
-from socratic_rl.dialogue import Problem
-from socratic_rl.evaluation import _by_topic
+from socratic_rl.evaluation.comparison import _by_topic
+
+from socratic_rl.core.dialogue import Problem
 
 
 def problems(**topics: str) -> dict[str, Problem]:

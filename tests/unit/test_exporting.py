@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoModelForCausalLM
 
-from socratic_rl import exporting, model_card, models
-from socratic_rl.config import ModelSettings
-from socratic_rl.errors import UserError
-from socratic_rl.exporting import Exported
-from socratic_rl.record import CARD, MADE_FROM
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.provenance import CARD, MADE_FROM
+from socratic_rl.models import weights
+from socratic_rl.sharing import exports, model_card
+from socratic_rl.sharing.exports import Exported
 from tests.unit.test_model_card import MADE_FROM as RECORD
 
 
@@ -27,47 +28,47 @@ def whole(tiny_llama: Path, tmp_path: Path) -> SimpleNamespace:
         folder=folder,
         made_from=made_from,
         settings=SimpleNamespace(name="tiny", pretrained="tiny"),
-        tokenizer=models.tokenizer_from(str(folder)),
+        tokenizer=weights.tokenizer_from(str(folder)),
         tutor=lambda: contextlib.nullcontext(model),
     )
 
 
 def test_what_is_made_of_a_tutor(whole: SimpleNamespace, tmp_path: Path):
-    assert [exporting.kind_of(whole.folder, wanted) for wanted in ("gguf", "merged_gguf")] == ["model", "model"]
+    assert [exports.kind_of(whole.folder, wanted) for wanted in ("gguf", "merged_gguf")] == ["model", "model"]
     with pytest.raises(UserError, match=r"format: .* is a whole model for transformers already"):
-        exporting.kind_of(whole.folder, "merged")
+        exports.kind_of(whole.folder, "merged")
     (whole.folder / "adapter_config.json").touch()
-    kinds = [exporting.kind_of(whole.folder, wanted) for wanted in ("gguf", "merged_gguf", "merged")]
+    kinds = [exports.kind_of(whole.folder, wanted) for wanted in ("gguf", "merged_gguf", "merged")]
     assert kinds == ["adapter", "model", "folder"]
 
 
 def test_a_whole_model_is_written_found_again_and_described(whole: SimpleNamespace, tmp_path: Path):
     with pytest.raises(UserError, match=r"backend: there is no GGUF file of the tutor yet: python export\.py adapter="):
-        exporting.exported(whole, None, None)
-    written = exporting.write(whole, "model", tmp_path / "gguf", "float16", None)
+        exports.exported(whole, None, None)
+    written = exports.write(whole, "model", tmp_path / "gguf", "float16", None)
     assert written["model"] == tmp_path / "gguf" / "model.gguf"
-    assert exporting.exported(whole, None, None) == Exported(written["model"], None, None)
-    assert exporting.next_command(whole, "model", written["model"], None).endswith("/adapter backend=llama_cpp")
+    assert exports.exported(whole, None, None) == Exported(written["model"], None, None)
+    assert exports.next_command(whole, "model", written["model"], None).endswith("/adapter backend=llama_cpp")
     card = (tmp_path / "gguf" / CARD).read_text()
     assert "library_name: llama.cpp" in card
     assert "llama-cli -m model.gguf" in card
     assert "## Settings" in card
     whole.made_from = whole.made_from | {"seed": 4}
     with pytest.raises(UserError, match=r"gguf: .*model.gguf was exported before this tutor was trained"):
-        exporting.exported(whole, None, None)
+        exports.exported(whole, None, None)
 
 
 def test_nothing_is_merged_into_quantised_weights(whole: SimpleNamespace, tmp_path: Path):
     whole.tutor = lambda: contextlib.nullcontext(SimpleNamespace(is_quantized=True))
     with pytest.raises(UserError, match="format: the weights of tiny are quantised"):
-        exporting.write(whole, "model", tmp_path / "gguf", "float16", None)
+        exports.write(whole, "model", tmp_path / "gguf", "float16", None)
     assert not list((tmp_path / "gguf").iterdir())
 
 
 def test_the_file_of_a_base(tmp_path: Path):
     def of(pretrained: str, given: str | None = None) -> Path | None:
         plain = {"name": "x", "revision": None, "dtype": "auto", "attn_implementation": "sdpa"}
-        return exporting.base_file(ModelSettings(pretrained=pretrained, **plain), given)
+        return exports.base_file(ModelSettings(pretrained=pretrained, **plain), given)
 
     assert of("embedded").suffix == ".gguf"
     assert of("some/model.gguf") == Path("some/model.gguf")
@@ -76,11 +77,11 @@ def test_the_file_of_a_base(tmp_path: Path):
 
 
 def test_the_check_is_not_left_out_for_an_architecture_that_no_test_knows(whole: SimpleNamespace, tmp_path: Path):
-    exporting.refuse_untested(whole)
+    exports.refuse_untested(whole)
     told = r"^check: check=false is for tested architectures only \(arcee, .*\); .*'gemma2'.* leave it on$"
     (whole.folder / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
     with pytest.raises(UserError, match=told):
-        exporting.refuse_untested(whole)
+        exports.refuse_untested(whole)
     # under an adapter it is the base's config that says so
     base = tmp_path / "base"
     shutil.copytree(whole.folder, base)
@@ -88,24 +89,24 @@ def test_the_check_is_not_left_out_for_an_architecture_that_no_test_knows(whole:
     (whole.folder / "adapter_config.json").touch()
     whole.settings.pretrained, whole.settings.revision = str(base), None
     with pytest.raises(UserError, match=told):
-        exporting.refuse_untested(whole)
+        exports.refuse_untested(whole)
 
 
 def test_cards_of_exports_beside_a_tutor_are_renewed_from_its_own(whole: SimpleNamespace, tmp_path: Path):
-    exporting.write(whole, "model", tmp_path / "gguf", "float16", None)
-    exporting.write(whole, "model", tmp_path / "elsewhere", "float16", None)
+    exports.write(whole, "model", tmp_path / "gguf", "float16", None)
+    exports.write(whole, "model", tmp_path / "elsewhere", "float16", None)
     # of another training, and what is no export
     shutil.copytree(tmp_path / "gguf", tmp_path / "merged_gguf")
     (tmp_path / "merged_gguf" / MADE_FROM).write_text(json.dumps(RECORD | {"seed": 4}))
     (tmp_path / "merged").mkdir()
     asked = f"not yet: python evaluate.py adapter={whole.folder} "
-    assert exporting.not_measured(whole, tmp_path / "gguf") == f"{asked}writes its results into this card too"
-    assert exporting.not_measured(whole, tmp_path / "elsewhere") == f"{asked}first, then export again"
+    assert exports.not_measured(whole, tmp_path / "gguf") == f"{asked}writes its results into this card too"
+    assert exports.not_measured(whole, tmp_path / "elsewhere") == f"{asked}first, then export again"
     row = {"name": "asks_question", "kind": "all", "base": 0.1, "tutor": 0.987, "difference": 0.9, "low": 0.8,
            "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
     model_card.write_card(whole.folder, model_card.Measured([row], "50 pairs", "temperature=0.0"))
-    assert exporting.not_measured(whole, tmp_path / "gguf") is None
-    assert exporting.renew_cards(whole.folder) == [tmp_path / "gguf" / CARD]
+    assert exports.not_measured(whole, tmp_path / "gguf") is None
+    assert exports.renew_cards(whole.folder) == [tmp_path / "gguf" / CARD]
     card = (tmp_path / "gguf" / CARD).read_text()
     assert "0.987" in card
     assert "library_name: llama.cpp" in card
@@ -121,10 +122,10 @@ def test_each_place_beside_a_tutor_has_a_card_of_its_own_kind(whole: SimpleNames
         shutil.copy(whole.folder / MADE_FROM, tmp_path / place)
     (tmp_path / "gguf" / "adapter.gguf").touch()
     used = {"gguf": "--lora adapter.gguf", "merged_gguf": "-m model.gguf", "merged": "library_name: transformers"}
-    for card in exporting.renew_cards(whole.folder):
+    for card in exports.renew_cards(whole.folder):
         assert used.pop(card.parent.name) in card.read_text()
     assert not used
     # a merged tutor's card is its own
     (tmp_path / "merged" / CARD).write_text("---\ntags: []\n---\n# mine\n")
-    assert len(exporting.renew_cards(tmp_path / "merged")) == 2
+    assert len(exports.renew_cards(tmp_path / "merged")) == 2
     assert (tmp_path / "merged" / CARD).read_text().endswith("# mine\n")

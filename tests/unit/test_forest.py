@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from socratic_rl.models.forest import MIN_SHARED, ForestCollator, attention_masks, grow, query_spans
+from socratic_rl.models.forest_hooks import reading_forests, reads_forests
+from socratic_rl.models.weights import tokenizer_from
+from socratic_rl.training.batches import ConversationSampler
+from socratic_rl.training.trainers import count_tokens, forest_arguments, training_obstacle
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -21,13 +26,9 @@ from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
-from socratic_rl import forest_attention, forest_trainer, training
-from socratic_rl.batches import ConversationSampler
-from socratic_rl.dialogue import PreferencePair, Turn
-from socratic_rl.forest import MIN_SHARED, ForestCollator, grow
-from socratic_rl.forest_attention import attention_masks, query_spans
-from socratic_rl.forest_trainer import count_tokens, forest_arguments, reading_forests, reads_forests, training_obstacle
-from socratic_rl.models import tokenizer_from
+from socratic_rl.core.dialogue import PreferencePair, Turn
+from socratic_rl.models import forest as forest_module
+from socratic_rl.training import dpo, trainers
 
 STEM = list(range(100, 100 + MIN_SHARED))
 SMALL: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -149,7 +150,7 @@ def test_eager_attention_adds_its_mask_and_flex_attention_has_the_same():
 
 
 def test_nodes_attend_within_their_own_tree(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(forest_attention, "SPAN", 16)
+    monkeypatch.setattr(forest_module, "SPAN", 16)
     depths, ends = forest(3)
     (mask,) = attention_masks(LlamaConfig(attn_implementation="sdpa"), depths, ends, torch.float32)[0]
     spans = query_spans(depths)
@@ -166,8 +167,8 @@ def test_attention_goes_span_by_span(monkeypatch: pytest.MonkeyPatch):
         shapes.append((query.shape[2], key.shape[2]))
         return sdpa_attention_forward(module, query, key, *rest, **named)
 
-    monkeypatch.setattr(forest_attention, "SPAN", 16)
-    monkeypatch.setattr(forest_attention, "sdpa_attention_forward", record)
+    monkeypatch.setattr(forest_module, "SPAN", 16)
+    monkeypatch.setattr(forest_module, "sdpa_attention_forward", record)
     model = small(LlamaConfig, num_hidden_layers=1)
     add_fused_lm_head(model)
     batch = ForestCollator(pad_token_id=0)(EXAMPLES)
@@ -270,7 +271,7 @@ def test_a_model_whose_tokens_attend_elsewhere_or_stand_elsewhere_is_found_out(
     assert reads_forests(model)
     if name == "ends":
         monkeypatch.setattr(
-            forest_trainer,
+            trainers,
             "attention_masks",
             lambda config, depths, ends, dtype: attention_masks(config, depths, ends * 0 + ends.shape[1], dtype),
         )
@@ -347,10 +348,10 @@ def test_auto_weighs_the_saving_and_true_does_not(tiny_llama: Path, tmp_path: Pa
     assert found(False, dialogues) == (None, "")
 
 
-def run(model: Path, folder: Path, checkpoint: str | None = None) -> training.Outcome:
+def run(model: Path, folder: Path, checkpoint: str | None = None) -> dpo.Outcome:
     settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "learning_rate": 1e-2}
     steps = {"num_train_epochs": 2, "save_steps": 1, "logging_steps": 1, "remove_unused_columns": False}
-    return training.train(
+    return dpo.train(
         AutoModelForCausalLM.from_pretrained(model),
         tokenizer_from(str(model)),
         pairs(turns=3, count=6),

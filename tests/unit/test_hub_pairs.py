@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from socratic_rl.dialogue import PreferencePair
-from socratic_rl.errors import UserError
-from socratic_rl.hub_pairs import LEAKED, HubPairs, UnusableError, to_messages
-from socratic_rl.preferences import split_of
-from socratic_rl.storage import read_records
+from socratic_rl.core.dialogue import PreferencePair
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.records import read_records
+from socratic_rl.pairs.dataset import UnusableError
+from socratic_rl.pairs.pairing import split_of
+from socratic_rl.pairs.trl_forms import to_messages
+from socratic_rl.pairs.trl_pairs import LEAKED, TrlPairs
 
 KEYS: dict[str, Any] = {
     "subset": None,
@@ -30,8 +32,8 @@ KEYS: dict[str, Any] = {
 }
 
 
-def data_set(path: Path | str, **keys: Any) -> HubPairs:
-    return HubPairs(path=str(path), **KEYS | keys)
+def data_set(path: Path | str, **keys: Any) -> TrlPairs:
+    return TrlPairs(path=str(path), **KEYS | keys)
 
 
 def user(text: str) -> dict[str, str]:

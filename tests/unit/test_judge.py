@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from socratic_rl.evaluation.judge import Case, Judge, alike
+from socratic_rl.evaluation.rubric import Rubric
 
-from socratic_rl.errors import UserError
-from socratic_rl.generators import LlamaCpp, Request, Transformers
-from socratic_rl.judge import Case, Judge, Rubric, alike
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Request
+from socratic_rl.generators import LlamaCpp, Transformers
 from tests.unit.scripted import Scripted
 
 GOOD = {"asks": "yes", "on_topic": "5", "helps": "5", "reveals": "no"}

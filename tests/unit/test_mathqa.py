@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from socratic_rl import mathqa
+from socratic_rl.conversations import mathqa, mathqa_text
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from socratic_rl import mathqa
     ],
 )
 def test_mis_decoded_characters_are_repaired(broken: str, meant: str) -> None:
-    assert mathqa.repair(broken) == meant
+    assert mathqa_text.repair(broken) == meant
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,20 @@ def test_mis_decoded_characters_are_repaired(broken: str, meant: str) -> None:
     ],
 )
 def test_spaces_of_the_tokeniser_go_and_numbers_stay(tokens: str, text: str) -> None:
-    assert mathqa.detokenise(tokens) == text
+    assert mathqa_text.detokenise(tokens) == text
 
 
 def test_detokenise_keeps_every_digit() -> None:
     tokens = "- 3.50 + . 5 of 1,200 = 4 : 5 : 6 and 7 1 / 2 % of rs . 90 . 8 men"
-    assert re.sub(r"\D", "", mathqa.detokenise(tokens)) == re.sub(r"\D", "", tokens)
+    assert re.sub(r"\D", "", mathqa_text.detokenise(tokens)) == re.sub(r"\D", "", tokens)
 
 
 def test_question_joins_its_hyphens() -> None:
-    assert mathqa.tidy('" . how many 3 - digit numbers are non - zero ? "') == "how many 3-digit numbers are non-zero?"
-    assert mathqa.tidy(". 5 of 8 is ?") == ".5 of 8 is?"
+    assert (
+        mathqa_text.tidy('" . how many 3 - digit numbers are non - zero ? "')
+        == "how many 3-digit numbers are non-zero?"
+    )
+    assert mathqa_text.tidy(". 5 of 8 is ?") == ".5 of 8 is?"
 
 
 OPTIONS = [
@@ -175,7 +178,7 @@ WORK = "there are 4 boxes of 6 , so 4 * 6 = 24"
     ],
 )
 def test_rationale_loses_heads_and_letters(written: str) -> None:
-    assert mathqa.rationale(written, "b", "24").rstrip(".") == mathqa.detokenise(WORK)
+    assert mathqa.rationale(written, "b", "24").rstrip(".") == mathqa_text.detokenise(WORK)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +193,8 @@ def test_rationale_loses_heads_and_letters(written: str) -> None:
     ],
 )
 def test_rationale_keeps_what_belongs_to_the_work(work: str) -> None:
-    assert mathqa.rationale(work, "b", "24") == mathqa.detokenise(work)
-    assert mathqa.rationale(f"{work} . answer : b", "b", "24").rstrip(".") == mathqa.detokenise(work)
+    assert mathqa.rationale(work, "b", "24") == mathqa_text.detokenise(work)
+    assert mathqa.rationale(f"{work} . answer : b", "b", "24").rstrip(".") == mathqa_text.detokenise(work)
 
 
 def test_after_the_answer_a_letter_by_itself_belongs_to_the_work() -> None:
@@ -236,7 +239,7 @@ def test_real_rows(shared_data) -> None:
         option = options[row["correct"]]
         value = mathqa.value(option, list(options.values()))
         solution = mathqa.rationale(row["Rationale"], row["correct"], option)
-        misread += bool(re.search("[âãï\ue000-\uf8ff\x80-\x9f]|ë|‡|‹", mathqa.tidy(row["Problem"]) + solution))
+        misread += bool(re.search("[âãï\ue000-\uf8ff\x80-\x9f]|ë|‡|‹", mathqa_text.tidy(row["Problem"]) + solution))
         letters += bool(re.search(r"\b(?:answer|ans|option|choice)\W*(?:is|:|-|=|\s)*\W*[a-e]\W*$", solution))
         number = row["processed_options"]["abcde".index(row["correct"])]
         if value is not None and number is not None:

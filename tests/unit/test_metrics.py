@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from socratic_rl import mrbench
-from socratic_rl.metrics import (
+from socratic_rl.evaluation import mrbench
+from socratic_rl.measures.replies import (
     asks_question,
     questions,
     repeated_turn,
@@ -18,7 +18,7 @@ from socratic_rl.metrics import (
     students_part,
     word_count,
 )
-from socratic_rl.spans import Span
+from socratic_rl.measures.spans import Span
 
 # ---- asking ----
 

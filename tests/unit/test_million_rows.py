@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from socratic_rl import audit, preferences, rejections
-from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Record
+from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Record
+from socratic_rl.pairs import audit, cases, duplicates
 
 ROWS = 3000
 
@@ -46,7 +46,7 @@ def made(benchmark: ModuleType, most: Counter[type], tmp_path_factory: pytest.Te
     benchmark.write_rows(folder, ROWS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit, "MOST", 100)
-        for place, name in ((preferences._Row, "of"), (preferences.Keys, "add"), (rejections.Case, "repeats_chosen")):
+        for place, name in ((duplicates._Row, "of"), (duplicates.Keys, "add"), (cases.Case, "repeats_chosen")):
             watch(patch, place, name, count)
         benchmark.pair_up(folder, csv=True)
     return folder

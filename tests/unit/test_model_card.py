@@ -3,8 +3,8 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from socratic_rl import hub
-from socratic_rl.model_card import Measured, render
+from socratic_rl.sharing import hub
+from socratic_rl.sharing.model_card import Measured, render
 
 MADE_FROM = {
     "model": {"name": "mistral-7b-4bit", "pretrained": "mistralai/Mistral-7B-v0.1", "revision": None,

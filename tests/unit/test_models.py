@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from socratic_rl.models.tokens import token_ids
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from socratic_rl import models
-from socratic_rl.config import ModelSettings, TrainSettings, parse
-from socratic_rl.errors import UserError
-from socratic_rl.tokens import token_ids
+from socratic_rl.commands.settings import TrainSettings, parse
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.errors import UserError
+from socratic_rl.models import weights
 from tests.conftest import CHAT_TEMPLATE, ROOT, TinyModel
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -39,7 +40,7 @@ def test_every_model_config_is_complete_and_instantiates(tmp_path: Path, name: s
             parsed(tmp_path, f"model={name}")
         return
     model = parsed(tmp_path, f"model={name}").model
-    quantization = models.quantization_config(model)
+    quantization = weights.quantization_config(model)
     assert (quantization is not None) == name.endswith(("4bit", "8bit", "gptq"))
     if name.endswith("4bit"):
         assert quantization.bnb_4bit_quant_type == "nf4"
@@ -50,13 +51,13 @@ def test_every_model_config_is_complete_and_instantiates(tmp_path: Path, name: s
 
 def test_any_model_can_be_quantised(tmp_path: Path):
     model = parsed(tmp_path, "model=gpt2", "+quantization@model.quantization=int8").model
-    assert models.quantization_config(model).load_in_8bit
+    assert weights.quantization_config(model).load_in_8bit
 
 
 @pytest.mark.parametrize(
     ("model", "node", "expected"),
     [
-        ("auto", None, torch.bfloat16 if models.has_bf16() else torch.float32),
+        ("auto", None, torch.bfloat16 if weights.has_bf16() else torch.float32),
         ("float16", None, torch.float16),
         ("auto", "bfloat16", torch.bfloat16),
     ],
@@ -66,13 +67,13 @@ def test_products_of_4_bit_weights_are_as_precise_as_the_model(
 ):
     overrides = [f"model.dtype={model}"] + ([f"model.quantization.bnb_4bit_compute_dtype={node}"] if node else [])
     chosen = parsed(tmp_path, "model=llama2_7b_4bit", *overrides).model
-    assert models.quantization_config(chosen).bnb_4bit_compute_dtype == expected
+    assert weights.quantization_config(chosen).bnb_4bit_compute_dtype == expected
 
 
 def test_a_wrong_value_of_a_quantisation_is_told_in_one_line(tmp_path: Path):
     chosen = parsed(tmp_path, "model=llama2_7b_4bit", "model.quantization.load_in_4bit=maybe").model
     with pytest.raises(UserError, match=r"^model\.quantization: load_in_4bit must be a boolean$"):
-        models.quantization_config(chosen)
+        weights.quantization_config(chosen)
 
 
 @pytest.mark.parametrize("name", ["llama2_7b_4bit", "llama2_7b_8bit", "mistral_7b_4bit"])
@@ -82,11 +83,11 @@ def test_quantised_weights_are_trained_only_through_an_adapter(tmp_path: Path, n
 
 
 def test_a_tokenizer_keeps_its_own_chat_template(tiny_llama: Path):
-    assert models.tokenizer_from(str(tiny_llama)).chat_template == CHAT_TEMPLATE
+    assert weights.tokenizer_from(str(tiny_llama)).chat_template == CHAT_TEMPLATE
 
 
 def test_a_base_model_gets_our_chat_template(tiny_model: TinyModel):
-    tokenizer = models.tokenizer_from(str(tiny_model("llama", chat_template=False)))
+    tokenizer = weights.tokenizer_from(str(tiny_model("llama", chat_template=False)))
     messages = [
         {"role": "system", "content": "Ask."},
         {"role": "user", "content": " What is 2 + 2?\n"},
@@ -107,7 +108,7 @@ def test_a_tokenizer_without_any_end_token_is_refused(tiny_model: TinyModel, tmp
     tokenizer.eos_token = None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="neither a chat template nor an end token"):
-        models.tokenizer_from(str(tmp_path))
+        weights.tokenizer_from(str(tmp_path))
 
 
 def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
@@ -129,7 +130,7 @@ def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
         # its tokens were learned within words, and are looked for in the whole text
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
-    tokenizer.chat_template = models.CHAT_TEMPLATE.read_text()
+    tokenizer.chat_template = weights.CHAT_TEMPLATE.read_text()
     return tokenizer
 
 
@@ -152,17 +153,17 @@ def test_where_there_is_no_padding_token_the_end_token_stands_in(tiny_model: Tin
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("gpt2"))
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    assert models.tokenizer_from(str(tmp_path)).pad_token == "<|im_end|>"
+    assert weights.tokenizer_from(str(tmp_path)).pad_token == "<|im_end|>"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
 def test_a_folder_is_loaded_in_the_precision_asked_for(tiny_model: TinyModel, architecture: str):
     folder = tiny_model(architecture)
-    assert models.load_base(settings(str(folder), dtype="float16")).dtype == torch.float16
-    model = models.load_base(settings(str(folder)))
-    assert model.dtype == (torch.bfloat16 if models.has_bf16() else torch.float32)
+    assert weights.load_base(settings(str(folder), dtype="float16")).dtype == torch.float16
+    model = weights.load_base(settings(str(folder)))
+    assert model.dtype == (torch.bfloat16 if weights.has_bf16() else torch.float32)
     assert model.config.model_type == architecture
-    assert models.context_length(model) == 4096
+    assert weights.context_length(model) == 4096
     if architecture == "mistral":
         assert model.config.sliding_window == 16
 
@@ -178,14 +179,14 @@ def test_a_folder_is_loaded_in_the_precision_asked_for(tiny_model: TinyModel, ar
 def test_a_path_without_weights_is_told(monkeypatch: pytest.MonkeyPatch, pretrained: str, told: str):
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=f"^model.pretrained: {pretrained}: {told}"):
-        models.load_base(settings(pretrained))
+        weights.load_base(settings(pretrained))
 
 
 def test_an_attention_that_is_not_installed_is_told_in_one_line(tiny_llama: Path):
     if find_spec("flash_attn"):
         pytest.skip("flash_attn is installed")
     with pytest.raises(UserError, match=r"^model\.pretrained: .*: cannot be loaded: .*") as error:
-        models.load_base(settings(str(tiny_llama), attn_implementation="flash_attention_2"))
+        weights.load_base(settings(str(tiny_llama), attn_implementation="flash_attention_2"))
     assert "\n" not in str(error.value)
 
 
@@ -196,12 +197,12 @@ def test_an_adapter_of_another_architecture_is_refused(tiny_model: TinyModel, tm
     config = LoraConfig(target_modules=["c_attn"], task_type="CAUSAL_LM", fan_in_fan_out=True)
     get_peft_model(base, config).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="does not fit the base model"):
-        models.load_adapter(models.load_base(settings(str(tiny_model("llama")))), tmp_path)
+        weights.load_adapter(weights.load_base(settings(str(tiny_model("llama")))), tmp_path)
 
 
 def test_damaged_weights_are_told_in_one_line(tiny_llama: Path, tmp_path: Path):
     folder = shutil.copytree(tiny_llama, tmp_path / "damaged")
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"^model\.pretrained: .*damaged: cannot be loaded: ") as error:
-        models.load_base(settings(str(folder)))
+        weights.load_base(settings(str(folder)))
     assert "\n" not in str(error.value)

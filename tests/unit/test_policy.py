@@ -9,8 +9,9 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from socratic_rl import models, training
-from socratic_rl.config import ModelSettings
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.models import weights as weights_module
+from socratic_rl.training import dpo
 from tests.conftest import TinyModel
 from tests.unit.test_training import node, pairs
 
@@ -42,17 +43,17 @@ def adapter(**changes: Any) -> LoraConfig:
 @pytest.fixture(autouse=True)
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[ModelSettings]:
     """The bases that were read from files, from none held."""
-    monkeypatch.setattr(models, "_held", None)
+    monkeypatch.setattr(weights_module, "_held", None)
     found: list[ModelSettings] = []
-    load = models.load_base
-    monkeypatch.setattr(models, "load_base", lambda chosen: found.append(chosen) or load(chosen))
+    load = weights_module.load_base
+    monkeypatch.setattr(weights_module, "load_base", lambda chosen: found.append(chosen) or load(chosen))
     return found
 
 
 def train(model: nn.Module, base: ModelSettings, folder: Path, **changes: object) -> tuple[list[float], dict]:
     """The losses of a training, and the adapter that it leaves."""
-    args = training.arguments(node(**changes), folder, tracked=False)
-    outcome = training.train(model, models.load_tokenizer(base), pairs(), pairs(3), args, adapter(), None)
+    args = dpo.arguments(node(**changes), folder, tracked=False)
+    outcome = dpo.train(model, weights_module.load_tokenizer(base), pairs(), pairs(3), args, adapter(), None)
     state = {name: value.clone() for name, value in outcome.model.state_dict().items() if "lora_" in name}
     return [row["loss"] for row in outcome.log if "loss" in row], state
 
@@ -78,16 +79,16 @@ def test_a_job_leaves_no_trace_in_the_next(
     base = settings(tiny_model(architecture), quantization)
     # GPT-2 has dropout, which the first job switches off for itself
     first = train(
-        models.load_policy(base, adapter()),
+        weights_module.load_policy(base, adapter()),
         base,
         tmp_path / "first",
         disable_dropout=True,
         gradient_checkpointing=True,
         max_steps=2,
     )
-    held = models.load_policy(base, adapter())
+    held = weights_module.load_policy(base, adapter())
     assert reads == [base]
-    fresh = models.load_base(base)
+    fresh = weights_module.load_base(base)
     assert flags(held) == flags(fresh)
     assert {name: value.dtype for name, value in held.state_dict().items()} == {
         name: value.dtype for name, value in fresh.state_dict().items()
@@ -104,7 +105,7 @@ def test_a_job_leaves_no_trace_in_the_next(
 
 
 def test_two_models_around_one_base_share_its_memory_alone(tiny_llama: Path):
-    first, second = (models.load_policy(settings(tiny_llama), adapter()) for _ in range(2))
+    first, second = (weights_module.load_policy(settings(tiny_llama), adapter()) for _ in range(2))
     weights = zip(first.parameters(), second.parameters(), strict=True)
     assert all(one is not other and one.data_ptr() == other.data_ptr() for one, other in weights)
     assert not {id(module) for module in first.modules()} & {id(module) for module in second.modules()}
@@ -114,10 +115,10 @@ def test_two_models_around_one_base_share_its_memory_alone(tiny_llama: Path):
 def test_one_base_is_held_at_most(tiny_model: TinyModel, reads: list[ModelSettings]):
     llama, gpt2 = (settings(tiny_model(name)) for name in ("llama", "gpt2"))
     for base in (llama, llama, gpt2, llama):
-        models.load_policy(base, adapter())
+        weights_module.load_policy(base, adapter())
     assert reads == [llama, gpt2, llama]
-    models.load_policy(llama, None)
-    assert models._held is None
+    weights_module.load_policy(llama, None)
+    assert weights_module._held is None
     assert reads == [llama, gpt2, llama, llama]
 
 
@@ -126,5 +127,5 @@ def test_a_base_that_an_adapter_changes_is_read_for_each_job(
     tiny_llama: Path, reads: list[ModelSettings], changes: dict[str, str]
 ):
     for _ in range(2):
-        models.load_policy(settings(tiny_llama), adapter(**changes))
+        weights_module.load_policy(settings(tiny_llama), adapter(**changes))
     assert len(reads) == 2

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from socratic_rl import preferences
 from socratic_rl.conversations import Annotated
-from socratic_rl.dialogue import Conversation, PreferencePair, Problem, Turn
-from socratic_rl.errors import UserError
-from socratic_rl.generators import Reply, Request
-from socratic_rl.preferences import Keys, Pairing, distinct, pairs_at, split_of
-from socratic_rl.problems import Starter
-from socratic_rl.rejections import Constant, DirectAnswer, Irrelevant, Mixed, Premature, Repeated, WeakModel
+from socratic_rl.conversations.problems import Starter
+from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Turn
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Reply, Request
+from socratic_rl.pairs import duplicates
+from socratic_rl.pairs.duplicates import Keys, distinct
+from socratic_rl.pairs.pairing import Pairing, pairs_at, split_of
+from socratic_rl.pairs.rejections import Constant, DirectAnswer, Irrelevant, Mixed, Premature, Repeated, WeakModel
 
 ROOT = Path(__file__).parents[2]
 MIXED = Mixed(
@@ -254,7 +255,7 @@ def test_the_same_turn_of_a_conversation_twice_is_one():
 @pytest.fixture(params=[0, 1000], ids=["by MinHash", "each with each"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to find near duplicates."""
-    monkeypatch.setattr(preferences, "FEW", request.param)
+    monkeypatch.setattr(duplicates, "FEW", request.param)
 
 
 @pytest.mark.usefixtures("few")

@@ -8,9 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from socratic_rl.dialogue import Problem, text_id
-from socratic_rl.errors import UserError
-from socratic_rl.problems import GSM8K, Bridge, GSM8KSocratic, MathDial, MathQA, Records, Source, Starter
+from socratic_rl.conversations.mathqa import MathQA
+from socratic_rl.conversations.problems import GSM8K, Bridge, GSM8KSocratic, JsonlProblems, MathDial, Source, Starter
+from socratic_rl.core.dialogue import Problem, text_id
+from socratic_rl.core.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "problems"
 
@@ -239,7 +240,7 @@ def test_records(tmp_path: Path) -> None:
         RECORD,
         RECORD | {"id": "mine", "question": "R?", "source": "book", "steps": [{"work": "w", "question": "q"}]},
     ]
-    first, second = Records(name="own", path=write(tmp_path / "r.jsonl", rows)).read()
+    first, second = JsonlProblems(name="own", path=write(tmp_path / "r.jsonl", rows)).read()
     assert (first.id, first.source, first.answer) == (text_id("Q?"), "own", "4 cm")
     assert (second.id, second.source, second.steps[0].question) == ("mine", "book", "q")
 
@@ -257,12 +258,12 @@ def test_records(tmp_path: Path) -> None:
 def test_records_name_line_and_key(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "r.jsonl", [RECORD | {"id": "one"}, row])
     with pytest.raises(UserError, match=message):
-        list(Records(name="own", path=path).read())
+        list(JsonlProblems(name="own", path=path).read())
 
 
 def test_record_with_dialogues_needs_no_answer(tmp_path: Path) -> None:
     record = next(Bridge(name="b", path=write(tmp_path / "b.jsonl", [bridge_row()])).read()).to_record()
-    assert next(Records(name="own", path=write(tmp_path / "r.jsonl", [record])).read()).to_record() == record
+    assert next(JsonlProblems(name="own", path=write(tmp_path / "r.jsonl", [record])).read()).to_record() == record
 
 
 def test_starter() -> None:

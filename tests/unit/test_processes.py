@@ -4,10 +4,11 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from socratic_rl.models.scoring import _share
+from socratic_rl.training.batches import ConversationSampler
 
-from socratic_rl import cli, processes
-from socratic_rl.batches import ConversationSampler
-from socratic_rl.scoring import _share
+from socratic_rl.commands import cli, mistakes
+from socratic_rl.models import processes
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 7, 12])
@@ -44,16 +45,16 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("schema", "arguments", "told"),
+    ("command", "arguments", "told"),
     [
-        ("EvaluateSettings", [], "only train.py runs in several processes"),
-        ("TrainSettings", ["-m", "dpo.beta=0.1,0.3"], "the processes of one launch train one job"),
-        ("TrainSettings", ["--multirun", "seed=0,1"], "the processes of one launch train one job"),
+        ("evaluate", [], "only train.py runs in several processes"),
+        ("train", ["-m", "dpo.beta=0.1,0.3"], "the processes of one launch train one job"),
+        ("train", ["--multirun", "seed=0,1"], "the processes of one launch train one job"),
     ],
 )
 @pytest.mark.usefixtures("several")
 def test_what_several_processes_cannot_do_is_refused(
-    schema: str,
+    command: str,
     arguments: list[str],
     told: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -61,7 +62,7 @@ def test_what_several_processes_cannot_do_is_refused(
 ):
     monkeypatch.setattr("sys.argv", ["command.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.run(lambda: pytest.fail("it began"), schema)
+        cli.run(lambda: pytest.fail("it began"), command)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
@@ -78,6 +79,6 @@ def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_plugin_that_is_not_installed_is_named_with_its_extra():
     error = RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher'")
-    told = cli.explain_missing_extra(error)
+    told = mistakes.explain_missing_extra(error)
     assert told == "hydra/launcher: needs an extra that is not installed: pip install -e '.[ray]'"
-    assert cli.explain_missing_extra(RuntimeError("anything else")) is None
+    assert mistakes.explain_missing_extra(RuntimeError("anything else")) is None

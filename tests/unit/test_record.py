@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from socratic_rl.errors import UserError
-from socratic_rl.record import remember
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.provenance import remember
 
 
 def test_a_folder_is_filled_by_one_config_only(tmp_path: Path):

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig
+from socratic_rl.models.weights import tokenizer_from
+from socratic_rl.training.reference import saves_passes
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig
 
-from socratic_rl import models, reference, training
-from socratic_rl.config import ModelSettings
-from socratic_rl.models import tokenizer_from
-from socratic_rl.reference import saves_passes
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.models import scoring, weights
+from socratic_rl.training import dpo, reference
 from tests.unit.test_training import lora, node, pairs
 
 
@@ -26,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs each pass of the reference scored."""
     scored: list[int] = []
-    score = reference.score_pairs
+    score = scoring.score_pairs
 
     def counted(model, tokenizer, pairs, *args):
         scored.append(len(pairs))
@@ -37,7 +38,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def identity(folder: Path) -> str:
-    return models.weights_identity(
+    return weights.weights_identity(
         ModelSettings(name="tiny", pretrained=str(folder), revision=None, dtype="auto", attn_implementation="sdpa")
     )
 
@@ -52,11 +53,9 @@ def run(
     **changes: object,
 ) -> list[dict[str, float]]:
     """The logged steps of a training on this base."""
-    args = training.arguments(node(**changes), folder, tracked=False)
+    args = dpo.arguments(node(**changes), folder, tracked=False)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), tokenizer_from(str(base))
-    outcome = training.train(
-        model, tokenizer, pairs(count), pairs(3), args, adapter, None, forest, weights=identity(base)
-    )
+    outcome = dpo.train(model, tokenizer, pairs(count), pairs(3), args, adapter, None, forest, weights=identity(base))
     return [row for row in outcome.log if "loss" in row]
 
 
@@ -119,9 +118,9 @@ def test_other_pairs_another_template_or_other_weights_are_computed_anew(
 
 
 def test_without_a_name_for_the_weights_nothing_is_kept(tiny_llama: Path, tmp_path: Path, cache: Path):
-    args = training.arguments(node(precompute_ref_log_probs=True), tmp_path, tracked=False)
+    args = dpo.arguments(node(precompute_ref_log_probs=True), tmp_path, tracked=False)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    training.train(model, tokenizer_from(str(tiny_llama)), pairs(), [], args, lora(), None)
+    dpo.train(model, tokenizer_from(str(tiny_llama)), pairs(), [], args, lora(), None)
     assert not cache.exists()
 
 

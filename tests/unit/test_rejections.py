@@ -8,21 +8,19 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from pydantic import ValidationError
 
-from socratic_rl import metrics, rejections
-from socratic_rl.dialogue import Conversation, Problem, Step, Turn
-from socratic_rl.errors import UserError
-from socratic_rl.generators import Generator, Reply, Request
-from socratic_rl.rejections import (
+from socratic_rl.core.dialogue import Conversation, Problem, Step, Turn
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Generator, Reply, Request
+from socratic_rl.measures import replies
+from socratic_rl.pairs import rejections
+from socratic_rl.pairs.cases import Case, Pool, Rejected, Rejection
+from socratic_rl.pairs.rejections import (
     Annotated,
-    Case,
     Constant,
     DirectAnswer,
     Irrelevant,
     Mixed,
-    Pool,
     Premature,
-    Rejected,
-    Rejection,
     Repeated,
     WeakModel,
 )
@@ -118,10 +116,10 @@ def test_a_direct_answer_reveals_in_many_wordings_of_the_chosen_length():
     texts = [text for text in only(DirectAnswer(), *cases) if text]
     assert len(texts) == 200
     known = [turn.text for turn in cases[0].before]
-    assert all(metrics.reveals_answer(text, SHOP.answer, known) for text in texts)
+    assert all(replies.reveals_answer(text, SHOP.answer, known) for text in texts)
     assert len(set(texts)) > 30
-    lengths = [metrics.word_count(text) for text in texts]
-    chosen = metrics.word_count(cases[0].chosen.text)
+    lengths = [replies.word_count(text) for text in texts]
+    chosen = replies.word_count(cases[0].chosen.text)
     assert sum(length < chosen for length in lengths) > 10
     assert sum(length > chosen for length in lengths) > 10
     # the step that is due, and neither the one before it nor, without those between, the one after it

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import socratic_rl.pages.report
 
-import socratic_rl.report
-from socratic_rl import record
-from socratic_rl.marked_replies import failures, select
-from socratic_rl.report import TITLE, Report, from_folder, render, write
-from socratic_rl.storage import write_jsonl
+from socratic_rl.core import files
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.measures.replies import failures
+from socratic_rl.pages.marked_replies import select
+from socratic_rl.pages.report import TITLE, Report, from_folder, render, write
 
 HOSTILE = "<script>alert('1')</script> & \"quoted\" <b>bold</b> $x_1$ {{ 7 * 7 }}"
 
@@ -442,14 +443,14 @@ def test_other_tests_are_shown_with_their_facts() -> None:
 def test_the_page_is_made_from_files(tmp_path: Path) -> None:
     log = tmp_path / "training_log.jsonl"
     facts = {"base": "tiny", "seed": "7"}
-    record.write_json(tmp_path / "evaluation.json", {"metrics": [metric()], "facts": facts})
+    files.write_json(tmp_path / "evaluation.json", {"metrics": [metric()], "facts": facts})
     write_jsonl(tmp_path / "replies.jsonl", [dialogue()])
     assert from_folder(tmp_path, log) == Report(TITLE, facts, [metric()], [], [dialogue()], [])
     write_jsonl(log, [{"step": 1, "loss": 0.5}])
     (tmp_path / "suites").mkdir()
     suites = [{"name": name, "metrics": [metric()], "facts": {}} for name in ("bridge", "mathdial")]
     for suite in reversed(suites):
-        record.write_json(tmp_path / "suites" / f"{suite['name']}.json", suite)
+        files.write_json(tmp_path / "suites" / f"{suite['name']}.json", suite)
     found = from_folder(tmp_path, log)
     assert (found.curves, found.suites) == ([{"step": 1, "loss": 0.5}], suites)
     assert write(tmp_path, log).read_text(encoding="utf-8") == render(found)
@@ -467,7 +468,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_has_enough_contrast(scheme: int) -> None:
-    template = Path(socratic_rl.report.__file__).parent / "templates" / "page.html.j2"
+    template = Path(socratic_rl.pages.report.__file__).parent / "templates" / "page.html.j2"
     block = re.findall(r":root \{(.*?)\}", template.read_text(encoding="utf-8"), re.DOTALL)[scheme]
     colours = {name: luminance(value) for name, value in re.findall(r"--(\w+): (#\w{6});", block)}
     shown = [

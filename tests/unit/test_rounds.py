@@ -8,26 +8,28 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
+from socratic_rl.models.tutor import Tutor
 from trl import DPOTrainer
 
-from socratic_rl import models, training
-from socratic_rl.config import ModelSettings
-from socratic_rl.record import MADE_FROM, read_json, write_json
-from socratic_rl.tutors import Tutor
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.files import read_json, write_json
+from socratic_rl.core.provenance import MADE_FROM
+from socratic_rl.models import weights as weights_module
+from socratic_rl.training import dpo
 from tests.unit.test_training import node, pairs
 
 
 @pytest.fixture
 def first_round(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tutor's folder."""
-    monkeypatch.setattr(models, "_held", None)
+    monkeypatch.setattr(weights_module, "_held", None)
     base = ModelSettings(
         name="tiny", pretrained=str(tiny_llama), revision=None, dtype="float32", attn_implementation="sdpa"
     )
-    tokenizer = models.load_tokenizer(base)
+    tokenizer = weights_module.load_tokenizer(base)
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    args = training.arguments(node(learning_rate=5e-2, max_steps=4), tmp_path / "one", tracked=False)
-    outcome = training.train(models.load_policy(base, lora), tokenizer, pairs(), [], args, lora, None)
+    args = dpo.arguments(node(learning_rate=5e-2, max_steps=4), tmp_path / "one", tracked=False)
+    outcome = dpo.train(weights_module.load_policy(base, lora), tokenizer, pairs(), [], args, lora, None)
     # it is no longer its base
     assert abs(losses(outcome.log)[-1] - math.log(2)) > 1e-3
     folder = tmp_path / "adapter"
@@ -37,10 +39,10 @@ def first_round(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
-def further(folder: Path, output: Path, **changes: object) -> training.Outcome:
+def further(folder: Path, output: Path, **changes: object) -> dpo.Outcome:
     tutor = Tutor(folder)
-    args = training.arguments(node(learning_rate=5e-2, max_steps=4, **changes), output, tracked=False)
-    return training.train(tutor.policy(), tutor.tokenizer, pairs(), pairs(3), args, None, None)
+    args = dpo.arguments(node(learning_rate=5e-2, max_steps=4, **changes), output, tracked=False)
+    return dpo.train(tutor.policy(), tutor.tokenizer, pairs(), pairs(3), args, None, None)
 
 
 def losses(log: list[dict]) -> list[float]:
@@ -59,13 +61,13 @@ def test_losses_are_those_of_plain_trl(first_round: Path, tmp_path: Path):
     tutor = Tutor(first_round)
     # all pairs in each batch, since the forest has another order
     whole = {"per_device_train_batch_size": len(pairs())}
-    args = training.arguments(
+    args = dpo.arguments(
         node(learning_rate=5e-2, max_steps=4, precompute_ref_log_probs=False, **whole), tmp_path / "trl", tracked=False
     )
     plain = DPOTrainer(
         model=tutor.policy(),
         args=args,
-        train_dataset=training._dataset(pairs(), tutor.tokenizer, None),
+        train_dataset=dpo._dataset(pairs(), tutor.tokenizer, None),
         processing_class=tutor.tokenizer,
     )
     plain.train()
@@ -81,10 +83,10 @@ def test_one_that_goes_on_from_a_checkpoint_ends_like_one_that_was_not_stopped(
     whole = further(first_round, tmp_path / "two", precompute_ref_log_probs=precompute)
     shutil.rmtree(tmp_path / "two" / "checkpoint-4")
     tutor = Tutor(first_round)
-    args = training.arguments(
+    args = dpo.arguments(
         node(learning_rate=5e-2, max_steps=4, precompute_ref_log_probs=precompute), tmp_path / "two", tracked=False
     )
-    resumed = training.train(tutor.policy(), tutor.tokenizer, pairs(), pairs(3), args, None, "latest")
+    resumed = dpo.train(tutor.policy(), tutor.tokenizer, pairs(), pairs(3), args, None, "latest")
     assert losses(resumed.log) == pytest.approx(losses(whole.log), abs=1e-6)
     weights = whole.model.state_dict()
     assert list(resumed.model.peft_config) == ["default"]
@@ -99,8 +101,8 @@ def test_one_adapter_is_left_and_it_went_on(first_round: Path, tmp_path: Path):
     assert {path.name for path in (tmp_path / "second").iterdir() if path.is_dir()} == set()
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    base = models.load_base(Tutor(first_round).settings)
-    loaded = models.load_adapter(base, tmp_path / "second")
+    base = weights_module.load_base(Tutor(first_round).settings)
+    loaded = weights_module.load_adapter(base, tmp_path / "second")
     assert list(loaded.peft_config) == ["default"]
 
 
@@ -121,7 +123,7 @@ def test_an_earlier_round_that_changed_or_went_is_left_out(first_round: Path, tm
 def test_reference_scores_of_two_rounds_are_kept_apart(first_round: Path):
     tutor = Tutor(first_round)
     before = tutor.weights_identity()
-    assert before != models.weights_identity(tutor.settings)
+    assert before != weights_module.weights_identity(tutor.settings)
     weights = first_round / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert Tutor(first_round).weights_identity() != before

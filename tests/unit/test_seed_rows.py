@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from socratic_rl.dialogue import PreferencePair
-from socratic_rl.errors import UserError
-from socratic_rl.generators import Reply, Request
-from socratic_rl.preferences import evenly
-from socratic_rl.rejections import Constant, DirectAnswer, Irrelevant, WeakModel
-from socratic_rl.seed_rows import SeedRow, SeedRows, UnusableError, parse_row, put_together, read_seed_rows
-from socratic_rl.storage import read_records
+from socratic_rl.core.dialogue import PreferencePair
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Reply, Request
+from socratic_rl.core.records import read_records
+from socratic_rl.pairs.dataset import UnusableError
+from socratic_rl.pairs.pairing import evenly
+from socratic_rl.pairs.rejections import Constant, DirectAnswer, Irrelevant, WeakModel
+from socratic_rl.pairs.seed_csv import SeedCsv, SeedRow, parse_row, put_together, read_seed_rows
 
 NO = Constant(text="No.")
 
 
-def data_set(path: Path, **keys: Any) -> SeedRows:
+def data_set(path: Path, **keys: Any) -> SeedCsv:
     given = {"encoding": "utf-8", "turns": "rows", "must_ask": False, "limit": None, "validation": 0.1, "test": 0.2}
-    return SeedRows(path=str(path), **given | keys)
+    return SeedCsv(path=str(path), **given | keys)
 
 
 def transcript(*said: str) -> str:

@@ -7,11 +7,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import ValidationError
 
-from socratic_rl import gguf_files, models
-from socratic_rl.config import SamplingSettings
-from socratic_rl.errors import UserError
-from socratic_rl.generators import LlamaCpp, Request, decode
-from socratic_rl.speakers import InLlamaCpp, InTransformers
+from socratic_rl.core.component import SamplingSettings
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Request
+from socratic_rl.generators import LlamaCpp
+from socratic_rl.generators.sampling import decode
+from socratic_rl.generators.tutors import InLlamaCpp, InTransformers
+from socratic_rl.models import weights
+from socratic_rl.sharing import gguf_files
 from tests.conftest import SharpModel
 
 PROMPT = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -24,7 +27,7 @@ def greedy(tokens: int) -> SamplingSettings:
 def test_llama_cpp_replies_as_transformers_with_and_without_the_adapter(
     sharp_model: SharpModel, tiny_llama: Path, tmp_path: Path
 ):
-    tokenizer = models.tokenizer_from(str(tiny_llama))
+    tokenizer = weights.tokenizer_from(str(tiny_llama))
     base = sharp_model("llama")
     gguf_files.write_model(base, tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
     with torch.random.fork_rng(devices=[]):
@@ -45,7 +48,7 @@ def test_llama_cpp_replies_as_transformers_with_and_without_the_adapter(
 
 
 def test_a_seed_draws_the_same_reply_again(sharp_model: SharpModel, tiny_llama: Path, tmp_path: Path):
-    tokenizer = models.tokenizer_from(str(tiny_llama))
+    tokenizer = weights.tokenizer_from(str(tiny_llama))
     gguf_files.write_model(sharp_model("llama"), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
     speaker = InLlamaCpp(tmp_path / "base.gguf", None, tokenizer)
     sampling = greedy(20).model_copy(update={"temperature": 1.0})
@@ -56,7 +59,7 @@ def test_a_seed_draws_the_same_reply_again(sharp_model: SharpModel, tiny_llama: 
 def test_an_adapter_of_another_base_is_told_with_llama_cpp_s_reason(
     sharp_model: SharpModel, tiny_llama: Path, tmp_path: Path
 ):
-    tokenizer = models.tokenizer_from(str(tiny_llama))
+    tokenizer = weights.tokenizer_from(str(tiny_llama))
     gguf_files.write_model(sharp_model("gpt2"), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
     tutor = get_peft_model(sharp_model("llama"), LoraConfig(target_modules="all-linear"))
     gguf_files.write_adapter(tutor, tokenizer.chat_template, tmp_path / "adapter.gguf", "tiny tutor")
@@ -73,7 +76,7 @@ def exported(
 ) -> tuple[PeftModel, Path]:
     """A tutor, and a folder with its base, which knows another chat template, and its adapter."""
     folder = tmp_path_factory.mktemp("exported")
-    tokenizer = models.tokenizer_from(str(tiny_llama))
+    tokenizer = weights.tokenizer_from(str(tiny_llama))
     template = tokenizer.chat_template
     tokenizer.chat_template = "{{ messages[0].content }}"
     gguf_files.write_model(sharp_model("llama"), tokenizer, folder / "base.gguf", "tiny", "float32", None)
@@ -106,7 +109,7 @@ def test_the_generator_replies_with_the_adapter_and_its_chat_template(
     requests = [Request(seed=0, messages=({"role": "user", "content": text},)) for text in ("one?", "What is 2 + 2?")]
     with_adapter = generator(folder / "base.gguf", folder / "adapter.gguf")
     without = generator(folder / "base.gguf", None)
-    tokenizer = models.tokenizer_from(str(tiny_llama))
+    tokenizer = weights.tokenizer_from(str(tiny_llama))
     wanted = decode(
         tutor,
         tokenizer,

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from socratic_rl.dialogue import Problem
+from socratic_rl.core.dialogue import Problem
 
 ROWS: list[dict[str, Any]] = [
     json.loads(line)
-    for line in (files("socratic_rl") / "data" / "starter.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in (files("socratic_rl.conversations") / "starter.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 TOPICS = {"arithmetic", "fractions", "percent", "ratio", "speed", "area", "equations", "data"}
 ORDINALS = {"third": 3, "fifth": 5}

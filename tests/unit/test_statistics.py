@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
-from socratic_rl.statistics import agreement, paired_bootstrap, score_agreement
+from socratic_rl.measures.intervals import agreement, paired_bootstrap, score_agreement
 
 
 def replies(

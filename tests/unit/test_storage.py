@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from socratic_rl.dialogue import PreferencePair, Problem, Turn
-from socratic_rl.errors import UserError
-from socratic_rl.storage import StageFile, read_records, read_rows, whole_file, write_csv, write_jsonl
+from socratic_rl.commands.generate import write_csv
+from socratic_rl.core.dialogue import PreferencePair, Problem, Turn
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import whole_file, write_jsonl
+from socratic_rl.core.records import StageFile, read_records
+from socratic_rl.core.rows import read_rows
 
 
 def problem(number: int) -> Problem:

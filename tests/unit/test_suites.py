@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from socratic_rl.evaluation.mrbench import read as dialogues
 
-from socratic_rl import suites
-from socratic_rl.dialogue import PreferencePair, Problem, Turn, text_id
-from socratic_rl.errors import UserError
-from socratic_rl.mrbench import read as dialogues
-from socratic_rl.preference_data import SocraticPairs
-from socratic_rl.preferences import split_of
-from socratic_rl.storage import write_jsonl
+from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, text_id
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.evaluation import test_sets
+from socratic_rl.pairs.dataset import SocraticPairs
+from socratic_rl.pairs.pairing import split_of
 
 PENS = "Ann has 3 boxes of 4 pens. How many pens has she?"
 
@@ -33,7 +33,7 @@ def test_bridge_pairs_the_expert_with_the_novice(tmp_path: Path) -> None:
     expert, novice = [{"user": "tutor", "text": "How many boxes?"}], [{"user": "tutor", "text": "No, it is 12."}]
     row = {"c_id": "5_1", "lesson_topic": "3.1.Multiplication", "c_h": chat, "c_r": novice, "c_r_": expert}
     path = write(tmp_path / "bridge.jsonl", {**row, "c_revision": expert})
-    (pair,) = suites.Bridge(name="bridge", path=path).pairs()
+    (pair,) = test_sets.Bridge(name="bridge", path=path).pairs()
     assert sides(iter([pair])) == [("7", "How many boxes?", "No, it is 12.")]
     assert (pair.problem_id, pair.split) == ("5", "test")
 
@@ -53,7 +53,7 @@ def test_mathdial_pairs_a_guiding_turn_with_what_is_told_next(tmp_path: Path) ->
         "Teacher: (generic)Well done.",
     ]
     row = {"question": PENS, "ground_truth": "3 * 4 = 12\n 12", "conversation": "|EOM|".join(said)}
-    (pair,) = suites.MathDial(name="mathdial", path=write(tmp_path / "mathdial.jsonl", row)).pairs()
+    (pair,) = test_sets.MathDial(name="mathdial", path=write(tmp_path / "mathdial.jsonl", row)).pairs()
     assert sides(iter([pair])) == [("I get 7.", "How many boxes?", "So it is 3 x 4.")]
     assert pair.prompt[0] == {"role": "user", "content": PENS}
     assert pair.problem_id == text_id(PENS)
@@ -71,17 +71,17 @@ def bridge_row(c_id: str, topic: str = "3.1.Multiplication") -> dict[str, Any]:
 
 def test_bridges_sessions_are_told_apart_though_they_share_a_topic(tmp_path: Path) -> None:
     rows = [bridge_row("4110653_19"), bridge_row("4110653_56"), bridge_row("2950057_118")]
-    pairs = list(suites.Bridge(name="bridge", path=write(tmp_path / "bridge.jsonl", *rows)).pairs())
+    pairs = list(test_sets.Bridge(name="bridge", path=write(tmp_path / "bridge.jsonl", *rows)).pairs())
     first = pairs[0].model_copy(update={"split": "train"})
     problem = Problem(id="4110653", question="We are working on Multiplication.", solution="", answer="", source="x")
     path = write(tmp_path / "pairs.jsonl", first.to_record())
     write(tmp_path / "problems.jsonl", problem.to_record())
-    trained = suites.trained_problems(SocraticPairs(path=path))
+    trained = test_sets.trained_problems(SocraticPairs(path=path))
     assert trained == {"4110653"}
-    assert [left.problem_id for left in suites.unseen(pairs, trained)] == ["2950057"]
+    assert [left.problem_id for left in test_sets.unseen(pairs, trained)] == ["2950057"]
 
 
-def mrbench(path: Path, **changes: Any) -> suites.MRBench:
+def mrbench(path: Path, **changes: Any) -> test_sets.MRBench:
     def reply(text: str, reveals: str, guides: str) -> dict[str, Any]:
         return {"response": text, "annotation": {"Revealing_of_the_Answer": reveals, "Providing_Guidance": guides}}
 
@@ -98,7 +98,7 @@ def mrbench(path: Path, **changes: Any) -> suites.MRBench:
             "E": reply("Draw them.", "No", "Yes"),
         },
     }
-    return suites.MRBench(name="mrbench", path=write(path, {**row, **changes}))
+    return test_sets.MRBench(name="mrbench", path=write(path, {**row, **changes}))
 
 
 def test_mrbench_pairs_each_guiding_reply_with_each_revealing_one(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_mrbenchs_rows_from_bridge_are_about_bridges_sessions(tmp_path: Path, id
     pairs = list(mrbench(tmp_path / "mrbench.jsonl", **changes).pairs())
     assert {(pair.problem_id, pair.conversation_id) for pair in pairs} == {(problem, id_)}
     trained = write(tmp_path / "pairs.jsonl", pair("4110653", "We are working on Multiplication.", "train").to_record())
-    known = suites.trained_problems(SocraticPairs(path=trained))
+    known = test_sets.trained_problems(SocraticPairs(path=trained))
     assert known
-    assert len(suites.unseen(pairs, known)) == (len(pairs) if id_ == "c1" else 0)
+    assert len(test_sets.unseen(pairs, known)) == (len(pairs) if id_ == "c1" else 0)
 
 
 def test_ranked_replies_are_all_scored(tmp_path: Path) -> None:
@@ -148,16 +148,16 @@ def test_ranked_replies_are_all_scored(tmp_path: Path) -> None:
     settings |= {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "limit": 15, "max_flawed": 0}
     settings |= {"validation_limit": None, "test_limit": None, "validation": 0, "test": 0}
     path = write(tmp_path / "ranked.jsonl", *rows)
-    suite = suites.RankedReplies(name="ultrafeedback", path=path, **settings)
+    suite = test_sets.RankedReplies(name="ultrafeedback", path=path, **settings)
     assert sides(suite.pairs()) == [(f"Say {n}.", f"{n}", "No.") for n in range(15)]
 
 
 def test_a_wrong_file_is_told_under_the_suites_key(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", {"question": PENS})
     with pytest.raises(UserError, match=r"^suite\.path: .*rows\.jsonl:1: no column 'ground_truth', 'conversation'"):
-        list(suites.MathDial(name="mathdial", path=path).pairs())
-    assert suites.Bridge(name="bridge", path="x.jsonl").mistakes() == ["suite.path: x.jsonl: no such file"]
-    assert suites.MRBench(name="mrbench", path="x.jsonl").mistakes() == ["path: x.jsonl: no such file"]
+        list(test_sets.MathDial(name="mathdial", path=path).pairs())
+    assert test_sets.Bridge(name="bridge", path="x.jsonl").mistakes() == ["suite.path: x.jsonl: no such file"]
+    assert test_sets.MRBench(name="mrbench", path="x.jsonl").mistakes() == ["path: x.jsonl: no such file"]
 
 
 def pair(problem_id: str, question: str, split: str) -> PreferencePair:
@@ -171,15 +171,15 @@ def test_problems_trained_on_are_left_out_by_id_and_by_text(tmp_path: Path) -> N
     )
     problem = Problem(id="a", question="What is one?", solution="", answer="1", source="x")
     write(tmp_path / "problems.jsonl", problem.to_record())
-    trained = suites.trained_problems(SocraticPairs(path=path))
+    trained = test_sets.trained_problems(SocraticPairs(path=path))
     assert trained is not None
     asked = [pair("a", "Else?", "test"), pair("c", "one?", "test"), pair(text_id("What is one?"), "1?", "test")]
     asked += [pair("b", "Two?", "test"), pair("d", "Four?", "test")]
-    assert [left.problem_id for left in suites.unseen(asked, trained)] == ["b", "d"]
+    assert [left.problem_id for left in test_sets.unseen(asked, trained)] == ["b", "d"]
 
 
 def test_what_cannot_be_read_any_more_is_not_known(tmp_path: Path) -> None:
-    assert suites.trained_problems(SocraticPairs(path=str(tmp_path / "gone.jsonl"))) is None
+    assert test_sets.trained_problems(SocraticPairs(path=str(tmp_path / "gone.jsonl"))) is None
 
 
 # ---- real rows ----
@@ -187,7 +187,7 @@ def test_what_cannot_be_read_any_more_is_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("suite", "name", "at_least"),
-    [(suites.Bridge, "bridge", 400), (suites.MathDial, "mathdial", 150), (suites.MRBench, "mrbench", 200)],
+    [(test_sets.Bridge, "bridge", 400), (test_sets.MathDial, "mathdial", 150), (test_sets.MRBench, "mrbench", 200)],
 )
 def test_real_rows_give_pairs(
     suite: Callable[..., Any], name: str, at_least: int, shared_data: Callable[[str], Path]
@@ -199,13 +199,13 @@ def test_real_rows_give_pairs(
 
 
 def test_mrbench_knows_mathdials_problems(shared_data: Callable[[str], Path]) -> None:
-    replied = {pair.problem_id for pair in suites.MRBench(name="m", path=str(shared_data("mrbench.jsonl"))).pairs()}
+    replied = {pair.problem_id for pair in test_sets.MRBench(name="m", path=str(shared_data("mrbench.jsonl"))).pairs()}
     rows = map(json.loads, shared_data("mathdial.jsonl").read_text(encoding="utf-8").splitlines())
     assert replied & {text_id(row["question"]) for row in rows}
 
 
 def test_mrbenchs_rows_from_bridge_have_the_sessions_that_bridge_has(shared_data: Callable[[str], Path]) -> None:
-    bridge = suites.Bridge(name="bridge", path=str(shared_data("bridge.jsonl")))
+    bridge = test_sets.Bridge(name="bridge", path=str(shared_data("bridge.jsonl")))
     topics = {problem.id: problem.topic for problem in bridge.read()}
     rows = [row for _, row in dialogues(str(shared_data("mrbench.jsonl"))) if not row.answer]
     shared = [row for row in rows if row.session in topics]
@@ -214,11 +214,11 @@ def test_mrbenchs_rows_from_bridge_have_the_sessions_that_bridge_has(shared_data
 
 
 def test_no_session_is_left_out_for_its_topic(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
-    pairs = list(suites.Bridge(name="bridge", path=str(shared_data("bridge.jsonl"))).pairs())
+    pairs = list(test_sets.Bridge(name="bridge", path=str(shared_data("bridge.jsonl"))).pairs())
     split = [pair.model_copy(update={"split": split_of(pair.problem_id, 0.1, 0.2)}) for pair in pairs]
     trained = {pair.problem_id for pair in split if pair.split == "train"}
-    known = suites.trained_problems(
+    known = test_sets.trained_problems(
         SocraticPairs(path=write(tmp_path / "pairs.jsonl", *(pair.to_record() for pair in split)))
     )
     assert known is not None
-    assert suites.unseen(pairs, known) == [pair for pair in pairs if pair.problem_id not in trained]
+    assert test_sets.unseen(pairs, known) == [pair for pair in pairs if pair.problem_id not in trained]

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from socratic_rl.errors import UserError
-from socratic_rl.ranking import Job, ranked, read_jobs, written
-from socratic_rl.sweep_page import heat_maps, labels
-from socratic_rl.sweeps import LONGEST_NAME, RESULT, START, begin, command_line, job_name
+from socratic_rl.commands.sweeps import LONGEST_NAME, begin, command_line, job_name
+from socratic_rl.core.errors import UserError
+from socratic_rl.pages.sweep_jobs import RESULT, START, Job, ranked, read_jobs, written
+from socratic_rl.pages.sweep_page import heat_maps, labels
 
 
 def job(number: int, accuracy: float | None, ranking: float = 0.5, margin: float = 1.0, **choices: object) -> Job:

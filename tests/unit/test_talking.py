@@ -5,40 +5,45 @@ from typing import Literal
 
 import pytest
 
-from socratic_rl import speakers, talking
-from socratic_rl.config import ModelSettings, SamplingSettings
-from socratic_rl.dialogue import Conversation, Message, Problem
-from socratic_rl.errors import UserError
-from socratic_rl.generators import Reply, decode
-from socratic_rl.problems import Records, Source, Starter
-from socratic_rl.storage import read_records, write_jsonl
+from socratic_rl.chat import partners as partners_module
+from socratic_rl.chat import terminal
+from socratic_rl.conversations.problems import JsonlProblems, Source, Starter
+from socratic_rl.core.component import ModelSettings, SamplingSettings
+from socratic_rl.core.dialogue import Conversation, Message, Problem
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.generator import Reply
+from socratic_rl.core.records import read_records
+from socratic_rl.generators import tutors
+from socratic_rl.generators.sampling import decode
+from socratic_rl.models import tokens
 
 
 @pytest.fixture(scope="module")
-def partners(tiny_llama: Path) -> talking.Partners:
+def partners(tiny_llama: Path) -> partners_module.Partners:
     settings = ModelSettings(
         name="tiny", pretrained=str(tiny_llama), revision=None, dtype="float32", attn_implementation="sdpa"
     )
-    return talking.base_alone(settings)
+    return partners_module.base_alone(settings)
 
 
 @pytest.fixture
-def chat(partners: talking.Partners, tmp_path: Path) -> talking.Chat:
+def chat(partners: partners_module.Partners, tmp_path: Path) -> terminal.Chat:
     return chat_with(partners, tmp_path)
 
 
 def chat_with(
-    partners: talking.Partners, folder: Path, problems: Source | None = None, **sampling: float
-) -> talking.Chat:
+    partners: partners_module.Partners, folder: Path, problems: Source | None = None, **sampling: float
+) -> terminal.Chat:
     drawn = SamplingSettings(**({"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 12, "batch_size": 1} | sampling))
-    return talking.Chat(partners, drawn, seed=0, problems=problems, with_base=False, folder=folder)
+    return terminal.Chat(partners, drawn, seed=0, problems=problems, with_base=False, folder=folder)
 
 
-def said(chat: talking.Chat) -> list[tuple[str, str]]:
+def said(chat: terminal.Chat) -> list[tuple[str, str]]:
     return [(turn.speaker, turn.text) for turn in chat.talk.turns] if chat.talk else []
 
 
-def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: talking.Partners):
+def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: partners_module.Partners):
     prompt: list[Message] = [{"role": "user", "content": "What is 2 + 2?"}]
     (speaker,) = partners.speakers.values()
     for temperature in (0.0, 1.0):
@@ -52,35 +57,35 @@ def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: talking.Partn
         assert len(pieces) > 1
 
 
-def test_a_prompt_longer_than_the_model_reads_is_a_mistake(partners: talking.Partners, tmp_path: Path):
+def test_a_prompt_longer_than_the_model_reads_is_a_mistake(partners: partners_module.Partners, tmp_path: Path):
     sampling = SamplingSettings(temperature=0, top_p=1, max_new_tokens=4000, batch_size=1)
     opened = partners.speakers["tiny"].opened
     tutor = SimpleNamespace(
         base=opened, tutor=opened, tokenizer=partners.tokenizer, folder=tmp_path, settings=SimpleNamespace(name="tiny")
     )
     with pytest.raises(UserError, match="prompt: is longer than the 96 tokens that the model reads beside its reply"):
-        talking.show_replies(tutor, "a" * 100, sampling, seed=0)
+        partners_module.show_replies(tutor, "a" * 100, sampling, seed=0)
     with pytest.raises(UserError, match=r"sampling\.max_new_tokens: leaves no room in the 4096 tokens"):
-        talking.show_replies(tutor, "a", sampling.model_copy(update={"max_new_tokens": 4096}), seed=0)
+        partners_module.show_replies(tutor, "a", sampling.model_copy(update={"max_new_tokens": 4096}), seed=0)
 
 
-def test_the_dialogue_goes_on_and_each_reply_is_read_with_all_before_it(chat: talking.Chat):
+def test_the_dialogue_goes_on_and_each_reply_is_read_with_all_before_it(chat: terminal.Chat):
     read: list[list[str]] = []
-    fitted = talking.fit_prompt
+    fitted = tokens.fit_prompt
 
     def spy(prompt: list[Message], *arguments: object) -> list[Message] | None:
         read.append([message["content"] for message in prompt])
         return fitted(prompt, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(talking, "fit_prompt", spy)
+        patch.setattr(terminal, "fit_prompt", spy)
         chat.run(["one?", "two?"])
     first = said(chat)[1][1]
     assert read == [["one?"], ["one?", first, "two?"]]
     assert [speaker for speaker, _ in said(chat)] == ["student", "teacher", "student", "teacher"]
 
 
-def test_retry_says_something_else_in_place_of_the_last_reply(partners: talking.Partners, tmp_path: Path):
+def test_retry_says_something_else_in_place_of_the_last_reply(partners: partners_module.Partners, tmp_path: Path):
     replies = []
     for lines in (["one?"], ["one?", "/retry"], ["one?", "/retry", "/retry"], ["one?", "/retry"]):
         chat = chat_with(partners, tmp_path)
@@ -91,7 +96,9 @@ def test_retry_says_something_else_in_place_of_the_last_reply(partners: talking.
     assert replies[1] == replies[3]
 
 
-def test_retry_needs_a_turn_and_chance(partners: talking.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_retry_needs_a_turn_and_chance(
+    partners: partners_module.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     chat = chat_with(partners, tmp_path, temperature=0)
     chat.run(["/retry", "one?", "/retry"])
     told = capsys.readouterr().out
@@ -100,7 +107,7 @@ def test_retry_needs_a_turn_and_chance(partners: talking.Partners, tmp_path: Pat
     assert len(said(chat)) == 2
 
 
-def test_problem_begins_anew_with_the_next_one_or_ones_own(chat: talking.Chat):
+def test_problem_begins_anew_with_the_next_one_or_ones_own(chat: terminal.Chat):
     starter = [problem.question for problem in Starter(name="starter").read()]
     begun = []
     for line in ("/problem", "/problem", "/problem  How far is 3 * 4 km?"):
@@ -110,15 +117,15 @@ def test_problem_begins_anew_with_the_next_one_or_ones_own(chat: talking.Chat):
     assert begun == [("student", text) for text in (*starter[:2], "How far is 3 * 4 km?")]
 
 
-def test_problems_end(partners: talking.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_problems_end(partners: partners_module.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     drawn = SamplingSettings(temperature=0, top_p=1, max_new_tokens=2, batch_size=1)
     source = Starter(name="two", limit=2)
-    chat = talking.Chat(partners, drawn, seed=0, problems=source, with_base=False, folder=tmp_path)
+    chat = terminal.Chat(partners, drawn, seed=0, problems=source, with_base=False, folder=tmp_path)
     chat.run(["/problem"] * 3)
     assert "there are no more problems" in capsys.readouterr().out
 
 
-def test_save_keeps_conversation_and_problem_once(chat: talking.Chat, tmp_path: Path):
+def test_save_keeps_conversation_and_problem_once(chat: terminal.Chat, tmp_path: Path):
     chat.run(["/save", "/problem", "I do not know", "/save", "what?", "/save", "/problem 2 + 2?", "/save"])
     conversations = list(read_records(Conversation, tmp_path / "conversations.jsonl"))
     problems = list(read_records(Problem, tmp_path / "problems.jsonl"))
@@ -148,7 +155,7 @@ FAIR = [("Ann has 3 boxes of 4 pens. How many?", "What is 3 times 4?"), ("It is 
     ],
 )
 def test_what_generate_would_reject_is_saved_so_and_told(
-    partners: talking.Partners,
+    partners: partners_module.Partners,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -159,8 +166,8 @@ def test_what_generate_would_reject_is_saved_so_and_told(
     pens = Problem(id="pens", question=FAIR[0][0], solution="", answer="12 pens", source="test")
     write_jsonl(tmp_path / "pens.jsonl", [pens.to_record()])
     replies = iter([Reply(reply, finish) for _, reply in exchanges])
-    monkeypatch.setattr(speakers, "stream", lambda *_, **__: next(replies))
-    chat = chat_with(partners, tmp_path, Records(name="pens", path=str(tmp_path / "pens.jsonl")))
+    monkeypatch.setattr(tutors, "stream", lambda *_, **__: next(replies))
+    chat = chat_with(partners, tmp_path, JsonlProblems(name="pens", path=str(tmp_path / "pens.jsonl")))
     chat.run(["/problem", *(said for said, _ in exchanges[1:]), "/save"])
     (saved,) = read_records(Conversation, tmp_path / "conversations.jsonl")
     assert saved.reasons == reasons
@@ -172,16 +179,16 @@ def test_what_generate_would_reject_is_saved_so_and_told(
 
 
 def test_a_cut_off_reply_that_is_replaced_by_a_whole_one_is_no_flaw(
-    chat: talking.Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: terminal.Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     replies = iter([Reply("What do", "length"), Reply("What do you know?", "stop")])
-    monkeypatch.setattr(speakers, "stream", lambda *_, **__: next(replies))
+    monkeypatch.setattr(tutors, "stream", lambda *_, **__: next(replies))
     chat.run(["How far is it?", "/save cut.jsonl", "/retry", "/save whole.jsonl"])
     accepted = [next(read_records(Conversation, tmp_path / name)).accepted for name in ("cut.jsonl", "whole.jsonl")]
     assert accepted == [False, True]
 
 
-def test_save_does_not_write_over_what_it_cannot_read(chat: talking.Chat, tmp_path: Path):
+def test_save_does_not_write_over_what_it_cannot_read(chat: terminal.Chat, tmp_path: Path):
     (tmp_path / "conversations.jsonl").write_text('{"mine": 1}\n')
     chat.run(["one?", "/save", "two?"])
     assert (tmp_path / "conversations.jsonl").read_text() == '{"mine": 1}\n'
@@ -189,14 +196,14 @@ def test_save_does_not_write_over_what_it_cannot_read(chat: talking.Chat, tmp_pa
 
 
 def test_a_long_dialogue_is_shortened_and_a_long_turn_left_out(
-    partners: talking.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    partners: partners_module.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     chat = chat_with(partners, tmp_path)
     # bytes are tokens here
     chat.run([letter * 100 for letter in "abc"])
     chat.sampling = chat.sampling.model_copy(update={"max_new_tokens": 4096 - 500})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speakers, "stream", lambda *_, **__: Reply("Why?", "stop"))
+        patch.setattr(tutors, "stream", lambda *_, **__: Reply("Why?", "stop"))
         chat.run(["d" * 100, "e" * 400])
     told = capsys.readouterr().out
     assert "turns after the problem are no longer read: there is room for 500 tokens" in told
@@ -206,7 +213,7 @@ def test_a_long_dialogue_is_shortened_and_a_long_turn_left_out(
 
 
 def test_a_reply_that_is_stopped_keeps_what_there_is_and_the_chat_goes_on(
-    chat: talking.Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    chat: terminal.Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     def stopped(*arguments: object, **settings: object) -> None:
         write = arguments[3]
@@ -214,7 +221,7 @@ def test_a_reply_that_is_stopped_keeps_what_there_is_and_the_chat_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(speakers, "stream", stopped)
+        patch.setattr(tutors, "stream", stopped)
         chat.run(["one?"])
     assert said(chat)[1] == ("teacher", "What is\x1b")
     assert r"What is\x1b  (stopped)" in capsys.readouterr().out
@@ -222,12 +229,12 @@ def test_a_reply_that_is_stopped_keeps_what_there_is_and_the_chat_goes_on(
     assert len(said(chat)) == 4
 
 
-def test_commands_that_are_none_are_told(chat: talking.Chat, capsys: pytest.CaptureFixture[str]):
+def test_commands_that_are_none_are_told(chat: terminal.Chat, capsys: pytest.CaptureFixture[str]):
     chat.run(["/retri", "/xyz", "/base on", "/save", "", "/help", "/quit", "never read"])
     told = capsys.readouterr().out
     assert "there is no /retri; did you mean /retry?" in told
     assert "there is no /xyz; see /help" in told
     assert "there is only one to talk to, and no tutor: adapter=FOLDER" in told
     assert "there is no conversation to save yet" in told
-    assert all(re.search(rf"^{command} ", told, re.MULTILINE) for command in talking.COMMANDS)
+    assert all(re.search(rf"^{command} ", told, re.MULTILINE) for command in terminal.COMMANDS)
     assert chat.talk is None

@@ -2,12 +2,14 @@ import io
 
 import pytest
 
-from socratic_rl import cli, terminal
+from socratic_rl.chat import terminal
+from socratic_rl.commands import cli
+from socratic_rl.pages import console
 
 
 def test_control_characters_are_shown_and_not_obeyed():
     said = "\x1b[2J\x1b]0;title\x07red\r\n\ttab \x9b31m \u202eabc \ud800 [bold]ä 数 👩‍🏫[/bold]"
-    shown = terminal.plain(said)
+    shown = console.plain(said)
     assert shown == (
         r"\x1b[2J\x1b]0;title\x07red\r" + "\n\ttab " + r"\x9b31m \u202eabc \ud800 " + "[bold]ä 数 👩‍🏫[/bold]"
     )
@@ -15,7 +17,7 @@ def test_control_characters_are_shown_and_not_obeyed():
 
 
 def show(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    terminal.side_by_side(
+    console.side_by_side(
         "[red]2 + 2[/red]?",
         {"base": "It is [bold]4[/bold].", "tutor": "What is\x1b[31m 1 + 1?"},
         {"base": "", "tutor": "cut off after 8 tokens"},

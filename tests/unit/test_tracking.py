@@ -5,8 +5,9 @@ import pytest
 import wandb
 from wandb.proto.wandb_internal_pb2 import RunRecord
 
-from socratic_rl.config import WandbSettings
-from socratic_rl.tracking import artifact_name, log_artifact, log_table, track
+from socratic_rl.commands.tracking import log_artifact, log_table, track
+from socratic_rl.core.component import WandbSettings
+from socratic_rl.core.provenance import artifact_name
 from tests.wandb_files import read_run
 
 OFFLINE = WandbSettings(mode="offline", project="tests", entity=None, name=None, group=None, tags=("a",))

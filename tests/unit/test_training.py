@@ -5,13 +5,13 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig
+from socratic_rl.models.weights import tokenizer_from
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig
 
-from socratic_rl import training
-from socratic_rl.dialogue import PreferencePair, Turn
-from socratic_rl.errors import UserError
-from socratic_rl.models import tokenizer_from
+from socratic_rl.core.dialogue import PreferencePair, Turn
+from socratic_rl.core.errors import UserError
+from socratic_rl.training import dpo
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +51,9 @@ def lora() -> LoraConfig:
 
 def run(model_folder: Path, folder: Path, adapter: LoraConfig | None, checkpoint: str | None = None, **changes: object):
     torch.manual_seed(0)
-    args = training.arguments(node(disable_dropout=False, **changes), folder, tracked=False)
+    args = dpo.arguments(node(disable_dropout=False, **changes), folder, tracked=False)
     model = AutoModelForCausalLM.from_pretrained(model_folder)
-    return training.train(model, tokenizer_from(str(model_folder)), pairs(), pairs(3), args, adapter, checkpoint)
+    return dpo.train(model, tokenizer_from(str(model_folder)), pairs(), pairs(3), args, adapter, checkpoint)
 
 
 @pytest.mark.parametrize("adapter", [lora(), None], ids=["lora", "all weights"])
@@ -95,10 +95,10 @@ def test_the_same_seed_gives_the_same_run(tiny_llama: Path, tmp_path: Path):
 
 
 def test_a_checkpoint_that_is_none_is_a_mistake(tmp_path: Path):
-    assert training.find_checkpoint(None, tmp_path) is None
-    assert training.find_checkpoint("latest", tmp_path / "new") is None
+    assert dpo.find_checkpoint(None, tmp_path) is None
+    assert dpo.find_checkpoint("latest", tmp_path / "new") is None
     with pytest.raises(UserError, match=r"checkpoint: .*: not a checkpoint folder"):
-        training.find_checkpoint(str(tmp_path), tmp_path)
+        dpo.find_checkpoint(str(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,21 @@ def test_a_checkpoint_that_is_none_is_a_mistake(tmp_path: Path):
 )
 def test_what_trl_refuses_is_told_in_one_line(tmp_path: Path, change: dict[str, object], told: str):
     with pytest.raises(UserError, match=told) as error:
-        training.arguments(node(**change), tmp_path, tracked=False)
+        dpo.arguments(node(**change), tmp_path, tracked=False)
     assert "\n" not in str(error.value)
 
 
 def test_arguments_reach_trl(tmp_path: Path):
-    args = training.arguments(node(beta=0.3, optim="sgd"), tmp_path, tracked=False)
+    args = dpo.arguments(node(beta=0.3, optim="sgd"), tmp_path, tracked=False)
     assert isinstance(args, DPOConfig)
     assert (args.beta, args.optim, args.report_to) == (0.3, "sgd", [])
     assert args.bf16 == torch.cuda.is_available()
 
 
 def test_more_tokens_than_the_model_can_read_are_refused():
-    assert training.check_length(512, 512) == 512
+    assert dpo.check_length(512, 512) == 512
     with pytest.raises(UserError, match=r"dpo\.max_length: 513 tokens .* at most 512"):
-        training.check_length(513, 512)
+        dpo.check_length(513, 512)
 
 
 def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path):
@@ -128,5 +128,5 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path):
         (tmp_path / name).mkdir()
     for name in ("checkpoint-4", "checkpoint-20"):
         (tmp_path / name / "trainer_state.json").write_text("{}")
-    assert training.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
-    assert training.find_checkpoint("latest", tmp_path / "nowhere") is None
+    assert dpo.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
+    assert dpo.find_checkpoint("latest", tmp_path / "nowhere") is None

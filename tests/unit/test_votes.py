@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from socratic_rl import storage
-from socratic_rl.dialogue import PreferencePair, Problem
-from socratic_rl.errors import UserError
-from socratic_rl.preferences import split_of
-from socratic_rl.storage import Journal, read_records
-from socratic_rl.votes import TEST, VALIDATION, Ballot, BallotBox, Tally, Votes
+from socratic_rl.core import records
+from socratic_rl.core.dialogue import PreferencePair, Problem
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.records import Journal, read_records
+from socratic_rl.pairs.pairing import split_of
+from socratic_rl.pairs.votes import TEST, VALIDATION, Ballot, BallotBox, Tally, Votes
 
 
 def problem(number: int) -> Problem:
@@ -100,8 +100,8 @@ CASTS = """
 import sys
 from pathlib import Path
 
-from socratic_rl.dialogue import Problem
-from socratic_rl.votes import Ballot, BallotBox
+from socratic_rl.core.dialogue import Problem
+from socratic_rl.pairs.votes import Ballot, BallotBox
 
 folder, who, text = Path(sys.argv[1]), sys.argv[2], "a" * 100_000
 box = BallotBox(folder)
@@ -202,7 +202,7 @@ def test_two_pages_see_each_others_votes_and_keep_each_once(tmp_path: Path):
 
 
 def test_a_vote_waits_for_another_page_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(storage, "LOCKED", 0.1)
+    monkeypatch.setattr(records, "LOCKED", 0.1)
     box = BallotBox(tmp_path)
     with FileLock(tmp_path / ".ballots.jsonl.lock"), pytest.raises(OSError, match="ballots"):
         box.cast(ballot(1), problem(1))

@@ -11,16 +11,16 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from socratic_rl import models
-from socratic_rl.config import SamplingSettings
-from socratic_rl.dialogue import Message, Turn
-from socratic_rl.errors import UserError
-from socratic_rl.generators import Reply
-from socratic_rl.talking import Partners, Talk, own_problem
-from socratic_rl.votes import Tally
+from socratic_rl.chat.partners import Partners, Talk, own_problem
+from socratic_rl.core.component import SamplingSettings
+from socratic_rl.core.dialogue import Message, Turn
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Reply
+from socratic_rl.models import weights
+from socratic_rl.pairs.votes import Tally
 
 # the page is an extra
-web = pytest.importorskip("socratic_rl.web", exc_type=ImportError)
+web = pytest.importorskip("socratic_rl.chat.server", exc_type=ImportError)
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def in_a_thread(awaited: Coroutine[Any, Any, T]) -> T:
 
 @pytest.fixture
 def voices(tiny_llama: Path) -> "web.Voices":
-    partners = Partners("two", {"base": Slow(), "tutor": Slow()}, models.tokenizer_from(str(tiny_llama)), "tiny")
+    partners = Partners("two", {"base": Slow(), "tutor": Slow()}, weights.tokenizer_from(str(tiny_llama)), "tiny")
     return web.Voices(partners, SamplingSettings(temperature=0, top_p=1, max_new_tokens=12, batch_size=1), seed=0)
 
 

@@ -1,0 +1,1 @@
+"""A person talks with a tutor, in the terminal or on a page."""

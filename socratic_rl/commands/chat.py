@@ -1,0 +1,44 @@
+"""``chat.py``: load who is talked to, and answer until the person leaves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from socratic_rl.commands import cli
+from socratic_rl.core.errors import UserError
+
+if TYPE_CHECKING:
+    from socratic_rl.commands.settings import ChatSettings
+
+
+def run(settings: "ChatSettings", _: DictConfig) -> None:
+    """Check the config, load who is talked to, and answer until the person leaves."""
+    if cli.in_multirun():
+        raise UserError("-m: a chat is one at a time; leave it out")
+    # the heavy imports wait until the config is known to be right
+    from socratic_rl.chat import partners as partners_module
+    from socratic_rl.chat import terminal
+    from socratic_rl.models.tutor import Tutor
+    from socratic_rl.sharing import exports
+
+    in_llama_cpp = settings.backend == "llama_cpp"
+    if settings.model is None:
+        tutor = Tutor(Path(str(settings.adapter)))
+        files = exports.exported(tutor, settings.gguf, settings.base_gguf) if in_llama_cpp else None
+        partners = partners_module.tutor_and_base(tutor, files)
+        if settings.with_base and len(partners.speakers) == 1:
+            raise UserError(f"with_base: there is no GGUF file of the base, {tutor.settings.name}: base_gguf=FILE")
+    else:
+        base = exports.base_file(settings.model, settings.base_gguf)
+        if in_llama_cpp and base is None:
+            raise UserError(f"base_gguf: {settings.model.name} is no GGUF file; llama.cpp needs one of it")
+        partners = partners_module.base_alone(settings.model, base if in_llama_cpp else None)
+    how = {"seed": settings.seed, "problems": settings.problems, "folder": Path(settings.output_dir)}
+    if settings.web:
+        from socratic_rl.chat import server
+
+        server.serve(partners, settings.sampling, **how, web=settings.web)
+    else:
+        session = terminal.Chat(partners, settings.sampling, **how, with_base=settings.with_base)
+        session.run(terminal.lines(list(terminal.COMMANDS)))

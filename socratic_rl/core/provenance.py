@@ -1,0 +1,118 @@
+"""What a folder was made with, so that a run never mixes two configs in it."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import read_json, write_json
+
+MADE_FROM = "socratic_rl.json"
+"""The file in a tutor's folder that says which base, data and settings it was made from."""
+
+
+CARD = "README.md"
+"""The model card in a tutor's folder, by the name that the hub knows."""
+
+
+ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv", "sweep")
+"""Keys that do not change what is in the files."""
+
+
+REACHED_BY = (
+    "generator.base_url",
+    "generator.api_key_env",
+    "generator.timeout",
+    "generator.max_retries",
+    "generator.wait",
+)
+"""Dotted keys that do not either: a server may come back at another address."""
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values."""
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> None:
+    """Write down the config that fills a folder; a second run must bring the same one.
+
+    Args:
+        path: The JSON file that keeps it.
+        cfg: The config.
+        ignore: Top-level keys that may change.
+
+    Raises:
+        UserError: The folder was begun with another config; names what differs.
+    """
+    values = {key: value for key, value in resolved(cfg).items() if key not in ignore}
+    if path.exists():
+        old, values = named_by_class(read_json(path)), named_by_class(values)
+        changed = [change for change in differences(old, values) if not change.startswith(REACHED_BY)]
+        if changed:
+            raise UserError(
+                f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "
+                "give another output_dir, or delete this folder to begin anew"
+            )
+        return
+    write_json(path, values)
+
+
+FORMER_NAMES = {"HubPairs": "TrlPairs", "SeedRows": "SeedCsv", "Records": "JsonlProblems"}
+"""Components that were called otherwise, by what they were called."""
+
+
+def named_by_class(value: Any) -> Any:
+    """A config with our components by their classes alone, since modules have moved since some folders were begun."""
+    if isinstance(value, list):
+        return [named_by_class(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {key: named_by_class(item) for key, item in value.items()}
+    if str(target := named.get("_target_")).startswith("socratic_rl."):
+        name = str(target).rpartition(".")[2]
+        named["_target_"] = FORMER_NAMES.get(name, name)
+    return named
+
+
+def versions() -> dict[str, str]:
+    """The versions of what shapes a result."""
+    from importlib import metadata
+
+    return {name: metadata.version(name) for name in ("socratic-rl", "torch", "transformers", "trl", "peft")}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """``key: old → new`` for every key whose value is not the same."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}: {before!r} → {after!r}"
+
+
+def in_a_line(values: Mapping[str, Any]) -> str:
+    """``key=value, key=value``."""
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """The first 12 hex digits of the SHA-256 over the files, folders file by file.
+
+    A folder's card is left out: it tells of the other files, and what an evaluation finds is written into it.
+    """
+    whole = hashlib.sha256()
+    for path in paths:
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != CARD) if path.is_dir() else [path]:
+            with file.open("rb") as data:
+                whole.update(hashlib.file_digest(data, "sha256").digest())
+    return whole.hexdigest()[:12]
+
+
+def artifact_name(name: str, files: Sequence[Path]) -> str:
+    """An artifact's name: what it is called and the digest of its files, so that each stage can name its input."""
+    return f"{name}-{digest(files)}"

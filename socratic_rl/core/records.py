@@ -1,0 +1,329 @@
+"""Reading what users bring and writing what the stages leave: JSONL, CSV, JSON, Parquet and hub data sets."""
+
+import json
+import os
+import sqlite3
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from socratic_rl.core.dialogue import Problem, Record
+from socratic_rl.core.errors import UserError, reason
+from socratic_rl.core.files import dump, write_lines
+from socratic_rl.core.rows import _is_empty, _lines, _parse, read_rows
+
+R = TypeVar("R", bound=Record)
+
+
+LOCKED = 10.0
+"""Seconds for which a record waits while another process writes."""
+
+
+def parse_record(kind: type[R], where: str, row: Mapping[str, Any]) -> R:
+    """The row as a record of that kind; ``UserError`` names ``where`` and the key."""
+    try:
+        return kind.model_validate(row)
+    except ValidationError as error:
+        raise UserError(f"{where}: not a {kind.__name__}: {reason(error)}") from error
+
+
+def read_records(kind: type[R], path: str | Path) -> Iterator[R]:
+    """The records of a JSONL file that a stage left."""
+    path = Path(path)
+    if path.suffix.lower() != ".jsonl" or not path.is_file():
+        for where, row in read_rows(str(path)):
+            yield parse_record(kind, where, row)
+        return
+    found = False
+    for number, line in _lines(path, "utf-8"):
+        if not line.isspace():
+            found = True
+            yield _parse_line(kind, f"{path}:{number}", line)
+    if not found:
+        raise _is_empty(path)
+
+
+def _parse_line(kind: type[R], where: str, line: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError:
+        # slower, and tells what is wrong
+        return parse_record(kind, where, _parse(where, line))
+
+
+class RecordFile(Sequence[R]):
+    """The records of a JSONL file as a sequence: read when they are asked for, 8 bytes of memory each.
+
+    Args:
+        kind: The kind of the records.
+        path: The file; it must not change while it is in use.
+
+    Raises:
+        UserError: The file is missing or empty; later, a record cannot be read (names the file and where).
+    """
+
+    def __init__(self, kind: type[R], path: Path) -> None:
+        self.kind = kind
+        self.path = path
+        self._places = array("Q")
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        place = 0
+        with path.open("rb") as file:
+            for line in file:
+                if not line.isspace():
+                    self._places.append(place)
+                place += len(line)
+        if not self._places:
+            raise _is_empty(path)
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return self.path.open("rb")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[R]:
+        return read_records(self.kind, self.path)
+
+    def __getitem__(self, number: int) -> R:  # type: ignore[override]
+        return _parse_line(self.kind, f"{self.path}:row {number + 1}", self.line(number).decode())
+
+    def line(self, number: int) -> bytes:
+        """The record as it stands in the file."""
+        return _line_at(self._file, self._places[number])
+
+
+class Index:
+    """Whole numbers by key, in a temporary file of SQLite's own: memory does not grow with it."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("")
+        # kilobytes; what is more is on disk
+        self._rows.execute("PRAGMA cache_size = -32000")
+        self._rows.execute("CREATE TABLE numbers (key TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+
+    def __setitem__(self, key: object, number: int) -> None:
+        self._rows.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (str(key), number))
+
+    def get(self, key: object) -> int | None:
+        """The number of a key; None where there is none."""
+        found = self._rows.execute("SELECT number FROM numbers WHERE key = ?", (str(key),)).fetchone()
+        return found[0] if found else None
+
+    def of(self, keys: Iterable[object]) -> Iterator[int]:
+        """The numbers of those keys that have one."""
+        return (number for number in map(self.get, keys) if number is not None)
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(key) is not None
+
+    def __len__(self) -> int:
+        return self._rows.execute("SELECT count(*) FROM numbers").fetchone()[0]  # type: ignore[no-any-return]
+
+
+class ById(Mapping[str, Problem]):
+    """The problems of a file by their ids, found through an index."""
+
+    def __init__(self, records: RecordFile[Problem]) -> None:
+        self._records = records
+        self._numbers = Index()
+        for number, record in enumerate(records):
+            self._numbers[record.id] = number
+        self._last: Problem | None = None
+
+    def __getitem__(self, key: str) -> Problem:
+        # the turns of a conversation ask for the same one after the other
+        if self._last is None or self._last.id != key:
+            number = self._numbers.get(key)
+            if number is None:
+                raise KeyError(key)
+            self._last = self._records[number]
+        return self._last
+
+    def __iter__(self) -> Iterator[str]:
+        return (record.id for record in self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+class StageFile:
+    """A JSONL file that a stage fills one finished record at a time, and goes on with after a kill.
+
+    Records are appended to ``<path>.partial`` as they are finished, in any order. ``finish`` puts them in order and
+    gives the file its name, so a file under its own name is always whole.
+
+    Args:
+        path: The file to make.
+        key: What tells a record apart from the others.
+    """
+
+    def __init__(self, path: Path, key: Callable[[dict[str, Any]], Any]) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.key = key
+        self._done = self._places()
+
+    def _places(self) -> Index:
+        """Where each record begins; what a killed process left of the record that it was writing is cut off."""
+        places = Index()
+        if not self.partial.exists():
+            return places
+        with self.partial.open("rb+") as file:
+            end = 0
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    file.truncate(end)
+                    break
+                places[self.key(_parse(f"{self.partial}:{number}", line.decode()))] = end
+                end += len(line)
+        return places
+
+    def __contains__(self, key: Any) -> bool:
+        """Whether the record was finished by an earlier run."""
+        return key in self._done
+
+    def __len__(self) -> int:
+        """How many records an earlier run finished."""
+        return len(self._done)
+
+    def kept(self, kind: type[R]) -> Iterator[R]:
+        """The records that an earlier run finished."""
+        if self.partial.exists():
+            with self.partial.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    yield _parse_line(kind, f"{self.partial}:{number}", line.decode())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage ended before."""
+        return self.path.exists()
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        return self.partial.open("ab", buffering=0)
+
+    def append(self, record: Record) -> None:
+        """Write one finished record; it survives a kill from here on."""
+        self._file.write(f"{dump(record.to_record())}\n".encode())
+
+    def finish(self, order: Iterable[Any] | None = None) -> None:
+        """Give the file its own name, with the records in the order of their keys, or as they were appended."""
+        self._file.close()
+        if order is None:
+            self.partial.replace(self.path)
+            return
+        places = self._places()
+        with self.partial.open("rb") as file:
+            write_lines(self.path, (_line_at(file, place) for place in places.of(order)))
+        self.partial.unlink()
+
+
+class Journal(Generic[R]):
+    """A JSONL file that grows one record at a time and is kept for good, whatever ends the process.
+
+    Several processes may add to one file. What a killed one left of the record that it was writing is not read, and
+    gives way to the next record.
+
+    Args:
+        kind: The kind of the records.
+        path: The file; it is made with the first record.
+        key: What tells a record apart from the others; None keeps them all.
+
+    Raises:
+        UserError: A record cannot be read; names the file and the line.
+    """
+
+    def __init__(self, kind: type[R], path: Path, key: Callable[[R], Any] | None = None) -> None:
+        self.kind = kind
+        self.path = path
+        self.key = key
+        self._forget()
+        self.refresh()
+
+    def _forget(self) -> None:
+        self.records: list[R] = []
+        self._keys: set[Any] = set()
+        self._inode: int | None = None
+        self._end = 0
+        """How far the file was read, in bytes."""
+        self._lines = 0
+        self._open = False
+        """Whether the last record stands without the end of its line, as an editor may leave it."""
+
+    def __contains__(self, key: Any) -> bool:
+        """Whether a record with that key was read."""
+        return key in self._keys
+
+    def refresh(self) -> None:
+        """Read what was added since, by whichever process; all of it where the file is another one."""
+        if not self.path.exists():
+            self._forget()
+            return
+        with self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._inode or found.st_size < self._end:
+                self._forget()
+                self._inode = found.st_ino
+            file.seek(self._end)
+            for line in file:
+                if _is_half(line):
+                    return
+                if not line.isspace():
+                    record = _parse_line(self.kind, f"{self.path}:{self._lines + 1}", line.decode())
+                    self.records.append(record)
+                    if self.key:
+                        self._keys.add(self.key(record))
+                self._end += len(line)
+                self._open = not line.endswith(b"\n")
+                self._lines += not self._open
+
+    def append(self, record: R) -> None:
+        """Write a record, unless one with its key is there; when this returns it survives a kill and a loss of power.
+
+        Raises:
+            OSError: It could not be written; the records before it stand.
+        """
+        # it takes a while to import, and only a vote needs it
+        import filelock
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # the system lets go of it when the process ends, however it ends
+        with filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=LOCKED):
+            self.refresh()
+            if self.key and self.key(record) in self:
+                return
+            with self.path.open("ab") as file:
+                # nobody else writes now, so what stands there is half a record
+                file.truncate(self._end)
+                try:
+                    file.write(("\n" * self._open + f"{dump(record.to_record())}\n").encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.truncate(self.path, self._end)
+                    raise
+            self.refresh()
+
+
+def _is_half(line: bytes) -> bool:
+    """Whether a file's last line is what a kill left of a record: no part of a JSON object is itself JSON."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
+
+
+def _line_at(file: BinaryIO, place: int) -> bytes:
+    file.seek(place)
+    return file.readline()

@@ -1,0 +1,290 @@
+"""A model as judge: it labels replies by a rubric, two at a time and in both orders, and how well it can is told."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from socratic_rl.conversations.prompting import read_prompt, render
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Record, seed_from
+from socratic_rl.core.errors import UserError, of_component
+from socratic_rl.core.generator import Request
+from socratic_rl.core.provenance import differences
+from socratic_rl.core.records import StageFile
+from socratic_rl.evaluation.rubric import Criterion, Rubric, _source
+
+PROMPT = "judge.jinja"
+
+
+NAMES = ("A", "B")
+"""What the replies are called to the judge, in the order in which it sees them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A place in a dialogue, with what tutors say there."""
+
+    dialogue: str
+    """Everything before the replies, as a transcript."""
+    replies: tuple[str, ...]
+    answer: str = ""
+    """The problem's gold answer; empty where it is not known."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the judge wrote about one or two replies."""
+
+    shown: tuple[int, ...]
+    """Which of the case's replies it saw as A and, where there is one, as B."""
+    raw: str
+    labels: tuple[Mapping[str, str], ...] | None
+    """The label of each criterion, for each reply shown; None where the text is not what was asked for."""
+
+
+class Written(Record):
+    """An answer as it is kept while others are awaited."""
+
+    asked: str
+    """The hash of judge, prompt and seed."""
+    raw: str
+
+
+class Agreement(BaseModel):
+    """What a calibration says of a criterion."""
+
+    criterion: str
+    kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
+    n: int
+
+
+class CalibrationFile(BaseModel):
+    """What of ``calibration.json`` is used."""
+
+    judge: dict[str, Any]
+    criteria: list[Agreement]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of all replies of a case."""
+
+    answers: tuple[Answer, ...]
+
+    @property
+    def unreadable(self) -> int:
+        """How many answers are not what was asked for."""
+        return sum(answer.labels is None for answer in self.answers)
+
+    def labels(self, reply: int, criterion: str) -> list[str] | None:
+        """The labels that a reply got, one each time it was shown; None where an answer could not be read."""
+        found = []
+        for answer in self.answers:
+            if reply in answer.shown:
+                if answer.labels is None:
+                    return None
+                found.append(answer.labels[answer.shown.index(reply)][criterion])
+        return found
+
+
+class Judge(Component):
+    """Labels replies by a rubric, through any generator.
+
+    Replies are shown in pairs, each pair in both orders, which cancels a liking for either place: the first with the
+    second, the third with the fourth, an odd last one with the first. A single reply is shown alone. What is not a JSON
+    object with a label for every criterion is kept, counted, and never scored.
+    """
+
+    rubric: str
+    """``socratic_llm``, ``mrbench``, or a YAML file."""
+    generator: Any
+    """What judges."""
+    calibration: str | None = None
+    """The ``calibration.json`` of this very judge; None where it was not compared with people."""
+
+    def mistakes(self) -> list[str]:
+        """A rubric or a calibration that cannot be read."""
+        told = []
+        try:
+            Rubric.read(self.rubric)
+        except ValueError as error:
+            told.append(f"rubric: {error}")
+        try:
+            self._calibrated()
+        except OSError:
+            told.append(f"calibration: {self.calibration}: no such file; suite=calibrate leaves one")
+        except ValueError:
+            told.append(f"calibration: {self.calibration}: is no calibration; suite=calibrate leaves one")
+        return told
+
+    @cached_property
+    def criteria(self) -> dict[str, Criterion]:
+        """The rubric's criteria by name."""
+        return Rubric.read(self.rubric).criteria
+
+    def identity(self) -> dict[str, Any]:
+        """What its labels depend on: the rubric, the hash of rubric and prompt, the generator."""
+        texts = (_source(self.rubric).read_text(encoding="utf-8"), read_prompt(None, PROMPT, "evaluation"))
+        return {
+            "rubric": Rubric.read(self.rubric).name,
+            "sha256": _digest("\0".join(texts)),
+            "generator": self.generator.identity(),
+        }
+
+    def agreement(self) -> dict[str, dict[str, float | None]]:
+        """How well it agrees with people, by criterion: ``kappa`` with ``low`` and ``high``, and ``n``.
+
+        Empty where it was not calibrated.
+
+        Raises:
+            UserError: The calibration is another judge's; names what differs.
+        """
+        found = self._calibrated()
+        if found is None:
+            return {}
+        if other := list(differences(found.judge, self.identity())):
+            raise UserError(f"judge.calibration: {self.calibration} is another judge's: {'; '.join(other)}")
+        return {
+            row.criterion: {"kappa": row.kappa, "low": row.kappa_low, "high": row.kappa_high, "n": row.n}
+            for row in found.criteria
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Who judges, and how well that agrees with people."""
+        identity, agreed = self.identity(), self.agreement()
+        figures = ", ".join(
+            f"{name} {'–' if row['kappa'] is None else format(row['kappa'], '.2f')} (n {row['n']})"
+            for name, row in agreed.items()
+        )
+        return {
+            "judge": f"{identity['rubric']}, by {identity['generator'].get('model', identity['generator']['kind'])}",
+            "judge's calibration": f"{self.calibration}: κ against people {figures}" if agreed else "not calibrated",
+        }
+
+    def judge(self, cases: Sequence[Case], seed: int, kept: Path | None = None) -> list[Verdict]:
+        """A verdict for each case.
+
+        Args:
+            cases: Places in dialogues with the replies there.
+            seed: Of the judge's sampling.
+            kept: Answers are written to ``<kept>.partial`` as they come, and what a run that ended early left there is
+                not asked again.
+
+        Raises:
+            UserError: The generator fails.
+        """
+        asked = [(case, shown) for case in cases for shown in _orders(len(case.replies))]
+        written = self._written([self._request(case, shown, seed) for case, shown in asked], kept)
+        answers = (
+            Answer(shown, raw, self._read(raw, len(shown))) for (_, shown), raw in zip(asked, written, strict=True)
+        )
+        return [Verdict(tuple(next(answers) for _ in _orders(len(case.replies)))) for case in cases]
+
+    def score(self, verdict: Verdict, reply: int, criterion: str) -> float | None:
+        """A reply's mean score over all times it was shown, from 0 to 1; None where an answer could not be read."""
+        labels = verdict.labels(reply, criterion)
+        if labels is None:
+            return None
+        return sum(self.criteria[criterion].scores[label] for label in labels) / len(labels)
+
+    def quality(self, verdict: Verdict, reply: int) -> float | None:
+        """How good a reply is, from 0 to 1: the mean over all criteria, each turned so that more is better.
+
+        None where an answer could not be read.
+        """
+        good = []
+        for name, criterion in self.criteria.items():
+            score = self.score(verdict, reply, name)
+            if score is None:
+                return None
+            good.append(score if criterion.better == "more" else 1 - score)
+        return sum(good) / len(good)
+
+    def _request(self, case: Case, shown: Sequence[int], seed: int) -> Request:
+        names = NAMES[: len(shown)]
+        prompt = render(
+            PROMPT,
+            criteria=self.criteria,
+            form=json.dumps(dict.fromkeys(names, dict.fromkeys(self.criteria, "…")), ensure_ascii=False),
+            dialogue=case.dialogue,
+            answer=case.answer,
+            replies={name: case.replies[reply] for name, reply in zip(names, shown, strict=True)},
+        )
+        return Request(
+            seed=seed_from(seed, prompt),
+            messages=({"role": "user", "content": prompt},),
+            schema=json.dumps(self._forms[len(shown)].model_json_schema()),
+            # one that does not fit is counted with those that cannot be read
+            shorten=True,
+        )
+
+    def _written(self, requests: Sequence[Request], kept: Path | None) -> list[str]:
+        """What the generator writes to each request, behind a progress bar."""
+        from tqdm import tqdm
+
+        identity = self.identity()
+        keys = [_digest(json.dumps([identity, request.messages, request.seed])) for request in requests]
+        stage = StageFile(kept, key=lambda row: row["asked"]) if kept else None
+        written = {one.asked: one.raw for one in stage.kept(Written)} if stage is not None else {}
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
+        places = list(missing)
+        answers = self.generator.generate(list(missing.values()))
+        with of_component("judge"), tqdm(answers, "judge", len(places), unit=" answers", delay=2) as bar:
+            for place, reply in bar:
+                written[places[place]] = reply.text
+                if stage is not None:
+                    stage.append(Written(asked=places[place], raw=reply.text))
+        return [written[key] for key in keys]
+
+    def _calibrated(self) -> CalibrationFile | None:
+        if self.calibration is None:
+            return None
+        return CalibrationFile.model_validate_json(Path(self.calibration).read_bytes())
+
+    def _read(self, text: str, count: int) -> tuple[dict[str, str], ...] | None:
+        try:
+            found = self._forms[count].model_validate_json(text)
+        except ValidationError:
+            return None
+        return tuple(getattr(found, name).model_dump() for name in NAMES[:count])
+
+    @cached_property
+    def _forms(self) -> dict[int, type[BaseModel]]:
+        """What the judge's JSON must be, by how many replies it is about."""
+        strict = ConfigDict(extra="forbid")
+        labels: dict[str, Any] = {name: Literal[tuple(one.scores)] for name, one in self.criteria.items()}
+        marks: Any = create_model("Marks", __config__=strict, **labels)
+        shown: list[dict[str, Any]] = [dict.fromkeys(NAMES[:count], marks) for count in (1, 2)]
+        return {len(one): create_model("Judgement", __config__=strict, **one) for one in shown}
+
+
+def alike(verdicts: Sequence[Verdict], criteria: Collection[str]) -> tuple[int, int]:
+    """How many labels stay when the two replies change places, of how many that were given in both orders."""
+    same = total = 0
+    for verdict in verdicts:
+        for there, back in zip(verdict.answers[::2], verdict.answers[1::2], strict=False):
+            if there.labels is not None and back.labels is not None:
+                for first, second in zip(there.labels, reversed(back.labels), strict=True):
+                    total += len(criteria)
+                    same += sum(first[criterion] == second[criterion] for criterion in criteria)
+    return same, total
+
+
+def _orders(count: int) -> list[tuple[int, ...]]:
+    """Which replies are shown together; a pair's two orders follow each other."""
+    if count == 1:
+        return [(0,)]
+    pairs = [(reply, (reply + 1) % count) for reply in range(0, count, 2)]
+    return [order for first, second in pairs for order in ((first, second), (second, first))]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

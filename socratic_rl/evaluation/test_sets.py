@@ -1,0 +1,173 @@
+"""Outside test sets: pairs that people made, on which base and tutor are scored and which no tutor is trained on.
+
+Each has a ``name``, a ``path`` and ``pairs()``, whose splits are not read.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from socratic_rl.conversations import problems as problems_module
+from socratic_rl.conversations.annotated import annotated
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, merge_turns, text_id
+from socratic_rl.core.errors import UserError
+from socratic_rl.evaluation import mrbench
+from socratic_rl.pairs import trl_pairs
+from socratic_rl.pairs.dataset import SocraticPairs
+
+if TYPE_CHECKING:
+    from socratic_rl.models.tutor import Tutor
+
+UNSTATED = problems_module.topic_sentence("").removesuffix("mathematics.")
+"""How a dialogue opens whose source names a lesson's topic and states no problem: "We are working on "."""
+
+
+class Bridge(problems_module.Bridge):
+    """Bridge: an expert's revision is chosen over the novice's reply that stood at the same place."""
+
+    key: ClassVar[str] = "suite"
+
+    def pairs(self) -> Iterator[PreferencePair]:
+        """The pairs, in the order of the data."""
+        for problem, number, turns in _dialogues(self.read()):
+            for place, turn in enumerate(turns):
+                if turn.worse:
+                    yield _pair(problem.id, f"{problem.id}/{number}", turns[:place], turn.text, turn.worse, "novice")
+
+
+class MathDial(problems_module.MathDial):
+    """MathDial: where a teacher guided and, one exchange later, told, the first turn is chosen over the second.
+
+    Guided is what the teachers themselves call focus or probing, told what they call telling. The two stand one
+    exchange apart, since nobody wrote both for one place.
+    """
+
+    key: ClassVar[str] = "suite"
+
+    def pairs(self) -> Iterator[PreferencePair]:
+        """The pairs, in the order of the data."""
+        for problem, number, turns in _dialogues(self.read()):
+            taught = [place for place, turn in enumerate(turns) if turn.speaker == "teacher" and place]
+            for place, later in pairwise(taught):
+                guided, told = turns[place], turns[later]
+                if told.act == "telling" and guided.act and {"focus", "probing"}.issuperset(guided.act.split("+")):
+                    conversation = f"{problem.id}/{number}"
+                    yield _pair(problem.id, conversation, turns[:place], guided.text, told.text, "telling")
+
+
+class MRBench(Component):
+    """MRBench: a reply that people call guiding and not revealing is chosen over each that they call revealing.
+
+    Both replied to the same dialogue. A reply that reveals a wrong answer is revealing too. A dialogue in which the
+    student does not speak last gives none.
+    """
+
+    name: str
+    path: str
+
+    def mistakes(self) -> list[str]:
+        """A path that is no file."""
+        return [] if Path(self.path).is_file() else [f"path: {self.path}: no such file"]
+
+    def pairs(self) -> Iterator[PreferencePair]:
+        """The pairs, in the order of the data."""
+        for _, dialogue in mrbench.read(self.path):
+            question, turns = _question(dialogue), dialogue.turns
+            # with a gold answer the tutor's first turn states the problem, else nobody does
+            before = merge_turns([Turn(speaker="student", text=question), *turns[1 if dialogue.answer else 0 :]])
+            if before[-1].speaker != "student":
+                continue
+            problem_id = text_id(question) if dialogue.answer else dialogue.session
+            replies = dialogue.replies.values()
+            guiding = [r.text for r in replies if r.labels.guides == "Yes" and r.labels.reveals == "No"]
+            for revealing in (r.text for r in replies if r.labels.reveals != "No"):
+                for chosen in guiding:
+                    yield _pair(problem_id, dialogue.id, before, chosen, revealing, "reveals")
+
+
+class RankedReplies(trl_pairs.TrlPairs):
+    """Any preference data set in TRL's forms; UltraFeedback in ``conf/suite/ultrafeedback.yaml``."""
+
+    key: ClassVar[str] = "suite"
+
+    name: str
+
+    def pairs(self) -> Iterator[PreferencePair]:
+        """The pairs, in the order of the data."""
+        yield from self.read()[0]
+
+
+def _question(dialogue: mrbench.Dialogue) -> str:
+    if dialogue.answer:
+        first = dialogue.turns[0].text
+        return first.partition("The question is:")[2].strip() or first
+    return problems_module.topic_sentence("" if dialogue.topic == mrbench.UNKNOWN else dialogue.topic)
+
+
+def _dialogues(source: Iterator[Problem]) -> Iterator[tuple[Problem, int, list[Turn]]]:
+    """Every human dialogue with its problem and number, after a student's turn that states the problem."""
+    for problem in source:
+        for number, (_, turns) in enumerate(annotated(problem)):
+            yield problem, number, turns
+
+
+def _pair(
+    problem: str, conversation: str, before: Sequence[Turn], chosen: str, rejected: str, kind: str
+) -> PreferencePair:
+    turn = sum(said.speaker == "teacher" for said in before)
+    return PreferencePair.of(
+        before,
+        chosen,
+        rejected,
+        conversation_id=conversation,
+        problem_id=problem,
+        turn=turn,
+        rejection=kind,
+        split="test",
+    )
+
+
+def trained_problems(dataset: SocraticPairs) -> set[str] | None:
+    """The problems that a tutor was trained on, by id and by the id of their texts; None where it is not known."""
+    if dataset.mistakes():
+        return None
+    trained = [pair for pair in dataset.read() if pair.split == "train"]
+    ids = {pair.problem_id for pair in trained}
+    questions = [problem.question for key, problem in dataset.read_problems().items() if key in ids]
+    return ids | {text_id(text) for text in (*questions, *map(_opening, trained)) if not text.startswith(UNSTATED)}
+
+
+def unseen(pairs: Sequence[PreferencePair], trained: Collection[str]) -> list[PreferencePair]:
+    """The pairs about problems that the tutor was not trained on.
+
+    Two that open with no more than a lesson's topic are the same by their id alone.
+    """
+    return [pair for pair in pairs if pair.problem_id not in trained and text_id(_opening(pair)) not in trained]
+
+
+def not_trained_on(pairs: Sequence[PreferencePair], tutor: "Tutor", source: str) -> tuple[list[PreferencePair], str]:
+    """The pairs about problems that neither a tutor nor an earlier round was trained on, and what to say of it.
+
+    Args:
+        pairs: To be evaluated on.
+        tutor: The tutor.
+        source: Where the pairs come from, as a mistake names it.
+
+    Raises:
+        UserError: There are none.
+    """
+    earlier, missing = tutor.earlier()
+    by_round = [trained_problems(one.dataset) for one in (tutor, *earlier)]
+    known = [problems for problems in by_round if problems is not None]
+    if missing or len(known) < len(by_round):
+        return list(pairs), "not known: a data set or an earlier round is gone, so pairs trained on may be among them"
+    fresh = unseen(pairs, set().union(*known))
+    if not fresh:
+        raise UserError(f"{source}: has no pair about a problem that {tutor.folder} was not trained on")
+    return fresh, f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"
+
+
+def _opening(pair: PreferencePair) -> str:
+    return next(message["content"] for message in pair.prompt if message["role"] == "user")

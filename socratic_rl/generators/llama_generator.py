@@ -1,0 +1,170 @@
+"""A GGUF file by llama.cpp."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from socratic_rl.core import component
+from socratic_rl.core.component import gguf_file
+from socratic_rl.core.dialogue import Message, without_system
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Reply, Request, Sampling, Talk, fitting
+
+if TYPE_CHECKING:
+    from socratic_rl.generators.llama_decoder import Decoder
+
+logger = logging.getLogger(__name__)
+
+
+T = TypeVar("T")
+
+
+LLAMA_2_TEMPLATE = (
+    "{% set system = messages[0].content if messages[0].role == 'system' else none %}"
+    "{% for message in (messages[1:] if system else messages) %}"
+    "{% if message.role == 'user' %}{{ bos_token + '[INST] ' }}"
+    "{% if system and loop.first %}{{ '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' }}{% endif %}"
+    "{{ message.content + ' [/INST]' }}{% else %}{{ ' ' + message.content + ' ' + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+"""How Llama-2-chat was trained to read a dialogue; its older GGUF files carry no template of their own."""
+
+
+class LlamaCpp(Sampling):
+    """A GGUF file by llama.cpp, several talks or requests at once.
+
+    llama.cpp keeps the ``top_p`` likeliest tokens before it applies the temperature; other generators do so after it.
+    """
+
+    model_path: str | None
+    """A GGUF file; None is the embedded model."""
+    lora_path: str | None = None
+    """A GGUF file of a LoRA adapter that goes on the model."""
+    n_ctx: int = Field(ge=64)
+    """Tokens that prompt and reply may have together."""
+    width: int = Field(ge=1)
+    """Talks or requests that are decoded together; memory holds ``n_ctx`` tokens for 2 · ``width`` + 1."""
+    n_threads: int | None = Field(ge=1)
+    """None is one for each physical core; more only wait for each other."""
+    n_gpu_layers: int = Field(ge=-1)
+    """Layers that a GPU computes; -1 is all, and none where llama.cpp was built without GPU support."""
+
+    @property
+    def path(self) -> Path:
+        """The GGUF file."""
+        return _path(self.model_path)
+
+    @field_validator("model_path", "lora_path")
+    @classmethod
+    def _is_gguf(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if given is not None or info.field_name == "model_path":
+            gguf_file(str(_path(given)))
+        return given
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, file name, SHA-256 of the file and of the adapter's where there is one, and sampling."""
+        return {"kind": "llama_cpp", "model": self.path.name, **self._digests, **self.sampling()}
+
+    def generate(
+        self, requests: Sequence[Request], tokens: Callable[[Request], list[int]] | None = None
+    ) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, as they finish.
+
+        Args:
+            requests: What to write.
+            tokens: Makes a request's prompt, of fewer than ``n_ctx`` tokens; None is by the file's own chat template.
+
+        Raises:
+            UserError: The file cannot be loaded, or a prompt is longer than ``n_ctx``.
+        """
+        return self._decoder.hold(map(_ask, requests), tokens or self._prompt, self)
+
+    def hold(self, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
+        """Each talk's index and result, as they end.
+
+        Raises:
+            UserError: The file cannot be loaded, or a prompt is longer than ``n_ctx``.
+        """
+        return self._decoder.hold(talks, self._prompt, self)
+
+    def _prompt(self, request: Request) -> list[int]:
+        """A request's tokens; none where it may be shortened and still does not fit."""
+        tokens = fitting(request, self._tokens, self.n_ctx - (request.max_tokens or self.max_tokens))
+        if len(tokens) >= self.n_ctx:
+            raise UserError(
+                f"generator.n_ctx: a prompt of {len(tokens)} tokens does not fit into {self.n_ctx}; raise it"
+            )
+        return tokens
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        files = {"sha256": self.path} | ({"lora_sha256": _path(self.lora_path)} if self.lora_path else {})
+        digests = {}
+        for name, path in files.items():
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return digests
+
+    @cached_property
+    def _decoder(self) -> "Decoder":
+        from joblib import cpu_count
+
+        from socratic_rl.generators.llama_decoder import Decoder
+
+        try:
+            decoder = Decoder(
+                self.path,
+                width=self.width,
+                n_ctx=self.n_ctx,
+                n_threads=self.n_threads or cpu_count(only_physical_cores=True),
+                n_gpu_layers=self.n_gpu_layers,
+            )
+        except ValueError as error:
+            raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {error}") from error
+        if self.lora_path:
+            try:
+                decoder.put_on(_path(self.lora_path))
+            except ValueError as error:
+                told = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {error}"
+                raise UserError(f"generator.lora_path: {told}") from error
+        return decoder
+
+    @cached_property
+    def _chat_template(self) -> Any:
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        template = self._decoder.metadata("tokenizer.chat_template")
+        if template is None:
+            if self._decoder.metadata("general.architecture") != "llama":
+                raise UserError(f"generator.model_path: {self.path}: a chat model is needed, this has no chat template")
+            logger.warning("%s has no chat template; it is spoken to as Llama-2-chat", self.path.name)
+            template = LLAMA_2_TEMPLATE
+        return Jinja2ChatFormatter(template=template, eos_token=self._decoder.eos, bos_token=self._decoder.bos)
+
+    def _tokens(self, request: Request) -> list[int]:
+        """The prompt's tokens, with one BOS where the model wants one, also where its template writes it."""
+        text = self._render(request.messages) if request.messages else request.text
+        return self._decoder.tokenize(text, special=bool(request.messages))
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return str(self._chat_template(messages=list(messages)).prompt)
+        except (ValueError, TemplateError) as error:
+            if messages[0]["role"] == "system":
+                return self._render(without_system(messages))
+            raise UserError(f"generator.model_path: {self.path}: its chat template fails: {error}") from error
+
+
+def _path(given: str | None) -> Path:
+    return component.gguf_path() if given is None else Path(given).expanduser()
+
+
+def _ask(request: Request) -> Talk[Reply]:
+    return (yield request)

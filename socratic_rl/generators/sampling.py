@@ -1,0 +1,259 @@
+"""A model by transformers, in batches; also how evaluation draws replies."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from socratic_rl.core.dialogue import Message
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import Reply
+from socratic_rl.models.tokens import _chat_tokens
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+
+
+def decode(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seeds: Sequence[int],
+    batch_size: int,
+    label: str | None,
+) -> list[Reply]:
+    """Replies to chat prompts, drawn in batches of like length.
+
+    Args:
+        model: Any causal language model; it is not changed.
+        tokenizer: Its tokenizer, with a chat template.
+        prompts: Chat messages that end in a user's.
+        max_new_tokens: The most tokens of a reply.
+        temperature: 0 always takes the likeliest token.
+        top_p: Draws among the likeliest tokens whose probabilities add up to this.
+        seeds: One a prompt; two models with the same seeds draw with the same luck.
+        batch_size: Prompts in a batch.
+        label: What the progress bar is called; None shows none.
+
+    Returns:
+        A reply for each prompt, in their order.
+    """
+    rows = [_chat_tokens(tokenizer, prompt) for prompt in prompts]
+    # the longest first, so that memory runs out at once or not at all
+    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
+    replies: dict[int, Reply] = {}
+    with tqdm(total=len(rows), desc=label, unit=" replies", delay=2, disable=label is None) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            drawn = _draw(
+                model,
+                tokenizer,
+                [rows[row] for row in batch],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seeds=[seeds[row] for row in batch],
+            )
+            replies.update(zip(batch, drawn, strict=True))
+            bar.update(len(batch))
+    return [replies[row] for row in range(len(rows))]
+
+
+def stream(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: Sequence[Message],
+    write: Callable[[str], None],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> Reply:
+    """One reply to a chat prompt, handed on word by word as it is drawn; the same text as ``decode`` gives.
+
+    Args:
+        model: Any causal language model; it is not changed.
+        tokenizer: Its tokenizer, with a chat template.
+        prompt: Chat messages that end in a user's.
+        write: Takes each piece of text; what it raises ends the reply.
+        max_new_tokens: The most tokens of the reply.
+        temperature: 0 always takes the likeliest token.
+        top_p: Draws among the likeliest tokens whose probabilities add up to this.
+        seed: Of this reply.
+    """
+    from transformers import TextStreamer
+
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer.on_finalized_text = lambda text, **_: write(text)
+    (reply,) = _draw(
+        model,
+        tokenizer,
+        [_chat_tokens(tokenizer, prompt)],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seeds=[seed],
+        streamer=streamer,
+    )
+    return reply
+
+
+def _draw(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seeds: Sequence[int],
+    stop: Sequence[str] = (),
+    schemas: Sequence[str | None] = (),
+    streamer: "TextStreamer | None" = None,
+) -> list[Reply]:
+    """One batch, padded on the left; a streamer takes a batch of one."""
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    own = model.generation_config
+    known = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    ends = sorted({token for token in (*known, tokenizer.eos_token_id) if token is not None})
+    padded = tokenizer.pad({"input_ids": list(rows)}, padding_side="left", return_tensors="pt").to(model.device)
+    # set aside, since a model may come with sampling settings of its own, which fill those that are not given
+    model.generation_config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+        stop_strings=list(stop) or None,
+    )
+    forms: list[Any] = [_Forms(schemas, tokenizer, _vocabulary(model), tuple(ends))] if any(schemas) else []
+    sampler: list[Any] = [_Sampler(seeds, temperature, top_p)] if temperature > 0 else []
+    read: dict[str, Any] = {}
+    try:
+        with torch.inference_mode():
+            distinct = list(dict.fromkeys(map(tuple, rows)))
+            if len(distinct) < len(rows) and min(map(len, distinct)) > 1:
+                # a prompt that stands in several rows is read once, up to the token that the first new one follows
+                first = tokenizer.pad(
+                    {"input_ids": [list(row[:-1]) for row in distinct]}, padding_side="left", return_tensors="pt"
+                ).to(model.device)
+                cache = model.generate(**first, max_new_tokens=1, return_dict_in_generate=True).cache
+                cache.batch_select_indices(torch.tensor([distinct.index(tuple(row)) for row in rows]).to(model.device))
+                read["cache"] = cache
+            tokens = model.generate(
+                **padded,
+                **read,
+                tokenizer=tokenizer,
+                logits_processor=LogitsProcessorList(forms + sampler),
+                streamer=streamer,
+            )
+    finally:
+        model.generation_config = own
+    written = tokens[:, padded["input_ids"].shape[1] :].tolist()
+    return [_reply(tokenizer, row, ends, stop) for row in written]
+
+
+def _reply(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], ends: Sequence[int], stop: Sequence[str]) -> Reply:
+    length = next((place for place, token in enumerate(tokens) if token in ends), None)
+    text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
+    cut = min((place for string in stop if (place := text.find(string)) >= 0), default=None)
+    return Reply(text[:cut].strip(), "length" if length is None and cut is None else "stop")
+
+
+class _Forms:
+    """Leaves each row the tokens alone that can go on to JSON of the row's schema; every token where it has none."""
+
+    def __init__(
+        self,
+        schemas: Sequence[str | None],
+        tokenizer: "PreTrainedTokenizerBase",
+        vocabulary: int,
+        ends: tuple[int, ...],
+    ) -> None:
+        from llguidance import LLMatcher
+
+        known = _known_tokens(tokenizer, vocabulary, ends)
+        # without white space, which a small model may go on with to the end
+        self.rows = [
+            LLMatcher(known, LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False}))
+            if schema
+            else None
+            for schema in schemas
+        ]
+        self.ends = ends
+        self.begun = False
+
+    def __call__(self, tokens: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import numpy as np
+        import torch
+
+        for number, row in enumerate(self.rows):
+            if row is None:
+                continue
+            if self.begun and not row.is_stopped():
+                row.consume_token(int(tokens[number, -1]))
+            allowed = np.zeros(scores.shape[-1], dtype=bool)
+            if row.is_stopped():
+                allowed[list(self.ends)] = True
+            else:
+                bits = np.frombuffer(row.compute_bitmask(), dtype=np.uint8)
+                allowed = np.unpackbits(bits, bitorder="little", count=len(allowed)).astype(bool)
+            scores[number, ~torch.from_numpy(allowed).to(scores.device)] = -torch.inf
+        self.begun = True
+        return scores
+
+
+def _vocabulary(model: "PreTrainedModel") -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+@lru_cache(maxsize=1)
+def _known_tokens(tokenizer: "PreTrainedTokenizerBase", vocabulary: int, ends: tuple[int, ...]) -> Any:
+    """A tokenizer as llguidance reads it, which takes a second.
+
+    Raises:
+        UserError: It is not one of the tokenizers library.
+    """
+    import llguidance.hf
+
+    if not tokenizer.is_fast:
+        raise UserError("generator.model: only a fast tokenizer can be held to a schema; generator=llama_cpp holds any")
+    return llguidance.hf.from_tokenizer(tokenizer, vocabulary, list(ends))
+
+
+class _Sampler:
+    """Draws each row's token from the row's own seed, by leaving only that one possible.
+
+    Tokens are ordered from the likeliest on, and the first is taken at which the probability summed up passes a number
+    drawn evenly between 0 and the sum that ``top_p`` keeps.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
+        import torch
+
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+        self.top_p = top_p
+
+    def __call__(self, _: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        probabilities = torch.softmax(scores.float() / self.temperature, dim=-1)
+        # ordering all of a large vocabulary is slow, and the first thousand nearly always hold top_p
+        for count in (min(1024, scores.shape[-1]), scores.shape[-1]):
+            likeliest, order = probabilities.topk(count, dim=-1)
+            summed = likeliest.cumsum(dim=-1)
+            if bool((summed[:, -1] >= self.top_p).all()):
+                break
+        last = (summed < self.top_p).sum(dim=-1, keepdim=True).clamp(max=summed.shape[-1] - 1)
+        luck = torch.stack([torch.rand(1, generator=generator) for generator in self.generators]).to(scores.device)
+        place = torch.searchsorted(summed, luck * summed.gather(-1, last), right=True).minimum(last)
+        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)

@@ -1,0 +1,122 @@
+"""A model by transformers, in batches; also how evaluation draws replies."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.generator import InRounds, Reply, Request, Sampling, fitting
+from socratic_rl.generators.sampling import _draw
+from socratic_rl.models.tokens import _chat_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Transformers(InRounds, Sampling):
+    """A model by transformers, in batches of prompts of like length.
+
+    Each row draws from its own seed, so what stands beside it changes a reply only where rounding tips two tokens that
+    are all but equally likely; the same batch gives the same text.
+    """
+
+    model: str
+    """A hub id, a folder, a .gguf file, or ``embedded``."""
+    revision: str | None
+    """The branch, tag or commit of a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    """``auto`` is bfloat16 where a GPU has it, else float32."""
+    width: int = Field(ge=1)
+    """Prompts in a batch."""
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, model, its commit or the SHA-256 of its weights, precision and sampling."""
+        name = Path(self.model).name if Path(self.model).exists() else self.model
+        return {"kind": "transformers", "model": name, **self._version, "dtype": self.dtype, **self.sampling()}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, batch by batch.
+
+        Raises:
+            UserError: The model cannot be loaded, or a prompt is too long for it.
+        """
+        from socratic_rl.models.weights import context_length
+
+        model, tokenizer = self._loaded
+        room = context_length(model)
+        prompts = [
+            fitting(request, partial(_prompt_tokens, tokenizer), room - (request.max_tokens or self.max_tokens))
+            for request in requests
+        ]
+        for prompt in prompts:
+            if len(prompt) >= room:
+                raise UserError(f"generator.model: a prompt of {len(prompt)} tokens does not fit into its {room}")
+
+        def kind(index: int) -> tuple[tuple[str, ...], int]:
+            return requests[index].stop, requests[index].max_tokens or self.max_tokens
+
+        yield from ((index, Reply("", "length")) for index, prompt in enumerate(prompts) if not prompt)
+        order = sorted(
+            (index for index, prompt in enumerate(prompts) if prompt),
+            key=lambda index: (kind(index), len(prompts[index])),
+        )
+        for (stop, max_tokens), alike in groupby(order, key=kind):
+            rows = list(alike)
+            for start in range(0, len(rows), self.width):
+                batch = rows[start : start + self.width]
+                replies = _draw(
+                    model,
+                    tokenizer,
+                    [prompts[index] for index in batch],
+                    # some models fail at a place past their window
+                    max_new_tokens=min(max_tokens, room - max(len(prompts[index]) for index in batch)),
+                    temperature=self.temperature,
+                    top_p=self.top_p,
+                    seeds=[requests[index].seed for index in batch],
+                    stop=stop,
+                    schemas=[requests[index].schema for index in batch],
+                )
+                yield from zip(batch, replies, strict=True)
+
+    @property
+    def _settings(self) -> ModelSettings:
+        return ModelSettings(
+            name=self.model,
+            pretrained=self.model,
+            revision=self.revision,
+            dtype=self.dtype,
+            attn_implementation="sdpa",
+        )
+
+    @cached_property
+    def _loaded(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+        from socratic_rl.models import weights
+
+        try:
+            return weights.load_base(self._settings).eval(), weights.load_tokenizer(self._settings)
+        except UserError as error:
+            raise UserError(str(error).replace("model.pretrained", "generator.model", 1)) from error
+
+    @cached_property
+    def _version(self) -> dict[str, str]:
+        import hashlib
+
+        model, _ = self._loaded
+        if commit := getattr(model.config, "_commit_hash", None):
+            return {"commit": commit}
+        digest = hashlib.sha256()
+        for path in sorted(Path(model.config.name_or_path).glob("*.safetensors")):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return {"sha256": digest.hexdigest()}
+
+
+def _prompt_tokens(tokenizer: "PreTrainedTokenizerBase", request: Request) -> list[int]:
+    if request.messages:
+        return _chat_tokens(tokenizer, request.messages)
+    return list(tokenizer(request.text)["input_ids"])

@@ -1,0 +1,1 @@
+"""What one reply says, and how sure a figure is."""

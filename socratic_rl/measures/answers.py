@@ -1,0 +1,251 @@
+"""Whether a text states the gold answer of a problem."""
+
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+from socratic_rl.measures.quantities import Quantity, read, read_placed
+from socratic_rl.measures.spans import Span, pieces
+
+
+def values(text: str) -> list[Fraction]:
+    """The exact values of the numbers that a text states, in their own units, in order.
+
+    Ratios are left out, and so are divisions and powers that are not carried out.
+    """
+    return [q.value for q in read(text)[0] if q.form in ("number", "fraction")]
+
+
+def _agree(one: Quantity, other: Quantity) -> bool:
+    """Whether two quantities may measure the same thing; a number without a unit may measure anything."""
+    if one.dimension and other.dimension:
+        return one.dimension == other.dimension
+    return not ((one.dimension and other.noun) or (other.dimension and one.noun))
+
+
+def _near(gold: Quantity, value: Fraction, said: Quantity) -> bool:
+    """Equal, or rounded: a gold answer with decimals may be a rounded one, a whole number is taken as exact."""
+    if value == gold.value:
+        return True
+    gap = abs(value - gold.value)
+    finer = said.decimals > gold.decimals or said.form == "fraction"
+    if finer and gold.decimals >= (1 if said.form == "fraction" else 2):
+        return 2 * gap <= Fraction(1, 10**gold.decimals)
+    if 2 <= said.decimals < gold.decimals:
+        return 2 * gap <= Fraction(1, 10**said.decimals)
+    return False
+
+
+def _in_unit_of(gold: Quantity, said: Quantity) -> Iterator[Fraction]:
+    """The values that ``said`` may have in the unit of ``gold``."""
+    if gold.dimension == said.dimension:
+        yield said.value if said.factor == gold.factor else said.value * said.factor / gold.factor
+    if not (gold.dimension and said.dimension):
+        yield said.value
+    if gold.dimension == "percent" and not said.dimension and (said.decimals or said.form == "fraction"):
+        yield said.value * 100
+    if said.dimension == "percent" and not gold.dimension and (gold.decimals or gold.form == "fraction"):
+        yield said.value / 100
+    if said.dimension == "dollar" and not gold.dimension:  # a bare 0.45 is 45 cents, a bare 45 is $0.45
+        if gold.decimals:
+            yield said.value * said.factor
+        elif 0 < said.value < 1:
+            yield said.value * 100
+
+
+def _same(gold: Quantity, said: Quantity) -> bool:
+    """Whether ``said`` states the value of ``gold``."""
+    if gold.parts and said.parts:
+        return len(gold.parts) == len(said.parts) and all(
+            g * said.parts[0] == s * gold.parts[0] for g, s in zip(gold.parts, said.parts, strict=True)
+        )
+    if gold.parts or said.parts:
+        ratio, other = (gold, said) if gold.parts else (said, gold)
+        is_ratio = ratio.form == "ratio" and len(ratio.parts) == 2 and other.form in ("fraction", "quotient")
+        return is_ratio and ratio.value == other.value
+    if said.form == "operand":
+        return False
+    if said.form in ("quotient", "power") and gold.form not in ("fraction", "quotient", "power"):
+        return False
+    return _agree(gold, said) and any(_near(gold, value, said) for value in _in_unit_of(gold, said))
+
+
+@lru_cache(maxsize=1 << 12)
+def _gold(answer: str) -> tuple[Quantity, ...]:
+    """The quantities of a gold answer; none where it is words, or a term ("5√2") that its numbers do not state."""
+    found, rest = read(answer)
+    if re.search(r"\d|[√π<>≤≥^|]|\b(?:sqrt|pi)\b", rest):
+        return ()
+    ranges = tuple(quantity for quantity in found if quantity.form == "range")
+    return ranges or tuple(quantity for quantity in found if quantity.form != "operand")
+
+
+@lru_cache(maxsize=1 << 12)
+def _wording(answer: str) -> re.Pattern[str]:
+    """A gold answer that is no number, as a pattern: its words in order, group 1. "Yes" counts only as an answer."""
+    tokens = re.findall(r"\w+|[^\w\s]", answer.strip().rstrip("."))
+    words = r"\s*".join(map(re.escape, tokens))
+    if words.lower() in ("yes", "no"):
+        return re.compile(rf"(?:^\W*|\banswer(?: is| would be)?\W+)({words})\b", re.IGNORECASE)
+    return re.compile(rf"(?<!\w)({words})(?!\w)", re.IGNORECASE if len(words) > 1 else 0)
+
+
+@lru_cache(maxsize=1 << 12)
+def states(text: str, answer: str) -> bool:
+    """Whether a text states the value of the gold answer, in any usual notation.
+
+    Counted: digits with or without thousands separators, decimals, fractions, mixed numbers, percent, ratios, dollars
+    and cents, words, powers of ten, units of one dimension ("90 minutes" for "1.5 hours"), LaTeX. A percentage equals
+    its fraction or decimal (25% = 1/4 = 0.25), but a bare whole number is never multiplied or divided by 100.
+
+    Not counted: part of a larger number, a date, a list number, "step 2", a coefficient (5x), a number with another
+    kind of unit ("12 apples" for "12 km"), a division or power that is not carried out (72/8 for 9).
+
+    A gold answer with several numbers is stated when all are; one without numbers when its words stand in the text.
+
+    Args:
+        text: What somebody says.
+        answer: The gold answer, with its unit if it has one.
+    """
+    gold = _gold(answer)
+    if not gold:
+        return bool(answer.strip()) and bool(_wording(answer).search(text))
+    said = read(text)[0]
+    return all(any(_same(part, quantity) for quantity in said) for part in gold)
+
+
+def _makes_known(before: Quantity, new: Quantity) -> bool:
+    """Whether the value of ``new`` is known from ``before``: "$20" is not known from "20 candles" or "20 cents"."""
+    if before.dimension and before.dimension == new.dimension:
+        return before.value * before.factor == new.value * new.factor
+    return not (new.dimension and (before.dimension or before.noun))
+
+
+def first_stated(text: str, answer: str, known: Iterable[str]) -> list[Span]:
+    """Where a text states the gold answer; nowhere if something known states it already.
+
+    Args:
+        text: What somebody says.
+        answer: The gold answer.
+        known: The texts that came before. A number with another unit does not make the answer known.
+    """
+    if not states(text, answer):
+        return []
+    stated = [before for before in known if states(before, answer)]
+    gold = _gold(answer)
+    if len(gold) != 1 and stated:
+        return []
+    if not gold:
+        return [match.span(1) for match in _wording(answer).finditer(text)]
+    old = [quantity for before in stated for quantity in read(before)[0] if _same(gold[0], quantity)]
+    return [
+        span
+        for span, new in read_placed(text)
+        if any(_same(part, new) for part in gold) and not any(_makes_known(before, new) for before in old)
+    ]
+
+
+_CLAUSE = re.compile(r"(?<=[.;!?])\s+|\n|, but ")
+
+
+_NO_CONCLUSION = re.compile(r"\?\W*$|\b(?:how|what|why|you (?:said|say|stated|found|know))\b", re.IGNORECASE)
+
+
+_CONTRAST = re.compile(r",? \b(?:not|instead of|rather than)\b.*")
+
+
+_CONCLUSION = re.compile(
+    r"\b(?:so|therefore|thus|hence|means?|meaning|making(?! sure)|giving|leaving|which (?:is|gives|leaves)"
+    r"|(?:should|would|must|will)(?: actually| simply| only| just)? be|must have"
+    r"|(?:answer|total|sum|result|difference|profit)\b.*\b(?:is|be|was|equals))\b",
+    re.IGNORECASE,
+)
+
+
+def concluded(text: str, answer: str) -> list[Span]:
+    """Where a text presents the gold answer as what follows: "so the total is 12", "that should be 12, not 10".
+
+    A clause does that when it has a word of conclusion and its last number is the gold answer, unless it asks or
+    repeats what the student said.
+    """
+    found = []
+    for start, end in pieces(_CLAUSE, text):
+        if _NO_CONCLUSION.search(text[start:end]):
+            continue
+        clause = _CONTRAST.sub("", text[start:end])
+        if _CONCLUSION.search(clause) and ends_in(clause, answer):
+            # the last number is the answer, so the last place that states it is the last number
+            *_, (first, last) = (span for span, said in read_placed(clause) if _same(_gold(answer)[0], said))
+            found.append((start + first, start + last))
+    return found
+
+
+def ends_in(text: str, answer: str) -> bool:
+    """Whether the last number of a text is the gold answer."""
+    gold = _gold(answer)
+    stated = [quantity for quantity in read(text)[0] if quantity.form not in ("operand", "range")]
+    return len(gold) == 1 and bool(stated) and _same(gold[0], stated[-1])
+
+
+_TELLS = re.compile(r"\banswer is\b", re.IGNORECASE)
+
+
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|rather than|instead of)\b|n['’]t\b)"
+    r".*?(?=,(?!\d)|[.;!?](?!\d)|\bbut\b|\bit(?:['’]s| is)\b|$)",
+    re.IGNORECASE,
+)
+
+
+_CLAUSE_ENDS = re.compile(r"[.;!?](?=\W|$)|(?<=[\w%])\s+\(|\b(?:because|since|as|so|if|when|where)\b", re.IGNORECASE)
+
+
+_BOUND = re.compile(r"\b(?:between|(?:more|less|fewer|greater|larger|smaller) than)\b", re.IGNORECASE)
+
+
+_WORKED_WITH = re.compile(r" (?:times|plus|minus) \d")
+
+
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
+
+
+def _told(said: str, answer: str) -> str:
+    """The rest of the line after the last "answer is" that a number, or else any word, follows; empty without one."""
+    told = [rest.partition("\n")[0].strip(" *:") for rest in _TELLS.split(said)[1:]]
+    if not told or not re.search(r"\w", told[-1]):
+        return ""
+    return next((rest for rest in reversed(told) if _numbers(rest, answer)), " ".join(told))
+
+
+def _is_answer(told: str, answer: str) -> bool:
+    """Whether the first number told is the gold answer; for one with several numbers, or in words, whether all is told.
+
+    What is denied is not told, working comes before it, and of several that are offered each must be the answer.
+    """
+    told = _DENIED.sub("", told)
+    if not ends_in(answer, answer):
+        return states(told, answer) and (not _OR.search(told) or bool(_OR.search(answer)))
+    clause = next((clause for clause in _CLAUSE_ENDS.split(told) if _numbers(clause, answer)), "")
+    offered = [part for part in _OR.split(clause) if _numbers(part, answer)]
+    return bool(offered) and all(ends_in(_up_to_first(part, answer), answer) for part in offered)
+
+
+def _numbers(text: str, answer: str) -> list[int]:
+    """Where the numbers of a text begin; what is still to be worked out is none, unless the gold answer is that."""
+    worked = {"operand", "range", "quotient", "power"} - {found.form for _, found in read_placed(answer)}
+    return [
+        start
+        for (start, end), found in read_placed(text)
+        if found.form not in worked and not _WORKED_WITH.match(text, end)
+    ]
+
+
+def _up_to_first(text: str, answer: str) -> str:
+    """A text up to its first number, after the last "=" if there is one, and what belongs to it; empty for a bound."""
+    numbers = _numbers(text, answer)
+    first = next((start for start in numbers if start > text.rfind("=")), numbers[0])
+    placed = read_placed(text)
+    if _BOUND.search(text[:first]) or any(found.form == "range" and start == first for (start, _), found in placed):
+        return ""
+    return text[: min((start for (start, _), _ in placed if start > first), default=len(text))]

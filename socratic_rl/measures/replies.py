@@ -1,0 +1,277 @@
+"""What can be measured of one teacher reply without a judge, and where in the reply it stands."""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import pairwise
+
+from socratic_rl.core.dialogue import Message
+from socratic_rl.measures.answers import concluded, ends_in, first_stated, values
+from socratic_rl.measures.spans import Origins, Span, pieces
+from socratic_rl.pages.page import Row
+
+TOPIC = "topic: "
+"""How the kind of a figure that is about one problem topic begins."""
+
+
+# a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
+_STUDENT_LABEL = re.compile(
+    r"(?:^|(?<=[.!?\"”)\]])\s+)[^\w\n]{0,5}(?:student|user|human|learner|pupil)(?: ?\d)?[^\w\n:]{0,4}:"
+    r"|<\|?(?:user|student|human)\|?>|\[INST\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+_LEAD = r"(?:(?:so|and|now|then|ok|okay|good|great|well|but|next|please|correct|right|alright|yes|no)\b[,.!:]* )*"
+
+
+_VERB = r"(?:is|are|was|were|do|does|did|can|could|would|will|should)"
+
+
+_QUESTION = (
+    rf"(?:how (?:many|much|long|far|old|often|{_VERB})|(?:what|where|when|why|who|which)(?:'s| {_VERB}| \w+ {_VERB})"
+    rf"|(?:{_VERB}|have) (?:you|he|she|it|they|we|this|that|these|there|the))\b"
+)
+
+
+_IS_QUESTION = re.compile(_LEAD + _QUESTION, re.IGNORECASE)
+
+
+# a request to say something needs no question mark: "Tell me how many.", "Explain how you got 5.", "Could you check."
+_IS_REQUEST = re.compile(
+    rf"(?:[^,]*, )?{_LEAD}(?:(?:can|could|would|will) you\b|(?:tell|show|give) me\b|(?:walk|talk|take) me through\b"
+    r"|let me know (?:how|what|which|why|where|when|your)\b"
+    r"|(?:explain|describe)(?: to me)? (?:how|why|what|which|where|your)\b)",
+    re.IGNORECASE,
+)
+
+
+_SUBJECT = r"(?:i|you|he|she|it|they|we|this|that|these|those|there|the|an?|your|his|her|their|our|each|one|both)\b"
+
+
+# the word order of a question, wherever it stands: "She gave 3 away, so how many did she have", "…, what is the sum"
+_IS_INVERTED = re.compile(
+    rf"\b(?:how|what|which|where|when|why)\b(?: (?!{_SUBJECT})\w+){{0,3}}? "
+    rf"(?:do|does|did|can|could|would|should|must|will) {_SUBJECT}"
+    rf"|(?:^|[,;:–—-] ?|\b(?:so|and|but|then|now) )"
+    rf"(?:(?:what|where|how|why)(?:'s| is| are| was| were) {_SUBJECT}|(?:do|did|can|could|would|have) you\b)",
+    re.IGNORECASE,
+)
+
+
+_IS_BLANK = re.compile(r".*(?:[\d)%]\s*=\s*|_{2,})[.…?]*\s*", re.DOTALL)
+
+
+# courtesies and checks of attention, which ask nothing about the problem
+_COURTESY = re.compile(
+    r"\W*(?:(?:so|and|now|well|oh|ok|okay)\W+)*(?:"
+    r"(?:do|does|did|is) (?:this|that|it|the|any)\b.{0,20}\bmake (?:\w+ )?sense.{0,20}|makes? sense"
+    r"|(?:is|was) (?:this|that|it|everything) (?:\w+ )?(?:clear|ok|okay).{0,20}"
+    r"|(?:(?:do|did) you )?(?:get|got|understand|understood|see|follow)(?: (?:it|that|this|me|now))*"
+    r"|ok|okay|alright|right|yes|clear|ready|correct"
+    r"|(?:(?:do|have) you |are there )?(?:have |got )?any (?:\w+ )?(?:questions?|doubts?).{0,40}"
+    r"|(?:is there )?anything else.*|(?:do|would) you (?:need|want|like) (?:\w+ )?help.*"
+    r"|(?:can|may|could|shall) i (?:help|assist).*"
+    r"|(?:(?:hi|hello|hey)\b.{0,20})?how are you(?: (?:doing|feeling|today))*"
+    r")\W*",
+    re.IGNORECASE,
+)
+
+
+_TAG = re.compile(
+    r"(?:[,;.…-]\s*(?:ok|okay|right|yes|alright|correct|got it|(?:does (?:this|that|it) )?make sense"
+    rf"|{_VERB} (?:it|that|they|he|she|you|we))|\s\w+n't (?:it|that|they|he|she|you|we))\W*$",
+    re.IGNORECASE,
+)
+
+
+_REPORTED = re.compile(
+    r"\b(?:you|he|she|they|student|friend|problem|question)(?: \w+)? "
+    r"(?:said|say|says|asked|ask|asks|wrote|wondered|thought|meant|reads)\b[^\"“.?!\n]{0,30}[\"“][^\"”\n]*[\"”]",
+    re.IGNORECASE,
+)
+
+
+_SENTENCE_END = re.compile(r"(?<=[.?!])[\"”')]*\s+|\n")
+
+
+def questions(reply: str) -> list[Span]:
+    """The sentences in which the reply asks the student something.
+
+    That is a question with its mark, a question typed without one, a request to say something ("Tell me how many."),
+    or a blank to fill in ("24 / 4 ="). Not counted: courtesies ("Any questions?", "Does that make sense?"), a tag on a
+    statement ("…, okay?"), what the reply quotes from somebody, and a student's turn that it makes up.
+    """
+    own = _STUDENT_LABEL.split(reply, maxsplit=1)[0].replace("’", "'")
+    origins = Origins(own)
+    unquoted = origins.sub(_REPORTED, "", own)
+    return [
+        origins.span(start + len(sentence) - len(sentence.lstrip(" \t,;*_#>-")), end)
+        for start, end in pieces(_SENTENCE_END, unquoted)
+        if _asks(sentence := unquoted[start:end])
+    ]
+
+
+def asks_question(reply: str) -> bool:
+    """Whether the reply asks the student something, as ``questions`` finds it."""
+    return bool(questions(reply))
+
+
+def _asks(sentence: str) -> bool:
+    sentence = sentence.strip(" \t*_\"“”'()#>-")
+    asked, mark, _ = sentence.rpartition("?")
+    if not mark:
+        is_open = not sentence.endswith((".", "!", ":"))
+        return bool(
+            _IS_REQUEST.match(sentence)
+            or (is_open and _IS_QUESTION.match(sentence))
+            or _IS_INVERTED.search(sentence)
+            or _IS_BLANK.fullmatch(sentence)
+        )
+    if not re.search(r"\w", asked) or _COURTESY.fullmatch(asked):
+        return False
+    statement = _TAG.sub("", asked)
+    return statement == asked or bool(_IS_QUESTION.search(statement))
+
+
+def revealed(reply: str, answer: str, known: Sequence[str]) -> list[Span] | None:
+    """What in the reply gives the gold answer away.
+
+    It does when it states the answer and the question and no earlier turn stated it, or when it presents the answer as
+    a conclusion ("so the total is 90 minutes") and the turn before did not end in it: people call that revealing too
+    where the student had 90 minutes as an intermediate result or gave it up, not where the student has just found it.
+
+    Args:
+        reply: The teacher's reply.
+        answer: The gold answer, in any notation.
+        known: The question, then every earlier turn. A number that stands there with another unit does not make the
+            answer known, the same number without a unit does.
+
+    Returns:
+        None where there is no gold answer.
+    """
+    if not answer.strip():
+        return None
+    stated = first_stated(reply, answer, known)
+    return stated or ([] if ends_in(known[-1], answer) else concluded(reply, answer))
+
+
+def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
+    """Whether the reply gives the gold answer away, as ``revealed`` finds it; None where there is no gold answer."""
+    found = revealed(reply, answer, known)
+    return None if found is None else bool(found)
+
+
+_STUDENT_VOICE = re.compile(
+    r"\W*(?:(?:oh|ah|ok|okay|hmm+|um+|sure|yes|yeah|no|sorry|so|well|right)\b\W*)*"
+    r"(?:i (?:see|get|got|understand|forgot|think|thought|don't|do not|added|subtracted|multiplied|divided|used|started"
+    r"|made|need|should|would|will|can|could|have|know)\b|i'(?:m|d|ll|ve)\b|thank you\b|thanks\b|is it\b"
+    r"|my (?:answer|mistake)\b|it(?:'s| is| would be)\b|the answer (?:is|would be)\b|[-$]?\d[\d.,]*\s*\w*\W*$)",
+    re.IGNORECASE,
+)
+
+
+_LINE_END = re.compile(r"\s*\n\s*")
+
+
+_TO_STUDENT = re.compile(r"(?<!thank )\byou", re.IGNORECASE)
+
+
+def students_part(reply: str) -> list[Span]:
+    """Where the reply goes on as the student.
+
+    That is all from a student's label on ("Student:", "### User:"), or a line after a question of its own that answers
+    as a student does ("Oh, I see. It is 12.") and does not speak to "you".
+    """
+    if label := _STUDENT_LABEL.search(reply):
+        return [(label.end() - len(label[0].lstrip()), len(reply))]
+    lines = [(start, end) for start, end in pieces(_LINE_END, reply) if reply[start:end].strip()]
+    return [
+        (start, end)
+        for (asked_start, asked_end), (start, end) in pairwise(lines)
+        if reply[asked_start:asked_end].rstrip(" \"”’'*)").endswith("?")
+        and _STUDENT_VOICE.match(line := reply[start:end].replace("’", "'"))
+        and not _TO_STUDENT.search(line)
+    ]
+
+
+def speaks_for_student(reply: str) -> bool:
+    """Whether the reply goes on as the student, as ``students_part`` finds it."""
+    return bool(students_part(reply))
+
+
+def repeated_turn(reply: str, earlier: Sequence[str]) -> int | None:
+    """Which earlier teacher turn, from 0, the reply says again, up to small changes of wording; None if none.
+
+    At least nine tenths of the words are the same and in order, and the numbers are the same: "What is 3 × 4?" does not
+    repeat "What is 3 × 5?".
+
+    Args:
+        reply: The teacher's reply.
+        earlier: The earlier teacher turns.
+    """
+    return next((place for place, turn in enumerate(earlier) if _repeats(reply, turn)), None)
+
+
+def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:
+    """Whether the reply says an earlier teacher turn again, as ``repeated_turn`` finds it."""
+    return repeated_turn(reply, earlier) is not None
+
+
+@lru_cache(maxsize=1 << 10)
+def _repeats(reply: str, turn: str) -> bool:
+    words, other = _words(reply), _words(turn)
+    if words == other:
+        return True
+    # what takes longer to find out goes last
+    same_words = sum(map(set(other).__contains__, words))
+    return (
+        2 * min(same_words, len(other)) >= 0.9 * (len(words) + len(other))
+        and values(reply) == values(turn)
+        and SequenceMatcher(None, words, other, False).ratio() >= 0.9
+    )
+
+
+def _words(text: str) -> list[str]:
+    plain = text.replace("’", "'").replace("**", "").casefold()
+    return re.findall(r"\w+(?:'\w+)?|[-+*/=×÷]", plain)
+
+
+def word_count(reply: str) -> int:
+    """How many words the reply has, split at white space."""
+    return len(reply.split())
+
+
+def spans(reply: str, answer: str, question: str, prompt: Sequence[Message]) -> dict[str, list[Span] | None]:
+    """By measure, where the reply does what the measure counts; None where the measure is not defined.
+
+    Args:
+        reply: The teacher's reply.
+        answer: The problem's gold answer; empty where there is none.
+        question: The problem's text.
+        prompt: The dialogue before the reply.
+    """
+    known = [question, *(message["content"] for message in prompt)]
+    earlier = [message["content"] for message in prompt if message["role"] == "assistant"]
+    return {
+        "asks_question": questions(reply),
+        "reveals_answer": revealed(reply, answer, known),
+        "speaks_for_student": students_part(reply),
+        "repeats_turn": [(0, len(reply))] if repeats_turn(reply, earlier) else [],
+    }
+
+
+FAILURES: dict[str, tuple[bool, str]] = {
+    "reveals_answer": (True, "reveals the answer"),
+    "asks_question": (False, "does not ask"),
+    "speaks_for_student": (True, "speaks for the student"),
+    "repeats_turn": (True, "repeats a turn"),
+    "cut_off": (True, "is cut off"),
+}
+"""With which value of a measure a reply fails, and how that is called; the gravest first."""
+
+
+def failures(marks: Row) -> list[str]:
+    """The measures by which a reply fails, the gravest first."""
+    return [name for name, (value, _) in FAILURES.items() if marks.get(name) is value]

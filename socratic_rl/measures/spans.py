@@ -1,0 +1,60 @@
+"""Where in a text something stands, also when it was found after the text had been rewritten."""
+
+import re
+from collections.abc import Callable, Iterator
+
+Span = tuple[int, int]
+"""Start and end of a piece of a text, as a slice takes them."""
+
+
+Replacement = str | Callable[[re.Match[str]], str]
+
+
+def pieces(separator: re.Pattern[str], text: str) -> Iterator[Span]:
+    """Where the pieces stand that ``separator.split`` gives."""
+    start = 0
+    for match in separator.finditer(text):
+        yield start, match.start()
+        start = match.end()
+    yield start, len(text)
+
+
+class Origins:
+    """Where each character of a text that is rewritten step by step stood in the first one."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts = list(range(len(text)))
+        self._ends = list(range(1, len(text) + 1))
+
+    def sub(self, pattern: re.Pattern[str], replacement: Replacement, text: str) -> str:
+        """What ``pattern.sub(replacement, text)`` gives, where ``text`` is the last such result.
+
+        A replacement that stands in what it replaces ("12" for "**12**") comes from there, any other from all of it.
+        """
+        new_text, starts, ends = "", [], []
+        done = 0
+        for match in pattern.finditer(text):
+            new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+            kept = slice(done, match.start())
+            new_text += text[kept] + new
+            starts += self._starts[kept]
+            ends += self._ends[kept]
+            within = match[0].find(new)
+            if within >= 0:
+                kept = slice(match.start() + within, match.start() + within + len(new))
+                starts += self._starts[kept]
+                ends += self._ends[kept]
+            else:
+                starts += [self._starts[match.start()]] * len(new)
+                ends += [self._ends[match.end() - 1]] * len(new)
+            done = match.end()
+        self._starts = starts + self._starts[done:]
+        self._ends = ends + self._ends[done:]
+        return new_text + text[done:]
+
+    def span(self, start: int, end: int) -> Span:
+        """Where a piece of the last text, not empty, stood in the first one, without white space around it."""
+        first, last = self._starts[start], self._ends[end - 1]
+        found = self._text[first:last]
+        return first + len(found) - len(found.lstrip()), last - len(found) + len(found.rstrip())

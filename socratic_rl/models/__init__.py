@@ -1,0 +1,1 @@
+"""Weights, tokens, prefix forests, log-probabilities, and a trained tutor opened."""

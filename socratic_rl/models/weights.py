@@ -1,0 +1,290 @@
+"""Base weights (hub, folder, GGUF or the embedded model), tokenizers and adapters."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock
+from huggingface_hub import try_to_load_from_cache
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from socratic_rl.core import component
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import whole_file
+from socratic_rl.models import processes
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+EMBEDDED = "embedded"
+"""The value of ``model.pretrained`` that stands for the model that comes with the installation."""
+
+
+CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
+"""For a base model whose tokenizer has none."""
+
+
+_held: tuple[ModelSettings, PreTrainedModel] | None = None
+"""The base that ``load_policy`` gave last, itself never called or changed."""
+
+
+def weights_folder(settings: ModelSettings) -> str:
+    """The hub id or folder that transformers loads; a GGUF file is turned into safetensors once and kept.
+
+    Raises:
+        UserError: The path is missing, is no GGUF file or is a folder without safetensors.
+    """
+    source = settings.pretrained
+    if source == EMBEDDED:
+        return str(_from_gguf(component.gguf_path()))
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"model.pretrained: {source}: no such file")
+        return str(_from_gguf(path))
+    if path.is_dir():
+        if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
+            raise UserError(f"model.pretrained: {source}: no config.json with *.safetensors beside it in this folder")
+        return str(path)
+    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise UserError(f"model.pretrained: {source}: no such folder; a hub id, a folder, a .gguf file or {EMBEDDED!r}")
+    return source
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model, padding on the right as preference training wants it."""
+    return tokenizer_from(weights_folder(settings), settings.revision)
+
+
+def tokenizer_from(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or a folder, with our chat template where it has none of its own.
+
+    Raises:
+        UserError: There is none, or it has no token that could end a turn.
+    """
+    tokenizer = pretrained(AutoTokenizer, source, revision=revision)
+    if tokenizer.chat_template is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"model.pretrained: {source}: its tokenizer has neither a chat template nor an end token")
+        tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+    if tokenizer.pad_token is None:
+        # padding is masked from the loss by length, not by token, so the end token can stand in
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(settings: ModelSettings) -> PreTrainedModel:
+    """A base model as a policy, in its training precision, on the GPU where there is one.
+
+    Raises:
+        UserError: The weights cannot be found or read, or not be quantised as ``model.quantization`` says.
+    """
+    quantization = quantization_config(settings)
+    if quantization and processes.sharded():
+        raise UserError(
+            "model.quantization: quantised weights are not sharded here; DDP trains a quantised base on several devices"
+        )
+    model = pretrained(
+        AutoModelForCausalLM,
+        weights_folder(settings),
+        revision=settings.revision,
+        dtype=_dtype(settings.dtype),
+        attn_implementation=settings.attn_implementation,
+        use_safetensors=True,
+        quantization_config=quantization,
+        # quantised weights are placed as they are read
+        device_map={"": device()} if quantization else None,
+    )
+    if processes.sharded():
+        # the trainer places the shards
+        return model
+    if quantization is None:
+        return model.to(device())
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # once bitsandbytes has packed a 4-bit layer for this kernel of some CPUs, no gradient passes through it
+            module.support_avx512bf16_for_cpu = False
+    # LLM.int8() says at every product of every layer that it rounds to 16 bits
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return model
+
+
+def load_policy(settings: ModelSettings, lora: "LoraConfig | None") -> PreTrainedModel:
+    """A base to train. Below an adapter its weights stay as they are: they are read once a process, and each call gives
+    a model of its own around them. At most one base is held.
+
+    Raises:
+        UserError: As ``load_base`` does.
+    """
+    global _held
+    holds = lora is not None and _leaves_base(lora) and not processes.sharded()
+    if _held is not None and not (holds and _held[0] == settings):
+        _held = None
+    if not holds:
+        return load_base(settings)
+    if _held is None:
+        model = load_base(settings)
+        if getattr(model, "quantization_method", None) == "gptq":
+            # its layers hold kernels of their own
+            return model
+        _held = settings, model
+    return _around_its_weights(_held[1])
+
+
+def _leaves_base(lora: "LoraConfig") -> bool:
+    """Whether PEFT neither trains the base's biases nor takes the adapter's first weights out of the base's."""
+    return lora.bias == "none" and lora.init_lora_weights in (True, False, "gaussian")
+
+
+def _around_its_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy in everything but the memory that the weights lie in: no hook or flag of one is seen by the other."""
+    twins: dict[int, Any] = {}
+    for weight in model.parameters():
+        twin = torch.Tensor._make_subclass(type(weight), weight.data, weight.requires_grad)
+        # what bitsandbytes keeps at its weights
+        vars(twin).update(vars(weight))
+        twins[id(weight)] = twin
+    return copy.deepcopy(model, twins)
+
+
+def weights_identity(settings: ModelSettings) -> str:
+    """What tells loaded weights from others: their files' place, a commit's on the hub, their sizes and times."""
+    source = weights_folder(settings)
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = Path(str(try_to_load_from_cache(source, "config.json", revision=settings.revision))).parent
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
+    return json.dumps([str(folder.resolve()), files])
+
+
+def quantization_config(settings: ModelSettings) -> Any:
+    """What transformers quantises weights by as it reads them; None where it does not.
+
+    Raises:
+        UserError: transformers refuses a value; names it in its words.
+    """
+    node = settings.quantization
+    if node is None:
+        return None
+    name = "bnb_4bit_compute_dtype"
+    filled = {name: str(_dtype(settings.dtype)).removeprefix("torch.")} if name in node and node[name] is None else {}
+    try:
+        return instantiate(node, **filled)
+    except InstantiationException as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"model.quantization: {told}") from error
+
+
+def with_targets(lora: "LoraConfig", model: PreTrainedModel) -> "LoraConfig":
+    """An adapter's settings for a model; PEFT's ``all-linear`` does not find the layers of a GPTQ checkpoint."""
+    if lora.target_modules != "all-linear" or getattr(model, "quantization_method", None) != "gptq":
+        return lora
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, BaseQuantLinear)}
+    return dataclasses.replace(lora, target_modules=sorted(names))
+
+
+def load_adapter(base: PreTrainedModel, folder: Path, trainable: bool = False) -> PreTrainedModel:
+    """The tutor: the base with the LoRA adapter in ``folder`` on it, base weights shared.
+
+    Args:
+        base: The base; its layers are wrapped in place.
+        folder: What ``train.py`` left.
+        trainable: Whether the adapter is trained further.
+
+    Raises:
+        UserError: The folder holds no adapter, or one of another model.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable).eval()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise UserError(f"adapter: {folder}: does not fit the base model: {str(error).splitlines()[0]}") from error
+
+
+def has_adapter(folder: Path) -> bool:
+    """Whether the folder holds a LoRA adapter, and not a whole model."""
+    return (folder / "adapter_config.json").exists()
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """The most tokens that the model can read."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 10**9))
+
+
+def device() -> torch.device:
+    """Where models run in this process."""
+    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def has_bf16() -> bool:
+    """Whether this machine computes in bfloat16; CPUs do so far slower than in float32."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def cache() -> Path:
+    """The folder of the user's in which what takes long to make is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "socratic_rl"
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if has_bf16() else torch.float32
+    return getattr(torch, name)  # type: ignore[no-any-return]
+
+
+def pretrained(kind: Any, source: str, **arguments: Any) -> Any:
+    """What an Auto class of transformers reads from a folder or the hub, without running code that lies there.
+
+    Raises:
+        UserError: It cannot be read; names the source.
+    """
+    try:
+        return kind.from_pretrained(source, trust_remote_code=False, **arguments)
+    except (OSError, ValueError, ImportError) as error:
+        told = " ".join(str(error).split())
+        if not isinstance(error, OSError) or Path(source).is_dir():
+            raise UserError(f"model.pretrained: {source}: cannot be loaded: {told[:300]}") from error
+        raise UserError(
+            f"model.pretrained: {source}: cannot be had from the hub ({told.split('. ')[0].rstrip('.')}); "
+            "a model whose licence must be accepted needs HF_TOKEN in the environment; a folder will do as well"
+        ) from error
+
+
+def _from_gguf(path: Path) -> Path:
+    """The folder with a GGUF file's weights as float32 safetensors, made when it is first asked for."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UserError(f"model.pretrained: {path}: not a GGUF file")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    folder = cache() / f"{path.stem}-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            _convert(path, folder)
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    with whole_file(folder) as temporary:
+        arguments = {"gguf_file": path.name}
+        model = pretrained(AutoModelForCausalLM, str(path.parent), dtype=torch.float32, **arguments)
+        tokenizer = pretrained(AutoTokenizer, str(path.parent), **arguments)
+        # the weights are plain floats by now, though transformers still marks them as quantised
+        model.hf_quantizer = None
+        model.is_quantized = False
+        del model.config.quantization_config
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)

@@ -1,0 +1,235 @@
+"""Any preference data set in TRL's standard or conversational form, from files or from the hub."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from pydantic import Field
+
+from socratic_rl.conversations.problems import Encoding
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Message, PreferencePair, text_id
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.generator import Generator
+from socratic_rl.core.rows import Row, looks_local, read_rows
+from socratic_rl.pairs.cases import Rejection
+from socratic_rl.pairs.dataset import Flawed, Prepared, SocraticPairs, UnusableError, counts, name_flawed, own_file
+from socratic_rl.pairs.pairing import Share, Split, split_of
+from socratic_rl.pairs.trl_forms import to_messages
+
+Limit = Annotated[int, Field(ge=1)] | None
+
+
+LEAKED = "its prompt is in the test split too"
+
+
+class TrlPairs(Component):
+    """Preference pairs of a file, a folder, a ``save_to_disk`` folder or a hub id, in one of TRL's forms.
+
+    Text and lists of messages may be mixed; the prompt may be a column of its own or stand at the beginning of chosen
+    and rejected. Text becomes the message of a user or an assistant, since it is the chat template that tells a model
+    where a turn ends: trained without it, a tutor would not know when to stop. System messages are kept.
+    """
+
+    key: ClassVar[str] = "dataset"
+    """The config key that it stands under, for what is told of its mistakes."""
+
+    path: str
+    subset: str | None
+    revision: str | None
+    encoding: Encoding
+    train_split: str
+    test_split: str | None
+    prompt: str | None
+    """The column of the prompt; None where it stands at the beginning of chosen and rejected."""
+    chosen: str
+    rejected: str
+    limit: Limit
+    validation_limit: Limit
+    test_limit: Limit
+    validation: Share
+    test: Share
+    """The share of rows held back where there is no test split."""
+    max_flawed: Annotated[float, Field(ge=0, le=1)]
+    """The share of rows that may be unusable."""
+
+    def mistakes(self) -> list[str]:
+        """A path that does not exist, splits of a file, shares that leave nothing to train on."""
+        path = Path(self.path).expanduser()
+        found = []
+        if looks_local(self.path) and not path.exists():
+            found.append(f"path: {self.path}: no such file or folder")
+        if path.is_file() and self.test_split:
+            found.append(
+                f"test_split: {self.path} is one file, which has no splits; null takes the test rows from its rows, "
+                "and a folder with train.jsonl and test.jsonl has both"
+            )
+        if self.validation + (0 if self.test_split else self.test) >= 1:
+            found.append("validation: leaves nothing to train on; validation and test must be less than 1 together")
+        return found
+
+    def prepare(
+        self,
+        folder: Path,
+        rejection: Rejection | None,  # noqa: ARG002
+        generator: Generator | None,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+    ) -> Prepared:
+        """Write ``pairs.jsonl`` into a folder, and ``flawed_rows.jsonl`` where rows cannot be used.
+
+        Raises:
+            UserError: The data set cannot be had or has not these columns, or too many rows cannot be used.
+        """
+        path = own_file(folder)
+        pairs, flawed = self.read()
+        write_jsonl(path, (pair.to_record() for pair in pairs))
+        told = {
+            "pairs read": f"{len(pairs)} with {len({pair.conversation_id for pair in pairs})} different prompts",
+            **name_flawed(flawed, folder / "flawed_rows.jsonl"),
+            "split": counts(pair.split for pair in pairs),
+        }
+        return Prepared(SocraticPairs(path=str(path)), told)
+
+    def read(self) -> tuple[list[PreferencePair], list[Flawed]]:
+        """The pairs, those of the training split first, and the rows that cannot be used.
+
+        A row's side is its split's; a share of the training rows, by a hash of their prompts, is held back for
+        validation, and where there is no test split another for testing. What opens with the same user message is on
+        the same side.
+
+        Raises:
+            UserError: The data set cannot be had or has not these columns, or too many rows cannot be used.
+        """
+        flawed: list[Flawed] = []
+        counter = itertools.count()
+        sides: dict[Split, list[PreferencePair]] = {"train": [], "validation": [], "test": []}
+        if self.test_split:
+            sides["test"] = [self._pair(form, "test") for form in self._usable(self.test_split, flawed, counter)]
+        tested = {pair.problem_id for pair in sides["test"]}
+        test = 0 if self.test_split else self.test
+        limits = {"train": self.limit, "validation": self.validation_limit, "test": self.test_limit}
+        # the sides that the training split gives rows to
+        shares: dict[Split, float] = {"train": 1, "validation": self.validation, "test": test}
+        wanted = {side for side, share in shares.items() if share}
+        for form in self._usable(self.train_split, flawed, counter):
+            if form.problem_id in tested:
+                flawed.append(Flawed(form.where, LEAKED))
+                continue
+            side = split_of(form.problem_id, self.validation, test)
+            if side not in wanted:
+                continue
+            sides[side].append(self._pair(form, side))
+            if len(sides[side]) == limits[side]:
+                wanted.remove(side)
+                if not wanted:
+                    break
+        self._check_share([row for row in flawed if row.why != LEAKED], next(counter))
+        sides["test"] = sides["test"][: self.test_limit]
+        return [pair for side in sides.values() for pair in side], flawed
+
+    def _check_share(self, unusable: Sequence[Flawed], read: int) -> None:
+        if len(unusable) > self.max_flawed * read:
+            named = "; ".join(f"{row.where}: {row.why}" for row in unusable[:3])
+            raise UserError(
+                f"{self.key}.max_flawed: {len(unusable)} of {read} rows cannot be used, more than the share of "
+                f"{self.max_flawed:g} that may be: {named}"
+            )
+
+    def _pair(self, form: "_Form", split: Split) -> PreferencePair:
+        return PreferencePair(
+            prompt=form.prompt,
+            chosen=form.chosen,
+            rejected=form.rejected,
+            conversation_id=text_id(*(message["content"] for message in form.prompt)),
+            problem_id=form.problem_id,
+            turn=sum(message["role"] == "assistant" for message in form.prompt),
+            rejection="given",
+            split=split,
+        )
+
+    def _usable(self, split: str, flawed: list[Flawed], counter: Iterator[int]) -> Iterator["_Form"]:
+        """The rows of a split as messages; those that cannot be used go into ``flawed``, all are counted."""
+        for number, (where, row) in enumerate(self._rows(split)):
+            if not number:
+                self._check_columns(where, row)
+            next(counter)
+            columns = (self.prompt, self.chosen, self.rejected)
+            try:
+                prompt, chosen, rejected = to_messages(*(row.get(name) if name else None for name in columns))
+            except UnusableError as error:
+                flawed.append(Flawed(where, str(error)))
+                continue
+            yield _Form(where, prompt, chosen, rejected)
+
+    def _check_columns(self, where: str, row: Mapping[str, Any]) -> None:
+        keys = {"chosen": self.chosen, "rejected": self.rejected}
+        if self.prompt and self.prompt != "prompt":
+            # a set without the usual column has its prompts at the beginning of the other two
+            keys["prompt"] = self.prompt
+        for key, name in keys.items():
+            if name not in row:
+                raise UserError(
+                    f"{self.key}.{key}: {where}: no column {name!r}; the columns are {', '.join(row)}; say which is "
+                    f"which by {self.key}.prompt (null where chosen and rejected begin with it), {self.key}.chosen, "
+                    f"{self.key}.rejected"
+                )
+
+    def _rows(self, split: str) -> Iterator[Row]:
+        if Path(self.path).expanduser().is_file():
+            try:
+                yield from read_rows(self.path, encoding=self.encoding)
+            except UserError as error:
+                raise UserError(f"{self.key}.path: {error}") from error
+            return
+        rows = self._load(split)
+        if not len(rows):
+            raise UserError(f"{self.key}.path: {self.path}[{split}]: has no rows")
+        yield from ((f"{self.path}[{split}]:row {number}", dict(row)) for number, row in enumerate(rows, 1))
+
+    def _load(self, split: str) -> Any:
+        """A split of a folder or of a hub data set."""
+        import datasets
+        import huggingface_hub
+
+        # their warnings on every retry would bury the one line below
+        huggingface_hub.utils.logging.set_verbosity(logging.ERROR)
+        datasets.logging.set_verbosity_error()
+        path = Path(self.path).expanduser()
+        try:
+            if not any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
+                source = str(path) if path.is_dir() else self.path
+                return datasets.load_dataset(source, self.subset, split=split, revision=self.revision)
+            saved = datasets.load_from_disk(str(path))
+        except (
+            ValueError,
+            OSError,
+            RuntimeError,
+            datasets.exceptions.DatasetsError,
+            huggingface_hub.errors.HfHubHTTPError,
+        ) as error:
+            told = " ".join(str(error).split())
+            what = "cannot be read" if path.is_dir() else "neither a local file nor a hub data set that can be reached"
+            hint = "" if path.is_dir() else "; a file, a folder or what save_to_disk left will do as well"
+            raise UserError(f"{self.key}.path: {self.path}[{split}]: {what} ({told[:300]}){hint}") from error
+        if not isinstance(saved, datasets.DatasetDict):
+            saved = {"train": saved}
+        if split not in saved:
+            raise UserError(f"{self.key}.path: {self.path} has no split {split!r}; its splits are {', '.join(saved)}")
+        return saved[split]
+
+
+class _Form(NamedTuple):
+    """A row as messages."""
+
+    where: str
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+    @property
+    def problem_id(self) -> str:
+        """The same for all rows that open with the same user message, so that a growing dialogue is on one side."""
+        return text_id(next(message["content"] for message in self.prompt if message["role"] == "user"))

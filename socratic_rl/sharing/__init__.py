@@ -1,0 +1,1 @@
+"""A tutor leaves the house: to the hub, as a card, as a GGUF file."""

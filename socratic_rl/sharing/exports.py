@@ -1,0 +1,267 @@
+"""A trained tutor as files for elsewhere: its LoRA adapter or merged weights for llama.cpp, or for transformers."""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gguf
+import torch
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from transformers import AutoConfig, PreTrainedModel
+
+from socratic_rl.core import component
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import read_json, whole_file
+from socratic_rl.core.provenance import CARD, MADE_FROM
+from socratic_rl.models import weights
+from socratic_rl.models.tutor import Tutor
+from socratic_rl.sharing import gguf_files, model_card
+
+Kind = Literal["adapter", "model", "folder"]
+"""A GGUF file of the adapter, one of all weights, or a folder for transformers."""
+
+
+USES = {
+    "adapter": """\
+`adapter.gguf` is the LoRA adapter for llama.cpp. Any GGUF file of the base takes it, however quantised:
+
+```
+llama-cli -m BASE.gguf --lora adapter.gguf --jinja --chat-template-file chat_template.jinja
+python generate.py generator=llama_cpp generator.model_path=BASE.gguf generator.lora_path=adapter.gguf
+```
+""",
+    "model": """`model.gguf` holds base and tutor as one file for llama.cpp:
+
+```
+llama-cli -m model.gguf --jinja
+python generate.py generator=llama_cpp generator.model_path=model.gguf
+```
+""",
+    "folder": """The adapter is merged into its base, so this folder is a whole model:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "…"  # this repository's name, or its folder
+tutor = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+dialogue = [{"role": "user", "content": "A box holds 12 eggs. How many eggs are in 7 boxes?"}]
+prompt = tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+tokens = tutor.generate(**prompt, max_new_tokens=64)
+print(tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+```
+""",
+}
+"""What the card says of each."""
+
+
+NOT_MEASURED = "\nNot measured yet: "
+"""How a card begins to say so."""
+
+
+def kind_of(folder: Path, wanted: str) -> Kind:
+    """What to make of a tutor's folder.
+
+    Args:
+        folder: What ``train.py`` left.
+        wanted: ``gguf``, ``merged_gguf`` or ``merged``.
+
+    Raises:
+        UserError: It is what is wanted already.
+    """
+    whole = not weights.has_adapter(folder)
+    if wanted == "merged":
+        if whole:
+            raise UserError(f"format: {folder} is a whole model for transformers already")
+        return "folder"
+    return "model" if whole or wanted == "merged_gguf" else "adapter"
+
+
+def base_file(settings: ModelSettings, given: str | None) -> Path | None:
+    """A GGUF file of the base: the one that is given, or that the base itself came from; None where there is none."""
+    if given:
+        return Path(given).expanduser()
+    if settings.pretrained == weights.EMBEDDED:
+        return component.gguf_path()
+    path = Path(settings.pretrained).expanduser()
+    return path if path.suffix == ".gguf" else None
+
+
+def refuse_untested(tutor: Tutor) -> None:
+    """Let nobody leave the check out for an architecture that it alone can vouch for; of weights nothing is loaded.
+
+    Raises:
+        UserError: No test holds what llama.cpp makes of such a file against transformers.
+    """
+    whole = not weights.has_adapter(tutor.folder)
+    source = str(tutor.folder) if whole else weights.weights_folder(tutor.settings)
+    revision = None if whole else tutor.settings.revision
+    architecture = gguf_files.architecture(weights.pretrained(AutoConfig, source, revision=revision))
+    if architecture not in gguf_files.TESTED:
+        raise UserError(
+            f"check: check=false is for tested architectures only ({', '.join(sorted(gguf_files.TESTED))}); "
+            f"whether a file of {architecture!r} is right only the check tells: leave it on"
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What llama.cpp replies with in a tutor's stead."""
+
+    model: Path
+    adapter: Path | None
+    """Goes on the model, which is the base then."""
+    base: Path | None
+    """The base alone, where there is a file of it."""
+
+
+def exported(tutor: Tutor, given: str | None, given_base: str | None) -> Exported:
+    """The GGUF files of a tutor.
+
+    Args:
+        tutor: The tutor.
+        given: The file that was exported; None looks where ``export.py`` puts it.
+        given_base: A GGUF file of the base; None takes the one that the base came from, where it came from one.
+
+    Raises:
+        UserError: There is none, it was made from another training, or it is an adapter and its base is missing.
+    """
+    path = Path(given).expanduser() if given else next(filter(Path.exists, _places(tutor)), None)
+    if path is None:
+        raise UserError(f"backend: there is no GGUF file of the tutor yet: python export.py adapter={tutor.folder}")
+    record = path.with_name(MADE_FROM)
+    if record.exists() and read_json(record) != tutor.made_from:
+        raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
+    kind = gguf.GGUFReader(path).fields.get("general.type")
+    base = base_file(tutor.settings, given_base)
+    if not kind or kind.contents() != gguf.GGUFType.ADAPTER:
+        return Exported(path, None, base)
+    if base is None:
+        raise UserError(f"base_gguf: {path} is an adapter; a GGUF file of its base, {tutor.settings.name}, is needed")
+    return Exported(base, path, base)
+
+
+def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None) -> dict[str, Path]:
+    """Write the files; GGUF files of an earlier export are replaced.
+
+    Args:
+        tutor: What to export; where it is merged, the weights in it change, so that it is of no use afterwards.
+        kind: As what.
+        folder: Where to; for transformers a new or an empty one.
+        dtype: Precision of merged weights: float32, float16 or bfloat16.
+        base: A GGUF file of the base.
+
+    Returns:
+        What was written, by what it is.
+
+    Raises:
+        UserError: The tutor cannot be had in this form; names why and what can be done.
+    """
+    title = f"Socratic tutor on {tutor.settings.name}"
+    if kind == "folder":
+        with whole_file(folder) as temporary:
+            _merged(tutor).to(getattr(torch, dtype)).save_pretrained(str(temporary))
+            tutor.tokenizer.save_pretrained(str(temporary))
+            _describe(tutor, kind, temporary)
+        return {kind: folder, "model card": folder / CARD}
+    path = folder / f"{kind}.gguf"
+    with whole_file(path) as temporary:
+        if kind == "adapter":
+            with tutor.tutor() as model:
+                gguf_files.write_adapter(model, tutor.tokenizer.chat_template, temporary, title)
+            # a base's file may bring another template, or none
+            (folder / "chat_template.jinja").write_text(tutor.tokenizer.chat_template, encoding="utf-8")
+        else:
+            gguf_files.write_model(_merged(tutor), tutor.tokenizer, temporary, title, dtype, base)
+    _describe(tutor, kind, folder)
+    return {kind: path, "model card": folder / CARD}
+
+
+def next_command(tutor: Tutor, kind: Kind, path: Path, base_gguf: str | None) -> str:
+    """How to talk to what was written."""
+    if kind == "folder":
+        return f"python chat.py adapter={path}"
+    given = {"gguf": None if path in _places(tutor) else path, "base_gguf": base_gguf}
+    keys = "".join(f" {key}={value}" for key, value in given.items() if value)
+    return f"python chat.py adapter={tutor.folder} backend=llama_cpp{keys}"
+
+
+def _places(tutor: Tutor) -> list[Path]:
+    """Where ``export.py`` puts GGUF files unless it is told otherwise."""
+    beside = tutor.folder.parent
+    return [beside / "gguf" / "adapter.gguf", beside / "gguf" / "model.gguf", beside / "merged_gguf" / "model.gguf"]
+
+
+def _merged(tutor: Tutor) -> PreTrainedModel:
+    """All weights of the tutor.
+
+    Raises:
+        UserError: There are none but quantised ones.
+    """
+    with tutor.tutor() as model:
+        if getattr(model, "is_quantized", False):
+            raise UserError(
+                f"format: the weights of {tutor.settings.name} are quantised, and nothing is merged into such"
+            )
+        return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+def _describe(tutor: Tutor, kind: Kind, folder: Path) -> None:
+    """The tutor's record, and its card with how these files are used."""
+    shutil.copy(tutor.folder / MADE_FROM, folder)
+    (folder / CARD).write_text(_card(tutor.folder, kind), encoding="utf-8")
+
+
+def _card(tutor_folder: Path, kind: Kind) -> str:
+    """A tutor's card as it stands, with how files of this kind are used."""
+    text = _own_card(tutor_folder)
+    text = re.sub(r"(?<=\n## Use\n).*?(?=\n## )", lambda _: f"\n{USES[kind]}", text, count=1, flags=re.DOTALL)
+    changed = ModelCard(text)
+    changed.data["library_name"] = "transformers" if kind == "folder" else "llama.cpp"
+    return str(changed)
+
+
+def _own_card(tutor_folder: Path) -> str:
+    card = tutor_folder / CARD
+    return card.read_text(encoding="utf-8") if card.exists() else model_card.render(read_json(tutor_folder / MADE_FROM))
+
+
+def renew_cards(tutor_folder: Path) -> list[Path]:
+    """Write the cards of what was exported to the default places anew, from the tutor's card as it stands.
+
+    Args:
+        tutor_folder: What ``train.py`` left. Exports of another training beside it are left alone.
+
+    Returns:
+        The cards.
+    """
+    made_from = read_json(tutor_folder / MADE_FROM)
+    cards = []
+    for folder, kind in _default_folders(tutor_folder).items():
+        record = folder / MADE_FROM
+        if record.exists() and read_json(record) == made_from:
+            with whole_file(folder / CARD) as temporary:
+                temporary.write_text(_card(tutor_folder, kind), encoding="utf-8")
+            cards.append(folder / CARD)
+    return cards
+
+
+def _default_folders(tutor_folder: Path) -> dict[Path, Kind]:
+    """Where ``export.py`` puts what unless it is told otherwise; a merged tutor's own folder is none."""
+    beside = tutor_folder.absolute().parent
+    gguf_kind: Kind = "adapter" if (beside / "gguf" / "adapter.gguf").exists() else "model"
+    kinds: dict[Path, Kind] = {beside / "gguf": gguf_kind, beside / "merged_gguf": "model", beside / "merged": "folder"}
+    return {folder: kind for folder, kind in kinds.items() if folder != tutor_folder.absolute()}
+
+
+def not_measured(tutor: Tutor, folder: Path) -> str | None:
+    """What is to be done so that the card in an export's folder has results; None where it has."""
+    if NOT_MEASURED not in _own_card(tutor.folder):
+        return None
+    renewed = folder.absolute() in _default_folders(tutor.folder)
+    then = "writes its results into this card too" if renewed else "first, then export again"
+    return f"not yet: python evaluate.py adapter={tutor.folder} {then}"

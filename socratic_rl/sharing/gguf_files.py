@@ -1,0 +1,298 @@
+"""GGUF files, which llama.cpp reads: a LoRA adapter alone, or all weights of a model."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from socratic_rl.core.errors import UserError
+
+Array = NDArray[np.float32]
+
+
+TYPES = {
+    "float32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "float16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "bfloat16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
+}
+"""What a precision is called in a tensor and in a file."""
+
+
+NAMES = {"mistral": "llama", "gemma3_text": "gemma3"}
+"""What the gguf library calls the architectures that transformers calls otherwise."""
+
+
+NEIGHBOURS = {"llama", "arcee", "granite", "granitemoe", "olmo", "smollm3"}
+"""Architectures whose rotary embedding turns a head's halves in transformers and neighbours in llama.cpp."""
+
+
+TESTED = {"llama", "arcee", "granite", "olmo", "smollm3", "cohere2", "glm4", "gpt2"} | {
+    *("olmo2", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
+}
+"""Architectures whose files the tests hold against transformers."""
+
+
+SPLITS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
+"""What llama.cpp calls the way in which a tokenizer splits text before it merges."""
+
+
+NEEDS_BASE = "a GGUF file of the base is needed, whose metadata is taken over: base_gguf=FILE"
+
+
+MERGE = "format=merged_gguf puts it into the weights"
+
+
+def architecture(config: PreTrainedConfig) -> str:
+    """What the gguf library calls a model's architecture, where it knows it."""
+    return NAMES.get(config.model_type) or str(config.model_type).replace("_", "")
+
+
+class Layout:
+    """How llama.cpp names and orders the weights of a model.
+
+    Args:
+        config: Of the model.
+
+    Raises:
+        UserError: The gguf library knows no such architecture.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        self.config = config
+        self.architecture = architecture(config)
+        known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+        if self.architecture not in known:
+            raise UserError(f"adapter: the gguf library knows no architecture {config.model_type!r}")
+        self._names = gguf.get_tensor_name_map(known[self.architecture], config.num_hidden_layers)
+
+    def name(self, place: str) -> str:
+        """What a weight is called: ``blk.0.attn_q.weight`` for ``model.layers.0.self_attn.q_proj.weight``.
+
+        Raises:
+            UserError: The gguf library has no name for it.
+        """
+        name = self._names.get_name(place, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise UserError(f"adapter: {place}: the gguf library has no name for it in {self.architecture!r}")
+        return str(name)
+
+    def rows(self, weight: Array, name: str) -> Array:
+        """The rows of a weight or bias in their order there.
+
+        Where its rotary embedding turns neighbours, the halves of each head of queries and keys alternate.
+        """
+        heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(name.split(".")[-2])
+        if heads is None or self.architecture not in NEIGHBOURS:
+            return weight
+        halves = weight.reshape(getattr(self.config, heads), 2, -1, *weight.shape[1:])
+        return halves.swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) -> None:
+    """A LoRA adapter in float32; any file of its base takes it, however quantised.
+
+    llama.cpp scales each update by ``alpha / rank``. What else PEFT's scale holds (rsLoRA's root, a layer's own alpha)
+    goes into B.
+
+    Args:
+        tutor: The base with the adapter on it.
+        chat_template: Goes along, since a base may have none.
+        path: The file to make.
+        title: What the file calls itself.
+
+    Raises:
+        UserError: llama.cpp has no way to apply what was trained.
+    """
+    settings = tutor.peft_config["default"]
+    base: PreTrainedModel = tutor.get_base_model()
+    layers = {place: layer for place, layer in base.named_modules() if isinstance(layer, LoraLayer)}
+    _refuse_more_than_lora(settings, layers)
+    layout = Layout(base.config)
+    writer = gguf.GGUFWriter(path, layout.architecture)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_name(title)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, settings.lora_alpha)
+    writer.add_chat_template(chat_template)
+    for place, layer in layers.items():
+        if layer is base.get_output_embeddings() and base.config.tie_word_embeddings:
+            raise UserError(f"adapter: {place}: is also the embedding, which llama.cpp does not adapt")
+        name = layout.name(f"{place}.weight")
+        a, b = (_array(part["default"].weight) for part in (layer.lora_A, layer.lora_B))
+        writer.add_tensor(f"{name}.lora_a", a)
+        folded = layer.scaling["default"] * len(a) / settings.lora_alpha
+        writer.add_tensor(f"{name}.lora_b", folded * layout.rows(b, name))
+    _finish(writer)
+
+
+def _refuse_more_than_lora(settings: Any, layers: dict[str, Any]) -> None:
+    """Refuse what an adapter of llama.cpp cannot hold, by the name that PEFT has for it."""
+    more = {
+        "bias": settings.bias != "none" or settings.lora_bias,
+        "modules_to_save": settings.modules_to_save,
+        "target_parameters": settings.target_parameters,
+        "trainable_token_indices": settings.trainable_token_indices,
+        "layer_replication": settings.layer_replication,
+        "use_dora": settings.use_dora,
+    }
+    found = [f"lora.{name}" for name, used in more.items() if used]
+    # other variants, and embeddings
+    found += [place for place, layer in layers.items() if layer.lora_embedding_A or (layer.lora_variant and not found)]
+    if found:
+        raise UserError(f"adapter: {', '.join(found)}: an adapter of llama.cpp cannot hold this; {MERGE}")
+
+
+def write_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, title: str, dtype: str, base: Path | None
+) -> None:
+    """All weights of a model, its vocabulary and its chat template; norms and biases stay float32.
+
+    Args:
+        model: Without an adapter on it.
+        tokenizer: Its tokenizer.
+        path: The file to make.
+        title: What the file calls itself.
+        dtype: Precision of the weights: float32, float16 or bfloat16.
+        base: A file of a model of the same sizes and vocabulary, whose metadata is taken over; None makes it from
+            config and tokenizer.
+
+    Raises:
+        UserError: The metadata cannot be made, or a weight has no place in such a file.
+    """
+    layout = Layout(model.config)
+    kind, file_type = TYPES[dtype]
+    writer = gguf.GGUFWriter(path, layout.architecture)
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(title)
+    writer.add_file_type(file_type)
+    writer.add_chat_template(tokenizer.chat_template)
+    if base:
+        _take_over(gguf.GGUFReader(base), writer)
+    else:
+        _describe(layout, writer)
+        _add_vocabulary(tokenizer, model.config.vocab_size, writer)
+    # kept as (inputs, outputs)
+    turned = {f"{place}.weight" for place, layer in model.named_modules() if isinstance(layer, Conv1D)}
+    written = set()
+    for place, weight in model.state_dict().items():
+        if weight.data_ptr() in written:
+            # the head, where it is the embedding
+            continue
+        written.add(weight.data_ptr())
+        name = layout.name(place)
+        rows = layout.rows(_array(weight.T if place in turned else weight), name)
+        exact = rows.ndim == 1 or name.startswith("position_embd")
+        its_kind = gguf.GGMLQuantizationType.F32 if exact else kind
+        writer.add_tensor(name, gguf.quantize(rows, its_kind), raw_dtype=its_kind)
+    _finish(writer)
+
+
+def _array(weight: torch.Tensor) -> Array:
+    array: Array = weight.detach().float().cpu().contiguous().numpy()
+    return array
+
+
+def _take_over(base: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
+    """The base's sizes and vocabulary, and by how much it scales each frequency of its rotary embedding."""
+    for key, field in base.fields.items():
+        if not key.startswith(("GGUF.", "general.", "tokenizer.chat_template")):
+            kind, *inner = field.types
+            writer.add_key_value(key, field.contents(), kind, inner[0] if inner else None)
+    for tensor in base.tensors:
+        if tensor.name.startswith("rope_"):
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+
+
+def _describe(layout: Layout, writer: gguf.GGUFWriter) -> None:
+    """The sizes of a model, for the architectures whose files the tests hold against transformers.
+
+    Raises:
+        UserError: It is of another architecture, or scales its rotary embedding.
+    """
+    config = layout.config
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    match layout.architecture:
+        case "llama" | "qwen2" | "qwen3":
+            rope = config.rope_parameters
+            if rope["rope_type"] != "default":
+                raise UserError(f"base_gguf: for a rotary embedding of type {rope['rope_type']!r} {NEEDS_BASE}")
+            head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            # llama.cpp's Llama knows no window: past it, it would read what the model never did
+            window = getattr(config, "sliding_window", None) or config.max_position_embeddings
+            writer.add_context_length(min(config.max_position_embeddings, window))
+            writer.add_feed_forward_length(config.intermediate_size)
+            writer.add_head_count_kv(config.num_key_value_heads)
+            writer.add_key_length(head)
+            writer.add_value_length(head)
+            writer.add_rope_dimension_count(head)
+            writer.add_rope_freq_base(rope["rope_theta"])
+            writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        case "gpt2":
+            writer.add_context_length(config.n_positions)
+            writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
+            writer.add_layer_norm_eps(config.layer_norm_epsilon)
+        case other:
+            raise UserError(f"base_gguf: for the architecture {other!r} {NEEDS_BASE}")
+
+
+def _add_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int, writer: gguf.GGUFWriter) -> None:
+    """The vocabulary of a tokenizer that merges pairs of bytes or, as Llama 2's, of characters.
+
+    Raises:
+        UserError: It is another kind.
+    """
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    model, split = parts["model"], parts["pre_tokenizer"] or {}
+    steps = tuple(step["type"] for step in split.get("pretokenizers", [split]) if step)
+    # llama.cpp ends the process at a character that it has no bytes for
+    characters = model.get("byte_fallback", False) and "<0x00>" in model["vocab"]
+    if model["type"] != "BPE" or not (characters or steps in SPLITS):
+        raise UserError(f"base_gguf: for a tokenizer of kind {model['type']}, {'+'.join(steps)}, {NEEDS_BASE}")
+    tokens = [f"[PAD{number}]" for number in range(size)]
+    kinds = [gguf.TokenType.UNUSED] * size
+    for text, number in tokenizer.get_vocab().items():
+        is_byte = characters and re.fullmatch("<0x[0-9A-F]{2}>", text)
+        tokens[number], kinds[number] = text, gguf.TokenType.BYTE if is_byte else gguf.TokenType.NORMAL
+    for number, token in tokenizer.added_tokens_decoder.items():
+        kinds[number] = gguf.TokenType.CONTROL if token.special else gguf.TokenType.USER_DEFINED
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    merges = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
+    if characters:
+        writer.add_tokenizer_model("llama")
+        # of the pairs that could be merged llama.cpp takes the one with the highest score
+        first = {"".join(pair): -number for number, pair in reversed(list(enumerate(merges, 1)))}
+        writer.add_token_scores([float(first.get(text, 0)) for text in tokens])
+        steps_before = (parts["normalizer"] or {}).get("normalizers", [])
+        # "first" puts a space only where a text begins, which in a dialogue is BOS
+        always = any(step["type"] == "Prepend" for step in steps_before) or split.get("prepend_scheme") == "always"
+        writer.add_add_space_prefix(always)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(SPLITS[steps])
+        writer.add_token_merges([" ".join(pair) for pair in merges])
+    for role in ("bos", "eos", "unk", "pad"):
+        if (number := getattr(tokenizer, f"{role}_token_id")) is not None:
+            getattr(writer, f"add_{role}_token_id")(number)
+    writer.add_add_bos_token(
+        tokenizer.bos_token_id is not None and tokenizer("")["input_ids"] == [tokenizer.bos_token_id]
+    )
+
+
+def _finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

@@ -1,0 +1,331 @@
+"""On-policy pairs: a trained tutor replies n times at every turn, and the best and the worst reply are a pair."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from pydantic import Field, field_validator
+from sacrebleu.metrics.chrf import CHRF
+from tqdm import tqdm
+
+from socratic_rl.core.component import Component, SamplingSettings
+from socratic_rl.core.dialogue import (
+    Message,
+    PreferencePair,
+    Record,
+    from_messages,
+    render_transcript,
+    seed_from,
+    text_id,
+)
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.records import RecordFile, StageFile
+from socratic_rl.measures.replies import FAILURES, failures
+from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file
+
+if TYPE_CHECKING:
+    from socratic_rl.core.generator import Generator
+    from socratic_rl.evaluation.comparison import HeldOutTurn
+    from socratic_rl.models.tutor import Tutor
+    from socratic_rl.pairs.cases import Rejection
+
+KIND = "best_of_n"
+"""The kind of rejection of these pairs."""
+
+
+class Candidate(Record):
+    """A reply of the tutor."""
+
+    text: str
+    marks: dict[str, bool | int | None]
+    """The judge-free measures; those that are not defined are left out."""
+    score: float | None = None
+    """From 0 to 1; None where the judge's answer could not be read."""
+
+
+class Candidates(Record):
+    """What the tutor says at one turn."""
+
+    conversation_id: str
+    problem_id: str
+    turn: int
+    prompt: list[Message]
+    replies: tuple[Candidate, ...]
+    judge: tuple[dict[str, Any], ...] = ()
+    """What the judge wrote, where there is one: ``shown`` (numbers of replies), ``raw``, ``labels``."""
+
+
+class BestOfN(Component):
+    """Pairs of a tutor's own replies: n at each training and validation turn of its data set, the best and the worst.
+
+    The test side is the data set's own, so that every round is evaluated on the same held-out pairs.
+    """
+
+    adapter: str
+    """The tutor that replies."""
+    n: Annotated[int, Field(ge=2)]
+    """Replies at each turn."""
+    limit: Annotated[int, Field(ge=1)] | None
+    """The first so many training turns."""
+    sampling: SamplingSettings
+    judge: Any = None
+    """Scores the replies; None leaves that to the measures."""
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _is_given(cls, adapter: str | None) -> str:
+        if adapter is None:
+            raise ValueError("there is no tutor to reply: adapter=FOLDER")
+        return adapter
+
+    def mistakes(self) -> list[str]:
+        """Likeliest tokens, which make all replies alike; what is wrong with the judge."""
+        found = [f"judge.{mistake}" for mistake in self.judge.mistakes()] if self.judge else []
+        if not self.sampling.temperature:
+            found.append("sampling.temperature: 0 gives the same reply n times; 1 draws as the model is")
+        return found
+
+    def prepare(
+        self,
+        folder: Path,
+        rejection: "Rejection | None",  # noqa: ARG002
+        generator: "Generator | None",  # noqa: ARG002
+        seed: int,
+    ) -> Prepared:
+        """Make ``candidates.jsonl``, ``pairs.jsonl`` and ``problems.jsonl`` in a folder.
+
+        A run that was killed goes on where it was; replies of another tutor or to other settings are drawn anew.
+
+        Args:
+            folder: Where they go.
+            rejection: Not used.
+            generator: Not used.
+            seed: Of the sampling.
+
+        Raises:
+            UserError: The tutor's data set is gone, or no turn gives a training pair.
+        """
+        from socratic_rl.core import files, provenance
+        from socratic_rl.evaluation.comparison import held_out_turns
+        from socratic_rl.models.tutor import Tutor
+        from socratic_rl.pairs.audit import audit_rows
+
+        path = own_file(folder)
+        judged = self.judge.facts() if self.judge else {}
+        tutor = Tutor(Path(self.adapter))
+        source = _source(tutor)
+        if gone := source.mistakes():
+            raise UserError(f"adapter: {self.adapter}: its data set is gone: {gone[0].partition(';')[0]}")
+        made_from = {
+            "dataset": self.model_dump(mode="json"),
+            "tutor": tutor.digest,
+            "source": provenance.digest([source.file]),
+            "judge": self.judge.identity() if self.judge else None,
+            "seed": seed,
+        }
+        recipe = folder / "pairs_made_from.json"
+        if not recipe.exists() or files.read_json(recipe) != made_from:
+            for old in (recipe, path, *folder.glob("candidates.jsonl*")):
+                old.unlink(missing_ok=True)
+            files.write_json(recipe, made_from)
+        pairs, problems = source.read(), source.read_problems()
+        by_side = {
+            split: held_out_turns([pair for pair in pairs if pair.split == split], problems)
+            for split in ("train", "validation")
+        }
+        by_side["train"] = by_side["train"][: self.limit]
+        sides = {_place(turn): split for split, side in by_side.items() for turn in side}
+        turns = [turn for side in by_side.values() for turn in side]
+        candidates = self._draw(tutor, turns, folder / "candidates.jsonl", seed)
+        made, told = pairs_of(candidates, sides)
+        if not any(pair.split == "train" for pair in made):
+            raise UserError(
+                f"dataset.n: no training turn gives a pair, since its {self.n} replies are alike in score; "
+                "raise it or dataset.sampling.temperature, or let a judge score them: judge@dataset.judge=socratic_llm"
+            )
+        test = [pair for pair in pairs if pair.split == "test"]
+        write_jsonl(path.with_name("problems.jsonl"), (problem.to_record() for problem in problems.values()))
+        write_jsonl(path, (pair.to_record() for pair in [*made, *test]))
+        told |= judged | audit_rows(made, seed)[0]
+        return Prepared(SocraticPairs(path=str(path)), told | {"test pairs": f"{len(test)}, those of {source.path}"})
+
+    def _draw(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], path: Path, seed: int) -> RecordFile[Candidates]:
+        """The replies at each turn, in the order of the turns, in a file."""
+        file = StageFile(path, key=lambda row: (row["conversation_id"], row["turn"]))
+        if not file.finished:
+            # of like length together
+            order = sorted(turns, key=lambda turn: sum(len(message["content"]) for message in turn.prompt))
+            size = max(1, self.sampling.batch_size // self.n)
+            with tqdm(total=len(turns), initial=len(file), desc="replies", unit=" turns", delay=2) as bar:
+                for first in range(0, len(order), size):
+                    group = order[first : first + size]
+                    if all(_place(turn) in file for turn in group):
+                        continue
+                    # as a whole, since what else is in a batch can tip a token
+                    for found in self._reply(tutor, group, seed):
+                        if _place(found) not in file:
+                            file.append(found)
+                            bar.update()
+            file.finish(map(_place, turns))
+        return RecordFile(Candidates, path)
+
+    def _reply(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], seed: int) -> Iterator[Candidates]:
+        """The replies at each of these turns, measured and scored."""
+        from socratic_rl.evaluation.comparison import marks
+        from socratic_rl.evaluation.judge import Case
+        from socratic_rl.generators.sampling import decode
+        from socratic_rl.models.tokens import fit_prompt
+
+        pass
+
+        prompts = [fit_prompt(turn.prompt, tutor.tokenizer, tutor.max_length) or turn.prompt for turn in turns]
+        seeds = [seed_from(seed, turn.conversation_id, turn.turn, number) for turn in turns for number in range(self.n)]
+        with tutor.tutor() as model:
+            drawn = decode(
+                model,
+                tutor.tokenizer,
+                [prompt for prompt in prompts for _ in range(self.n)],
+                **self.sampling.model_dump(),
+                seeds=seeds,
+                label=None,
+            )
+        said = [drawn[first : first + self.n] for first in range(0, len(drawn), self.n)]
+        cases = [
+            Case(render_transcript(from_messages(prompt)), tuple(reply.text for reply in replies), turn.answer)
+            for turn, prompt, replies in zip(turns, prompts, said, strict=True)
+        ]
+        verdicts = self.judge.judge(cases, seed) if self.judge else [None] * len(cases)
+        for turn, prompt, replies, verdict in zip(turns, prompts, said, verdicts, strict=True):
+            marked = [marks(reply.text, reply.finish == "length", turn) for reply in replies]
+            scores = [
+                self.judge.quality(verdict, number) if verdict else measured_score(reply.text, one, turn.reference)
+                for number, (reply, one) in enumerate(zip(replies, marked, strict=True))
+            ]
+            yield Candidates(
+                conversation_id=turn.conversation_id,
+                problem_id=turn.problem_id,
+                turn=turn.turn,
+                prompt=prompt,
+                replies=tuple(
+                    Candidate(text=reply.text, marks=one, score=score)
+                    for reply, one, score in zip(replies, marked, scores, strict=True)
+                ),
+                judge=tuple(asdict(answer) for answer in verdict.answers) if verdict else (),
+            )
+
+
+def _place(turn: "HeldOutTurn | Candidates") -> tuple[str, int]:
+    return turn.conversation_id, turn.turn
+
+
+def _source(tutor: "Tutor") -> SocraticPairs:
+    """The data set that has every turn; one of replies lacks the turns at which they were alike."""
+    earlier, _ = tutor.earlier()
+    for one in (tutor, *reversed(earlier)):
+        if "adapter" not in one.made_from.get("data_source", {}):
+            break
+    return one.dataset
+
+
+def pairs_of(
+    candidates: Iterable[Candidates], sides: Mapping[tuple[str, int], str]
+) -> tuple[list[PreferencePair], dict[str, object]]:
+    """A pair of the best and the worst reply at each turn where two differ, and what the closing table says.
+
+    Args:
+        candidates: The replies at each turn.
+        sides: The side of the split that each turn is on, by conversation id and turn.
+    """
+    from socratic_rl.measures.replies import FAILURES, failures
+
+    pass
+    from socratic_rl.pairs.dataset import counts
+
+    pairs: list[PreferencePair] = []
+    no_pair: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    turns = replies = 0
+    for found in candidates:
+        turns += 1
+        replies += len(found.replies)
+        faults.update(FAILURES[name][1] for reply in found.replies for name in failures(reply.marks))
+        faults["says nothing"] += sum(not reply.text.strip() for reply in found.replies)
+        faults["not scored, since the judge cannot be read"] += sum(reply.score is None for reply in found.replies)
+        # what says nothing reveals nothing, and would be better than what does
+        picked = best_and_worst([reply.score if reply.text.strip() else None for reply in found.replies])
+        best, worst = (found.replies[number].text for number in picked or (0, 0))
+        if text_id(best) == text_id(worst):
+            no_pair["the same text" if picked else "alike in score"] += 1
+            continue
+        pair = PreferencePair.of(
+            from_messages(found.prompt),
+            best,
+            worst,
+            conversation_id=found.conversation_id,
+            problem_id=found.problem_id,
+            turn=found.turn,
+            rejection=KIND,
+            split=sides[_place(found)],
+        )
+        pairs.append(pair)
+    why = f" ({', '.join(f'{n} {reason}' for reason, n in no_pair.items())})" if no_pair else ""
+    return pairs, {
+        "replies": f"{replies} at {turns} turns",
+        "faults": ", ".join(f"{name} {n}" for name, n in faults.most_common() if n) or "none",
+        "pairs made": f"{len(pairs)} of {turns} turns{why}",
+        "split": counts(pair.split for pair in pairs),
+    }
+
+
+CLOSENESS = CHRF(beta=0.7)  # type: ignore[arg-type]  # it takes any number
+"""chrF whose recall weighs less than its precision. By its usual β of 2 the better of a small model's replies was the
+longer one at 103 of 120 turns, and the tutor that was trained on them wrote more; so it is at 70 of 120."""
+
+
+class Picked(NamedTuple):
+    """Two of several replies, by their numbers."""
+
+    best: int
+    worst: int
+
+
+def measured_score(reply: str, marks: Mapping[str, bool | int | None], reference: str) -> float:
+    """How good a reply is without a judge, from 0 to 1: by its faults, then by how close it is to the teacher's own.
+
+    The faults are those of the report, the gravest first: it reveals the answer, does not ask, speaks for the student,
+    repeats a turn, is cut off. Each weighs more than all lesser ones together, and closeness less than any. A measure
+    that is not defined is no fault. Closeness tells apart replies that all ask, some of them about nothing in the
+    problem: it is chrF, the F-score of character n-grams (Popović 2015, https://aclanthology.org/W15-3049), to what the
+    dialogue's teacher asks at this very place.
+
+    Args:
+        reply: The tutor's reply.
+        marks: Its measures by name, as ``evaluation.marks`` gives them.
+        reference: The turn of the dialogue's own teacher.
+    """
+    names = list(FAILURES)
+    levels = 1 << len(names)
+    lost = sum(levels >> (names.index(name) + 1) for name in failures(marks))
+    # twice, so that no closeness makes up for a fault
+    closeness = float(CLOSENESS.sentence_score(reply, [reference]).score) / 100
+    return (2 * (levels - 1 - lost) + closeness) / (2 * levels - 1)
+
+
+def best_and_worst(scores: Sequence[float | None]) -> Picked | None:
+    """The replies with the highest and the lowest score, of equal ones the first that was drawn.
+
+    Args:
+        scores: One a reply; None for a reply that could not be scored and is not chosen.
+
+    Returns:
+        None where no two scores differ.
+    """
+    scored = [(score, number) for number, score in enumerate(scores) if score is not None]
+    if len({score for score, _ in scored}) < 2:
+        return None
+    best = max(scored, key=lambda one: (one[0], -one[1]))
+    worst = min(scored)
+    return Picked(best[1], worst[1])

@@ -1,0 +1,288 @@
+"""One plain call into TRL, and the score of what it made."""
+
+import ctypes
+import functools
+import gc
+import math
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate.utils import is_peft_model
+from datasets import Dataset
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import DPOConfig, DPOTrainer
+
+from socratic_rl.core.dialogue import PreferencePair
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import whole_file, write_json
+from socratic_rl.core.provenance import MADE_FROM
+from socratic_rl.models import processes
+from socratic_rl.models import weights as weights_module
+from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
+from socratic_rl.models.tokens import token_ids
+from socratic_rl.sharing.model_card import write_card
+from socratic_rl.training.reference import reference_scores, saves_passes
+from socratic_rl.training.trainers import COLUMNS, ForestTrainer, RowTrainer, forest_arguments
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's ``mallopt``, from malloc.h."""
+
+
+REFERENCE = "ref"
+"""What TRL calls its copy of an adapter that is trained further."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training left."""
+
+    model: PreTrainedModel
+    log: list[dict[str, Any]]
+    """The trainer's ``log_history``: one row a logged step."""
+    final_loss: float
+    """Of the last logged step; transformers' own mean over a run is wrong after a resume."""
+    steps: int
+    seconds: float
+    held_out: dict[str, float]
+    """TRL's ``eval_…`` names over the held-out pairs, each pair counted once; empty where there are none."""
+    weights: dict[str, torch.Tensor] | None
+    """The weights, where the model itself holds a part of them alone; on the main process."""
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    args: DPOConfig,
+    lora: LoraConfig | None,
+    checkpoint: str | None,
+    forest: Literal["auto", True, False] = "auto",
+    weights: str | None = None,
+    jobs: int = 1,
+) -> Outcome:
+    """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
+
+    Args:
+        model: The base, or a tutor of an earlier round. As it comes it is the reference too.
+        tokenizer: With a chat template.
+        pairs: What to train on, already fitted into ``args.max_length``.
+        held_out: What to score the result on.
+        args: TRL's own.
+        lora: A new adapter; None trains the model as it is: the adapter that it has, else all weights.
+        checkpoint: ``latest``, a checkpoint's folder, or None to start anew.
+        forest: Whether batches are read as prefix forests; ``auto`` does so where it saves enough tokens.
+        weights: What tells the model's weights from others, so that the reference's log-probabilities are kept for
+            other jobs; None keeps none.
+        jobs: How many jobs at least are trained on these pairs.
+
+    Raises:
+        UserError: There is no pair, no such checkpoint, or the loss is not a number.
+    """
+    if model.device.type == "cpu":
+        keep_freed_memory()
+    score = functools.partial(
+        score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=args.per_device_eval_batch_size
+    )
+    if args.precompute_ref_log_probs is None:
+        args.precompute_ref_log_probs = saves_passes(args, len(pairs), jobs)
+    # before training the policy is the reference, whatever is trained
+    refer = functools.partial(reference_scores, model, tokenizer, args=args, weights=weights)
+    reference: PairScores | None = None
+    known: PairScores | None = None
+    if not processes.sharded():
+        reference = refer(held_out, label="held-out pairs") if held_out else None
+        if args.precompute_ref_log_probs and args.ld_alpha is None:
+            known = refer(pairs, label="training pairs")
+    forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
+    trainer = (ForestTrainer if forest_args else RowTrainer)(
+        model=model,
+        args=forest_args or args,
+        train_dataset=_dataset(pairs, tokenizer, known),
+        eval_dataset=_dataset(held_out, tokenizer, known and reference)
+        if held_out and args.eval_strategy != "no"
+        else None,
+        processing_class=tokenizer,
+        peft_config=lora and weights_module.with_targets(lora, model),
+    )
+    if getattr(model, "is_quantized", False) and not args.bf16:
+        # TRL makes the adapter of a quantised base bfloat16, which costs precision and, on a CPU, much time
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    result = trainer.train(resume_from_checkpoint=find_checkpoint(checkpoint, Path(args.output_dir)))
+    final_loss = next(row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row)
+    if not math.isfinite(final_loss):
+        raise UserError(f"dpo.learning_rate: the loss became {final_loss}; lower it or raise dpo.warmup_steps")
+    policy = trainer.model
+    scores: dict[str, float] = {}
+    if held_out and processes.sharded():
+        reference = _sharded_reference(trainer, score)
+    if reference is not None:
+        after = score(policy, label="held-out pairs after training", forward=trainer.model_wrapped)
+        scores = held_out_figures(after, reference, args.beta)
+        trainer.log(dict(scores))
+    if REFERENCE in getattr(policy, "peft_config", {}):
+        policy.delete_adapter(REFERENCE)
+    return Outcome(
+        model=policy,
+        log=trainer.state.log_history,
+        final_loss=final_loss,
+        steps=trainer.state.global_step,
+        seconds=result.metrics["train_runtime"],
+        held_out=scores,
+        weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
+    )
+
+
+def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) -> PairScores | None:
+    """The reference's scores after training: the first moment at which sharded weights can be called."""
+    label = "held-out pairs under the reference"
+    if is_peft_model(trainer.model):
+        with trainer.model.disable_adapter():
+            return score(trainer.model, label=label, forward=trainer.model_wrapped)
+    if trainer.ref_model is None:
+        print("held-out pairs are not scored: with dpo.precompute_ref_log_probs no reference is left after training")
+        return None
+    return score(trainer.accelerator.unwrap_model(trainer.ref_model), label=label, forward=trainer.ref_model)
+
+
+def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
+    """The folder of a checkpoint; None to start anew, also where ``latest`` finds none yet.
+
+    Raises:
+        UserError: The named folder is no checkpoint.
+    """
+    if wanted is None:
+        return None
+    if wanted == "latest":
+        # trainer_state.json is written last; a run that was killed while it saved has left a folder without it
+        whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    if not (Path(wanted) / "trainer_state.json").exists():
+        raise UserError(f"checkpoint: {wanted}: not a checkpoint folder; `latest` finds the newest of output_dir")
+    return wanted
+
+
+def _dataset(
+    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, reference: PairScores | None
+) -> Dataset:
+    """The columns that TRL reads, and what pairs are grouped by: the conversation, the prompt's length in tokens."""
+    dataset = Dataset.from_list(
+        [
+            {
+                "prompt": pair.prompt,
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+                "conversation_id": pair.conversation_id,
+                "length": len(token_ids(tokenizer, pair.prompt)),
+            }
+            for pair in pairs
+        ]
+    )
+    if reference:
+        for column, values in zip(COLUMNS, (reference.chosen, reference.rejected), strict=True):
+            dataset = dataset.add_column(column, values)
+    return dataset
+
+
+def held_out_figures(policy: PairScores, reference: PairScores, beta: float) -> dict[str, float]:
+    """The held-out figures under TRL's names; TRL's own means weigh a short last batch like a full one."""
+    return {
+        "eval_rewards/accuracies": float(rewarded(policy, reference).mean()),
+        "eval_rewards/margins": float(beta * reward_margins(policy, reference).mean()),
+        "eval_ranking_accuracy": float(policy.likelier().mean()),
+        "eval_logps/chosen": float(policy.chosen.mean()),
+        "eval_logps/rejected": float(policy.rejected.mean()),
+        "eval_n": len(policy.chosen),
+    }
+
+
+def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
+    """TRL's ``DPOConfig`` of a config node, with what depends on this machine filled in.
+
+    Raises:
+        UserError: TRL refuses a value; names it in its words.
+    """
+    bf16 = weights_module.has_bf16() if node.bf16 is None else node.bf16
+    on_cpu = {"use_cpu": True} if weights_module.device().type == "cpu" else {}
+    try:
+        args = instantiate(
+            node,
+            output_dir=str(folder),
+            bf16=bf16,
+            report_to=["wandb"] if tracked else [],
+            dataloader_pin_memory=torch.cuda.is_available(),
+            **on_cpu,
+        )
+    except InstantiationException as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"dpo: {told.removeprefix('DPOConfig.__init__() ')}") from error
+    if args.n_gpu > 1:
+        # torch.nn.DataParallel, which a single process would use, cuts a forest apart
+        print(f"training on one of {args.n_gpu} GPUs; accelerate launch uses them all")
+        args._n_gpu = 1
+    # the clock may have moved on between the processes
+    args.output_dir = processes.from_main(lambda: args.output_dir)
+    return args
+
+
+def check_length(max_length: int, context: int) -> int:
+    """``dpo.max_length``, which must not exceed what the model can read.
+
+    Raises:
+        UserError: It does.
+    """
+    if max_length > context:
+        raise UserError(f"dpo.max_length: {max_length} tokens are more than the model can read; at most {context}")
+    return max_length
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    made_from: dict[str, Any],
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer, record and card.
+
+    Args:
+        model: The policy.
+        tokenizer: Its tokenizer.
+        folder: What is to hold them.
+        made_from: What is kept beside them.
+        weights: The model's weights, where it does not hold them all itself.
+    """
+    with whole_file(folder) as temporary:
+        model.save_pretrained(str(temporary), state_dict=weights)
+        tokenizer.save_pretrained(str(temporary))
+        write_json(temporary / MADE_FROM, made_from)
+        write_card(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep up to a gigabyte of freed memory for the next buffers: a step's are else fresh pages each time.
+
+    Of a forest's step on two cores the kernel took a sixth for that. Elsewhere than under glibc nothing happens.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        for option, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30)):
+            mallopt(option, value)
+
+
+def free_memory() -> None:
+    """Give back what a job held, before the next job of a multirun starts."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
