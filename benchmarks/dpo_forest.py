@@ -182,15 +182,15 @@ def make_trainer(side: Side) -> Any:
     import torch
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
-    from socratic_rl.models.tokens import pair_tokens
-    from socratic_rl.training.dpo import keep_freed_memory
-    from socratic_rl.training.trainers import ForestTrainer, forest_arguments
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
     from trl import DPOConfig, DPOTrainer
 
     from socratic_rl.core.component import ModelSettings
     from socratic_rl.models import weights
+    from socratic_rl.models.tokens import pair_tokens
+    from socratic_rl.training.dpo import keep_freed_memory
+    from socratic_rl.training.trainers import ForestTrainer, forest_arguments
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

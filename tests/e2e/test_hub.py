@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from socratic_rl.models.tutor import Tutor
 
+from socratic_rl.models.tutor import Tutor
 from tests.e2e.conftest import run
 from tests.e2e.hub_server import TOKEN, Hub, serve
 from tests.wandb_files import read_run

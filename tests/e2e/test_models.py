@@ -13,8 +13,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from socratic_rl.models.scoring import PairScores, score_pairs
-from socratic_rl.models.tutor import Tutor
 from transformers import AutoModelForCausalLM, GPTQConfig
 
 from socratic_rl.commands.settings import TrainSettings, parse
@@ -24,6 +22,8 @@ from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.generators.sampling import decode
 from socratic_rl.models import weights as weights_module
+from socratic_rl.models.scoring import PairScores, score_pairs
+from socratic_rl.models.tutor import Tutor
 from socratic_rl.training import dpo
 from tests.conftest import ROOT, TinyModel
 from tests.e2e.conftest import run

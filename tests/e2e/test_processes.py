@@ -116,7 +116,8 @@ def test_a_mistake_of_one_process_ends_all_with_one_line(wrong: int, tmp_path: P
     script.write_text(f"""
 import os, sys, time
 sys.path.insert(0, os.getcwd())
-from socratic_rl import cli, processes
+from socratic_rl.commands import cli
+from socratic_rl.models import processes
 from socratic_rl.core.errors import UserError
 
 def main():
@@ -124,7 +125,7 @@ def main():
         raise UserError("the data of one process")
     time.sleep(100)
 
-cli.run(main, "TrainSettings")
+cli.run(main, "train")
 """)
     began = time.monotonic()
     done = launch("cpu", str(script), ok=False)

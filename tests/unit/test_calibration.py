@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from socratic_rl.core.errors import UserError
 from socratic_rl.evaluation.comparison import judge_replies
 from socratic_rl.evaluation.human_agreement import Calibration, calibrate
 from socratic_rl.evaluation.judge import Judge
-
-from socratic_rl.core.errors import UserError
 from tests.unit.test_judge import Judging, fair, judge
 
 

@@ -1,8 +1,7 @@
 """Which rows of an evaluation are measured together."""
 
-from socratic_rl.evaluation.comparison import _by_topic
-
 from socratic_rl.core.dialogue import Problem
+from socratic_rl.evaluation.comparison import _by_topic
 
 
 def problems(**topics: str) -> dict[str, Problem]:

@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from socratic_rl.models.tokens import fit_pairs, fit_prompt, token_ids
-from socratic_rl.models.weights import tokenizer_from
 
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.errors import UserError
+from socratic_rl.models.tokens import fit_pairs, fit_prompt, token_ids
+from socratic_rl.models.weights import tokenizer_from
 
 
 def pair(exchanges: int, words: int = 5) -> PreferencePair:

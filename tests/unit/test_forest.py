@@ -6,11 +6,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from socratic_rl.models.forest import MIN_SHARED, ForestCollator, attention_masks, grow, query_spans
-from socratic_rl.models.forest_hooks import reading_forests, reads_forests
-from socratic_rl.models.weights import tokenizer_from
-from socratic_rl.training.batches import ConversationSampler
-from socratic_rl.training.trainers import count_tokens, forest_arguments, training_obstacle
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -28,7 +23,13 @@ from trl.trainer.utils import add_fused_lm_head
 
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.models import forest as forest_module
-from socratic_rl.training import dpo, trainers
+from socratic_rl.models import forest_hooks
+from socratic_rl.models.forest import MIN_SHARED, ForestCollator, attention_masks, grow, query_spans
+from socratic_rl.models.forest_hooks import reading_forests, reads_forests
+from socratic_rl.models.weights import tokenizer_from
+from socratic_rl.training import dpo
+from socratic_rl.training.batches import ConversationSampler
+from socratic_rl.training.trainers import count_tokens, forest_arguments, training_obstacle
 
 STEM = list(range(100, 100 + MIN_SHARED))
 SMALL: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -271,7 +272,7 @@ def test_a_model_whose_tokens_attend_elsewhere_or_stand_elsewhere_is_found_out(
     assert reads_forests(model)
     if name == "ends":
         monkeypatch.setattr(
-            trainers,
+            forest_hooks,
             "attention_masks",
             lambda config, depths, ends, dtype: attention_masks(config, depths, ends * 0 + ends.shape[1], dtype),
         )

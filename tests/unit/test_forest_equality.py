@@ -9,9 +9,6 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from socratic_rl.models.forest_hooks import reading_forests
-from socratic_rl.models.weights import tokenizer_from
-from socratic_rl.training.trainers import ForestTrainer
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -24,6 +21,9 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer
 
 from socratic_rl.models import forest
+from socratic_rl.models.forest_hooks import reading_forests
+from socratic_rl.models.weights import tokenizer_from
+from socratic_rl.training.trainers import ForestTrainer
 
 WORDS = 200
 SMALL: dict[str, Any] = {

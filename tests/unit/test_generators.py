@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from socratic_rl.evaluation.judge import Case, Judge
 
 from socratic_rl.core import component
 from socratic_rl.core.dialogue import without_system
 from socratic_rl.core.errors import UserError, reasons
 from socratic_rl.core.generator import Reply, Request, fitting
+from socratic_rl.evaluation.judge import Case, Judge
 from socratic_rl.generators import LlamaCpp, OpenAI, Transformers
 from socratic_rl.generators.sampling import decode
 from tests.conftest import SharpModel, TinyModel
@@ -77,7 +77,9 @@ def test_the_embedded_model_is_found_without_loading_llama_cpp(tmp_path: Path) -
     import subprocess
     import sys
 
-    code = "import sys; from socratic_rl import embedded; embedded.gguf_path(); print('llama_cpp' in sys.modules)"
+    code = (
+        "import sys; from socratic_rl.core import component; component.gguf_path(); print('llama_cpp' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

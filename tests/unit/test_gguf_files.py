@@ -10,7 +10,6 @@ import gguf
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from socratic_rl.models.tokens import token_ids
 from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
@@ -22,6 +21,7 @@ from transformers import (
 
 from socratic_rl.core.errors import UserError
 from socratic_rl.models import weights
+from socratic_rl.models.tokens import token_ids
 from socratic_rl.sharing import export_check, gguf_files
 from tests.conftest import SharpModel
 from tests.unit.test_models import STARTER, trained_tokenizer

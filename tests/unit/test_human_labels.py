@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from socratic_rl.evaluation.human_agreement import HumanLabels, Judged, compare
 
 from socratic_rl.core.errors import UserError
+from socratic_rl.evaluation.human_agreement import HumanLabels, Judged, compare
 
 PROBLEM = "Tutor: The question is: Ann has 3 boxes of 4 pens. How many pens has she?\xa0"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from socratic_rl.evaluation.judge import Case, Judge, alike
-from socratic_rl.evaluation.rubric import Rubric
 
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Request
+from socratic_rl.evaluation.judge import Case, Judge, alike
+from socratic_rl.evaluation.rubric import Rubric
 from socratic_rl.generators import LlamaCpp, Transformers
 from tests.unit.scripted import Scripted
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from socratic_rl.models.tokens import token_ids
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -15,10 +14,11 @@ from socratic_rl.commands.settings import TrainSettings, parse
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.models import weights
+from socratic_rl.models.tokens import token_ids
 from tests.conftest import CHAT_TEMPLATE, ROOT, TinyModel
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
-STARTER = ROOT / "socratic_rl" / "data" / "starter.jsonl"
+STARTER = ROOT / "socratic_rl" / "conversations" / "starter.jsonl"
 
 
 def settings(pretrained: str, **changes: object) -> ModelSettings:

@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-from socratic_rl.training.best_of_n import best_and_worst, measured_score
 
 from socratic_rl.measures.replies import FAILURES
+from socratic_rl.training.best_of_n import best_and_worst, measured_score
 
 GOOD = {"asks_question": True, "reveals_answer": False, "speaks_for_student": False, "repeats_turn": False}
 GOOD |= {"cut_off": False, "words": 5}

@@ -4,11 +4,11 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from socratic_rl.models.scoring import _share
-from socratic_rl.training.batches import ConversationSampler
 
 from socratic_rl.commands import cli, mistakes
 from socratic_rl.models import processes
+from socratic_rl.models.scoring import _share
+from socratic_rl.training.batches import ConversationSampler
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 7, 12])

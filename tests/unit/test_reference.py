@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig
-from socratic_rl.models.weights import tokenizer_from
-from socratic_rl.training.reference import saves_passes
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig
 
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.models import scoring, weights
+from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import dpo, reference
+from socratic_rl.training.reference import saves_passes
 from tests.unit.test_training import lora, node, pairs
 
 

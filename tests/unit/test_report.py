@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import socratic_rl.pages.report
 
+import socratic_rl.pages.report
 from socratic_rl.core import files
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.measures.replies import failures

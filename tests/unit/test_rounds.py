@@ -8,13 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
-from socratic_rl.models.tutor import Tutor
 from trl import DPOTrainer
 
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.files import read_json, write_json
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.models import weights as weights_module
+from socratic_rl.models.tutor import Tutor
 from socratic_rl.training import dpo
 from tests.unit.test_training import node, pairs
 

@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
-from socratic_rl.models.tokens import token_ids
-from socratic_rl.models.weights import tokenizer_from
 from transformers import AutoModelForCausalLM
 
 from socratic_rl.core.dialogue import PreferencePair, Turn
+from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
+from socratic_rl.models.tokens import token_ids
+from socratic_rl.models.weights import tokenizer_from
 
 
 def pairs() -> list[PreferencePair]:

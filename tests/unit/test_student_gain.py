@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from socratic_rl.evaluation.student_gain import StudentGain, Try, compare
 
 from socratic_rl.core.dialogue import Message, Problem
 from socratic_rl.core.generator import Request
+from socratic_rl.evaluation.student_gain import StudentGain, Try, compare
 from tests.unit.scripted import Scripted
 
 PENS = Problem(id="pens", question="Ann has 3 boxes of 4 pens.", solution="", answer="12 pens", source="test")

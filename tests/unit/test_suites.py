@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from socratic_rl.evaluation.mrbench import read as dialogues
 
 from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.evaluation import test_sets
+from socratic_rl.evaluation.mrbench import read as dialogues
 from socratic_rl.pairs.dataset import SocraticPairs
 from socratic_rl.pairs.pairing import split_of
 

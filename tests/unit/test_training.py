@@ -5,12 +5,12 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig
-from socratic_rl.models.weights import tokenizer_from
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig
 
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.errors import UserError
+from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import dpo
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,8 @@ from socratic_rl.models import weights
 from socratic_rl.pairs.votes import Tally
 
 # the page is an extra
-web = pytest.importorskip("socratic_rl.chat.server", exc_type=ImportError)
+server = pytest.importorskip("socratic_rl.chat.server", exc_type=ImportError)
+web = pytest.importorskip("socratic_rl.chat.web", exc_type=ImportError)
 
 T = TypeVar("T")
 
@@ -123,4 +124,4 @@ def test_a_request_names_the_page_by_a_name_of_its_own(host: str, family: int, n
     except OSError as error:
         pytest.skip(f"{host} cannot be listened on here: {error}")
     with listening:
-        assert set(web.own_names(host, listening)) == names
+        assert set(server.own_names(host, listening)) == names
