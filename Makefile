@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: setup demo rounds test bench lint format chromium clean
+.PHONY: setup demo rounds test test-all bench lint format chromium clean
 
 setup: .venv/installed
 
@@ -27,8 +27,14 @@ rounds: setup
 	$(BIN)/python evaluate.py adapter=$(DEMO)/next_round/adapter
 
 # two processes of one thread each: several threads in each would wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+# with what takes long and guards little
+test-all: setup chromium
+	$(PYTEST)
 
 # every file in benchmarks/, one table; nothing else should run meanwhile
 bench: setup

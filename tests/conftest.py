@@ -1,11 +1,12 @@
 """What several tests stand on."""
 
-import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -26,6 +27,28 @@ def shared_data() -> Callable[[str], Path]:
     return path
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder once for all workers: who comes first fills it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        path, filled = base / "shared" / name, base / "shared" / f"{name}.filled"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not filled.exists():
+                fill(path)
+                filled.touch()
+        return path
+
+    return folder
+
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -36,19 +59,17 @@ TinyModel = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+def tiny_model(once: Once) -> TinyModel:
     """Writes a model of two layers and random weights into a folder, with a tokenizer of bytes.
 
     ``architecture`` is llama (grouped-query attention), mistral (a window of 16 tokens) or gpt2 (Conv1D in place of
     linear layers); ``chat_template=False`` leaves the template out, as base models do.
     """
 
-    @functools.cache
-    def write(architecture: str, chat_template: bool = True) -> Path:
+    def write(folder: Path, architecture: str, chat_template: bool) -> None:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        folder = tmp_path_factory.mktemp("models") / f"tiny-{architecture}"
         tokenizer = _byte_tokenizer()
         tokenizer.chat_template = CHAT_TEMPLATE if chat_template else None
         tokenizer.save_pretrained(folder)
@@ -73,9 +94,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-        return folder
 
-    return write
+    def folder(architecture: str, chat_template: bool = True) -> Path:
+        name = f"{'chat' if chat_template else 'plain'}/tiny-{architecture}"
+        return once(name, lambda path: write(path, architecture, chat_template))
+
+    return folder
 
 
 SharpModel = Callable[[str], "PreTrainedModel"]

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import run
+from tests.e2e.conftest import run_process
 from tests.wandb_files import read_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
 def test_a_launcher_runs_the_jobs_of_a_sweep(launcher: str, tiny: list[str], tmp_path: Path):
     folder = tmp_path / "sweep"
     choices = ["dpo.beta=0.1", "dpo.beta=-1", "dpo.beta=0.3"]
-    done = run(
+    # what a launcher starts takes over the process's environment, files and signals
+    done = run_process(
         "train.py",
         "-m",
         *tiny,

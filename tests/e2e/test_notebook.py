@@ -50,6 +50,7 @@ def test_the_notebook_runs_with_the_embedded_model(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_stops_the_notebook(tmp_path: Path):
     with pytest.raises(papermill.PapermillExecutionError, match=r"generate\.py .*exit code 2"):
         papermill.execute_notebook(

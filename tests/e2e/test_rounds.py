@@ -61,13 +61,3 @@ def test_two_rounds(trained: Path, data: Path, tmp_path: Path):
     run("evaluate.py", f"adapter={second}", "prompt=How many is a dozen?", "sampling.max_new_tokens=4")
     run("export.py", f"adapter={second}", "check=false")
     assert (tmp_path / "gguf" / "adapter.gguf").exists()
-
-
-def test_a_tutor_is_not_written_over_and_brings_its_own_base(trained: Path):
-    adapter = f"adapter={trained / 'adapter'}"
-    done = run("train.py", "experiment=next_round", adapter, f"output_dir={trained}", ok=False)
-    assert done.returncode == 2
-    assert "would be written over" in done.stderr
-    done = run("train.py", "experiment=next_round", adapter, "model=gpt2", ok=False)
-    assert done.returncode == 2
-    assert "an adapter brings its own base" in done.stderr

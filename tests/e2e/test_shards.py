@@ -29,9 +29,3 @@ def test_shards_give_the_rows_of_one_job_also_when_one_was_lost(tmp_path: Path):
     run(*sharded, "shard=0,1,2", "-m")
     for name in FILES:
         assert (split / name).read_bytes() == (one / name).read_bytes(), name
-
-
-def test_a_shard_that_does_not_exist_is_refused(tmp_path: Path):
-    refused = run("generate.py", "shard=4", "num_shards=4", f"output_dir={tmp_path / 'x'}", ok=False)
-    assert refused.returncode == 2
-    assert "error: shard: there are 4 shards (num_shards), counted from 0" in refused.stderr

@@ -5,7 +5,7 @@ import json
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from importlib.resources import files
 from itertools import combinations, pairwise
@@ -24,7 +24,23 @@ ORDINALS = {"third": 3, "fifth": 5}
 # What a formula may use beside the numbers of the question: parts of units, corners, halves, angles.
 CONSTANTS = {1, 2, 4, 7, 10, 12, 60, 100, 180, 360, 1000}
 
-each_row = pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
+
+def in_every_row(check: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """One test of all rows, which names every row that fails the check, and why."""
+
+    def failure(row: dict[str, Any]) -> str | None:
+        try:
+            check(row)
+        except AssertionError as error:
+            return str(error)
+        return None
+
+    def test() -> None:
+        failures = {row["id"]: failure(row) for row in ROWS}
+        assert {name: text for name, text in failures.items() if text is not None} == {}
+
+    return test
+
 
 OPERATORS = {
     ast.Add: operator.add,
@@ -167,7 +183,7 @@ def test_teacher_questions_are_varied():
     assert max(first.values()) < 0.25 * len(asked)
 
 
-@each_row
+@in_every_row
 def test_row_is_a_problem(row):
     problem = Problem.model_validate({key: value for key, value in row.items() if key != "formula"})
     assert problem.id.startswith(problem.topic + "-")
@@ -181,7 +197,7 @@ def test_row_is_a_problem(row):
         assert not step.reply.endswith("?")
 
 
-@each_row
+@in_every_row
 def test_gold_answer_follows_from_the_numbers_of_the_question(row):
     assert evaluate(row["formula"]) == numbers(row["answer"])[0]
     used = digits(re.sub(r"\)\[\d\]", ")", row["formula"]))
@@ -190,14 +206,14 @@ def test_gold_answer_follows_from_the_numbers_of_the_question(row):
     assert used <= given | named | CONSTANTS
 
 
-@each_row
+@in_every_row
 def test_equations_are_true(row):
     found = [list(equations(step["work"])) for step in row["steps"]]
     assert [(left, right) for pairs in found for left, right in pairs if left != right] == []
     assert sum(map(bool, found)) >= len(found) / 2
 
 
-@each_row
+@in_every_row
 def test_only_the_last_reply_states_the_gold_answer(row):
     *earlier, last = [step["reply"] for step in row["steps"]]
     for text in [row["question"], *(step["question"] for step in row["steps"]), *earlier]:
@@ -206,7 +222,7 @@ def test_only_the_last_reply_states_the_gold_answer(row):
     assert gold(row) & set(numbers(row["steps"][-1]["work"]))
 
 
-@each_row
+@in_every_row
 def test_no_question_states_a_result_that_it_leads_to(row):
     results = [[right for _, right in equations(step["work"])][-1:] for step in row["steps"]]
     for number, step in enumerate(row["steps"]):
