@@ -6,21 +6,21 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
 from huggingface_hub import try_to_load_from_cache
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl.core import component
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file
 from socratic_rl.models import processes
+from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_gaps
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -88,26 +88,32 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     Raises:
         UserError: The weights cannot be found or read, or not be quantised as ``model.quantization`` says.
     """
-    quantization = quantization_config(settings)
-    if quantization and processes.sharded():
+    source = weights_folder(settings)
+    own = pretrained_quantization(source, settings.revision)
+    quantization = quantization_config(settings, own)
+    if (own or quantization) and processes.sharded():
         raise UserError(
             "model.quantization: quantised weights are not sharded here; DDP trains a quantised base on several devices"
         )
-    model = pretrained(
+    # handed on as None it would wipe what the checkpoint says of its own quantisation
+    quantized_by = {"quantization_config": quantization} if quantization else {}
+    model, loading = pretrained(
         AutoModelForCausalLM,
-        weights_folder(settings),
+        source,
         revision=settings.revision,
         dtype=_dtype(settings.dtype),
         attn_implementation=settings.attn_implementation,
         use_safetensors=True,
-        quantization_config=quantization,
         # quantised weights are placed as they are read
-        device_map={"": device()} if quantization else None,
+        device_map={"": device()} if own or quantization else None,
+        output_loading_info=True,
+        **quantized_by,
     )
+    refuse_gaps(source, loading)
     if processes.sharded():
         # the trainer places the shards
         return model
-    if quantization is None:
+    if not own and quantization is None:
         return model.to(device())
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -130,7 +136,10 @@ def load_policy(settings: ModelSettings, lora: "LoraConfig | None") -> PreTraine
     if _held is not None and not (holds and _held[0] == settings):
         _held = None
     if not holds:
-        return load_base(settings)
+        model = load_base(settings)
+        if lora is None and getattr(model, "is_quantized", False):
+            raise UserError(f"lora: {settings.name} is quantised, so only an adapter can be trained: lora=default")
+        return model
     if _held is None:
         model = load_base(settings)
         if getattr(model, "quantization_method", None) == "gptq":
@@ -166,22 +175,38 @@ def weights_identity(settings: ModelSettings) -> str:
     return json.dumps([str(folder.resolve()), files])
 
 
-def quantization_config(settings: ModelSettings) -> Any:
-    """What transformers quantises weights by as it reads them; None where it does not.
+def pretrained_quantization(source: str, revision: str | None) -> str | None:
+    """The method by which a hub id's or a folder's weights are quantised already; None where they are not.
 
     Raises:
-        UserError: transformers refuses a value; names it in its words.
+        UserError: The source cannot be read.
+    """
+    return _readable(source, lambda: own_quantization(source, revision))  # type: ignore[no-any-return]
+
+
+def quantization_config(settings: ModelSettings, own: str | None = None) -> Any:
+    """What transformers quantises weights by as it reads them; None where it does not.
+
+    Args:
+        settings: The base model's.
+        own: The method by which the checkpoint is quantised already.
+
+    Raises:
+        UserError: transformers refuses a value, or the checkpoint is quantised by another method.
     """
     node = settings.quantization
     if node is None:
-        return None
+        # the kernel that transformers would choose passes no gradient on a CPU
+        return GPTQConfig(bits=4, backend="gptq_torch") if own == "gptq" else None
     name = "bnb_4bit_compute_dtype"
-    filled = {name: str(_dtype(settings.dtype)).removeprefix("torch.")} if name in node and node[name] is None else {}
-    try:
-        return instantiate(node, **filled)
-    except InstantiationException as error:
-        told = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"model.quantization: {told}") from error
+    values = {name: str(_dtype(settings.dtype)).removeprefix("torch.")} if name in node and node[name] is None else {}
+    config = quantization_from_node(node, **values)
+    if own and str(config.quant_method.value) != own:
+        raise UserError(
+            f"model.quantization: {settings.pretrained} is quantised by {own} already and cannot be by"
+            f" {config.quant_method.value} as well; leave it out: model.quantization=null"
+        )
+    return config
 
 
 def with_targets(lora: "LoraConfig", model: PreTrainedModel) -> "LoraConfig":
@@ -230,7 +255,8 @@ def device() -> torch.device:
 
 def has_bf16() -> bool:
     """Whether this machine computes in bfloat16; CPUs do so far slower than in float32."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    # a T4 says yes when emulation counts, and is slower by it than in float16
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cache() -> Path:
@@ -250,14 +276,19 @@ def pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     Raises:
         UserError: It cannot be read; names the source.
     """
+    return _readable(source, lambda: kind.from_pretrained(source, trust_remote_code=False, **arguments))
+
+
+def _readable(source: str, read: Callable[[], Any]) -> Any:
+    """What ``read`` gives; what transformers raises on a source that it cannot read becomes one line."""
     try:
-        return kind.from_pretrained(source, trust_remote_code=False, **arguments)
-    except (OSError, ValueError, ImportError) as error:
-        told = " ".join(str(error).split())
+        return read()
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
         if not isinstance(error, OSError) or Path(source).is_dir():
-            raise UserError(f"model.pretrained: {source}: cannot be loaded: {told[:300]}") from error
+            raise UserError(f"model.pretrained: {source}: cannot be loaded: {reason[:300]}") from error
         raise UserError(
-            f"model.pretrained: {source}: cannot be had from the hub ({told.split('. ')[0].rstrip('.')}); "
+            f"model.pretrained: {source}: cannot be had from the hub ({reason.split('. ')[0].rstrip('.')}); "
             "a model whose licence must be accepted needs HF_TOKEN in the environment; a folder will do as well"
         ) from error
 
