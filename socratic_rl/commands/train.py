@@ -132,7 +132,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             f" ({len(fitted.dropped) + len(fitted_held_out.dropped)} too long and left out)",
             "prompts shortened": fitted.shortened + fitted_held_out.shortened,
             "steps": f"{outcome.steps} in {outcome.seconds:.0f} s",
-            "final loss": f"{outcome.final_loss:.4f}",
+            "final loss": "not logged" if outcome.final_loss is None else f"{outcome.final_loss:.4f}",
             **{f"held-out {name.removeprefix('eval_')}": f"{value:.4g}" for name, value in outcome.held_out.items()},
             "adapter": adapter,
             **({"hub": address} if address else {}),

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import gc
-import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from socratic_rl.models import weights as weights_module
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.models.tokens import token_ids
 from socratic_rl.sharing.model_card import write_card
+from socratic_rl.training.checkpoints import find_checkpoint, train_from
 from socratic_rl.training.reference import reference_scores, saves_passes
 from socratic_rl.training.trainers import COLUMNS, ForestTrainer, RowTrainer, forest_arguments
 
@@ -48,8 +48,8 @@ class Outcome:
     model: PreTrainedModel
     log: list[dict[str, Any]]
     """The trainer's ``log_history``: one row a logged step."""
-    final_loss: float
-    """Of the last logged step; transformers' own mean over a run is wrong after a resume."""
+    final_loss: float | None
+    """Of the last logged step; None where none was logged. transformers' mean over a run is wrong after a resume."""
     steps: int
     seconds: float
     held_out: dict[str, float]
@@ -119,10 +119,8 @@ def train(
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-    result = trainer.train(resume_from_checkpoint=find_checkpoint(checkpoint, Path(args.output_dir)))
-    final_loss = next(row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row)
-    if not math.isfinite(final_loss):
-        raise UserError(f"dpo.learning_rate: the loss became {final_loss}; lower it or raise dpo.warmup_steps")
+    seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
+    final_loss = next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None)
     policy = trainer.model
     scores: dict[str, float] = {}
     if held_out and processes.sharded():
@@ -138,7 +136,7 @@ def train(
         log=trainer.state.log_history,
         final_loss=final_loss,
         steps=trainer.state.global_step,
-        seconds=result.metrics["train_runtime"],
+        seconds=seconds,
         held_out=scores,
         weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
     )
@@ -154,23 +152,6 @@ def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) ->
         print("held-out pairs are not scored: with dpo.precompute_ref_log_probs no reference is left after training")
         return None
     return score(trainer.accelerator.unwrap_model(trainer.ref_model), label=label, forward=trainer.ref_model)
-
-
-def find_checkpoint(wanted: str | None, folder: Path) -> str | None:
-    """The folder of a checkpoint; None to start anew, also where ``latest`` finds none yet.
-
-    Raises:
-        UserError: The named folder is no checkpoint.
-    """
-    if wanted is None:
-        return None
-    if wanted == "latest":
-        # trainer_state.json is written last; a run that was killed while it saved has left a folder without it
-        whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-    if not (Path(wanted) / "trainer_state.json").exists():
-        raise UserError(f"checkpoint: {wanted}: not a checkpoint folder; `latest` finds the newest of output_dir")
-    return wanted
 
 
 def _dataset(
@@ -221,6 +202,8 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
             output_dir=str(folder),
             bf16=bf16,
             report_to=["wandb"] if tracked else [],
+            # it logs a loss that is not a number as 0
+            logging_nan_inf_filter=False,
             dataloader_pin_memory=torch.cuda.is_available(),
             **on_cpu,
         )

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +13,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOConfig, DPOTrainer
 
 from socratic_rl.core.dialogue import PreferencePair
+from socratic_rl.core.errors import UserError
 from socratic_rl.models import processes
 from socratic_rl.models.forest import ForestCollator, grow
 from socratic_rl.models.forest_hooks import obstacle, reading_forests
@@ -33,6 +35,20 @@ class ReferenceTrainer(DPOTrainer):  # type: ignore[misc]
         # what TRL keeps is lost when the process ends, and found again only with the same first weights of an adapter
         known = set(COLUMNS) <= set(dataset.column_names)
         return dataset if known else super()._precompute_ref_logps(dataset, name, batch_size)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """TRL's step.
+
+        Raises:
+            UserError: Its loss is not a number: no later step could mend the weights.
+        """
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"dpo.learning_rate: the loss became {loss.item()} in step {self.state.global_step + 1}; lower it or"
+                " raise dpo.warmup_steps"
+            )
+        return loss
 
 
 class ForestTrainer(ReferenceTrainer):

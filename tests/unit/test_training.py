@@ -11,7 +11,7 @@ from trl import DPOConfig
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.errors import UserError
 from socratic_rl.models.weights import tokenizer_from
-from socratic_rl.training import dpo
+from socratic_rl.training import checkpoints, dpo
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,16 +89,47 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_like_one_that_was_not_stopped
     assert resumed.final_loss == pytest.approx(whole.final_loss, abs=1e-6)
 
 
+@pytest.mark.parametrize("adapter", [lora(), None])
+def test_a_run_that_has_reached_its_last_step_stays_what_it_is(
+    tiny_llama: Path, tmp_path: Path, adapter: LoraConfig | None
+):
+    # a learning rate that does not end at 0 would show in the weights of one more step
+    settings = {"lr_scheduler_type": "constant", "max_steps": 4}
+    whole = run(tiny_llama, tmp_path, adapter, **settings)
+    weights = {name: value.clone() for name, value in whole.model.named_parameters()}
+    for _ in range(2):
+        again = run(tiny_llama, tmp_path, adapter, checkpoint="latest", **settings)
+        assert again.steps == whole.steps == 4
+        assert all(torch.equal(value, weights[name]) for name, value in again.model.named_parameters())
+        assert again.held_out == whole.held_out
+        assert again.final_loss == whole.final_loss
+
+
+@pytest.mark.parametrize("logging_steps", [1, 50])
+def test_a_loss_that_is_not_a_number_ends_the_training_and_says_at_which_step(
+    tiny_llama: Path, tmp_path: Path, logging_steps: int
+):
+    changes = {"learning_rate": 1e30, "warmup_steps": 0, "max_steps": 4, "logging_steps": logging_steps}
+    with pytest.raises(UserError, match=r"^dpo\.learning_rate: the loss became (nan|inf) in step [23];"):
+        run(tiny_llama, tmp_path, lora(), **changes)
+
+
+def test_a_training_that_logs_no_step_ends_well(tiny_llama: Path, tmp_path: Path):
+    outcome = run(tiny_llama, tmp_path, lora(), max_steps=2, logging_steps=50)
+    assert outcome.steps == 2
+    assert outcome.final_loss is None
+
+
 def test_the_same_seed_gives_the_same_run(tiny_llama: Path, tmp_path: Path):
     first, second = (run(tiny_llama, tmp_path / name, lora()) for name in ("a", "b"))
     assert first.held_out == second.held_out
 
 
 def test_a_checkpoint_that_is_none_is_a_mistake(tmp_path: Path):
-    assert dpo.find_checkpoint(None, tmp_path) is None
-    assert dpo.find_checkpoint("latest", tmp_path / "new") is None
+    assert checkpoints.find_checkpoint(None, tmp_path) is None
+    assert checkpoints.find_checkpoint("latest", tmp_path / "new") is None
     with pytest.raises(UserError, match=r"checkpoint: .*: not a checkpoint folder"):
-        dpo.find_checkpoint(str(tmp_path), tmp_path)
+        checkpoints.find_checkpoint(str(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -128,5 +159,5 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path):
         (tmp_path / name).mkdir()
     for name in ("checkpoint-4", "checkpoint-20"):
         (tmp_path / name / "trainer_state.json").write_text("{}")
-    assert dpo.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
-    assert dpo.find_checkpoint("latest", tmp_path / "nowhere") is None
+    assert checkpoints.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
+    assert checkpoints.find_checkpoint("latest", tmp_path / "nowhere") is None
