@@ -28,6 +28,10 @@ LossType = Literal[
 """What ``DPOConfig.loss_type`` may hold in TRL 1.16."""
 
 
+SMOOTHED_LOSSES: tuple[LossType, ...] = ("robust", "exo_pair", "aot", "aot_unpaired")
+"""The losses of TRL 1.16 that read ``label_smoothing``; sigmoid, which would make it cDPO, does not."""
+
+
 class DpoSettings(BaseModel):
     """What is checked of ``trl.DPOConfig`` before it is imported; its other fields pass through."""
 
@@ -53,6 +57,17 @@ class DpoSettings(BaseModel):
     gradient_checkpointing: bool
     bf16: bool | None
     ddp_timeout: Annotated[int, Field(ge=1)]
+
+    @field_validator("label_smoothing")
+    @classmethod
+    def _is_read_by_a_loss(cls, label_smoothing: float, info: ValidationInfo) -> float:
+        losses = info.data.get("loss_type")
+        if label_smoothing and losses and not set(losses) & set(SMOOTHED_LOSSES):
+            raise ValueError(
+                f"TRL's {', '.join(losses)} does not read it; dpo.loss_type=[robust] does, and so do"
+                f" {', '.join(SMOOTHED_LOSSES[1:])}"
+            )
+        return label_smoothing
 
 
 class LoraSettings(BaseModel):

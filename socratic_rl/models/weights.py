@@ -33,6 +33,9 @@ CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 """For a base model whose tokenizer has none."""
 
 
+ADAPTER = "adapter_model.safetensors"
+"""The weights in an adapter's folder."""
+
 _held: tuple[ModelSettings, PreTrainedModel] | None = None
 """The base that ``load_policy`` gave last, itself never called or changed."""
 
@@ -228,10 +231,13 @@ def load_adapter(base: PreTrainedModel, folder: Path, trainable: bool = False) -
         trainable: Whether the adapter is trained further.
 
     Raises:
-        UserError: The folder holds no adapter, or one of another model.
+        UserError: The folder holds no adapter as safetensors, or one of another model.
     """
     from peft import PeftModel
 
+    if not (folder / ADAPTER).exists():
+        # PEFT would go on to adapter_model.bin, a pickle
+        raise UserError(f"adapter: {folder}: no {ADAPTER} in it; adapters are read from safetensors alone")
     try:
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable).eval()
     except (ValueError, RuntimeError, OSError) as error:

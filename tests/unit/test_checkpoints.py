@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -131,3 +132,16 @@ def test_a_node_inside_a_node_is_data(tmp_path: Path):
     with pytest.raises(UserError, match=r"^model\.quantization: "):
         quantization_from_node(NF4 | {"load_in_4bit": inner})
     assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_is_read_from_safetensors_alone(tiny_llama: Path, tmp_path: Path):
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_llama), LoraConfig(r=2, target_modules="all-linear")
+    )
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_model.safetensors").unlink()
+    torch.save(tensors, tmp_path / "adapter_model.bin")
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    with pytest.raises(UserError, match=r"^adapter: .*: no adapter_model\.safetensors in it"):
+        weights.load_adapter(base, tmp_path)

@@ -58,6 +58,18 @@ def test_every_mistake_is_reported_together():
     assert told["dpo.beta"] == "Input should be a valid number, unable to parse string as a number (got 'abc')"
 
 
+@pytest.mark.parametrize("losses", ["[sigmoid]", "[sigmoid,sft]", "[hinge]", "[ipo]", "[apo_zero]"])
+def test_label_smoothing_that_no_loss_reads_is_refused(pairs: str, losses: str):
+    with pytest.raises(UserError, match=r"^dpo\.label_smoothing: TRL's .* does not read it; dpo\.loss_type=\[robust\]"):
+        parse(TrainSettings, train_config(pairs, "dpo.label_smoothing=0.1", f"dpo.loss_type={losses}"))
+
+
+@pytest.mark.parametrize("losses", ["[robust]", "[exo_pair]", "[aot,sft]", "[aot_unpaired]"])
+def test_label_smoothing_that_a_loss_reads_is_taken(pairs: str, losses: str):
+    config = train_config(pairs, "dpo.label_smoothing=0.1", f"dpo.loss_type={losses}")
+    assert parse(TrainSettings, config).dpo.label_smoothing == 0.1
+
+
 def test_a_missing_file_is_named(pairs: str):
     with pytest.raises(UserError, match=r"^dataset\.path: nowhere\.jsonl: no such file"):
         parse(TrainSettings, train_config("dataset.path=nowhere.jsonl"))
