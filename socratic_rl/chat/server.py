@@ -6,6 +6,7 @@ import os
 import socket
 import warnings
 import webbrowser
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from fastapi import FastAPI
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from nicegui import app, core, ui
 
-from socratic_rl.chat.partners import Partners, drawn, problems_for
+from socratic_rl.chat.partners import Partners, drawn
+from socratic_rl.chat.session import Session
 from socratic_rl.chat.web import Chat, Choice, Voices, _text
-from socratic_rl.conversations.problems import Source
-from socratic_rl.core.component import SamplingSettings, WebSettings
+from socratic_rl.core.component import WebSettings
+from socratic_rl.core.dialogue import Problem
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import artifact_name, versions
 from socratic_rl.pairs.votes import BallotBox
@@ -30,22 +32,11 @@ PATIENCE = 120.0
 """Seconds for which a page that lost its connection keeps its dialogue."""
 
 
-def serve(
-    partners: Partners,
-    sampling: SamplingSettings,
-    *,
-    seed: int,
-    problems: Source | None,
-    folder: Path,
-    web: WebSettings,
-) -> None:
+def serve(session: Session, folder: Path, web: WebSettings) -> None:
     """Serve the page until the process is told to end.
 
     Args:
-        partners: Who answers; a choice needs a ``tutor`` and a ``base``.
-        sampling: How replies are drawn.
-        seed: Of the replies.
-        problems: What a problem can be taken from; None takes what the tutor's data set held out, or the starter set.
+        session: Who answers, and what about; a choice needs a ``tutor`` and a ``base``.
         folder: Where votes are kept.
         web: Where the page is served.
 
@@ -54,20 +45,40 @@ def serve(
     """
     listening = _bound(web)
     box = BallotBox(folder)
-    source, problems_from = problems_for(problems, partners.tutor)
-    offered = list(source)
-    print(f"loading {', '.join(partners.speakers)} …", flush=True)
-    voices = Voices(partners, sampling, seed)
-    trace: dict[str, Any] = {}
-    if partners.tutor and "base" in partners.speakers:
-        trace = {
-            "tutor": artifact_name("adapter", [partners.tutor.folder]),
-            "folder": str(partners.tutor.folder),
-            "base": partners.base,
-            "sampling": sampling.model_dump(),
-            "engine": partners.speakers["tutor"].engine,
-            "versions": versions(),
-        }
+    problems, partners = list(session.problems), session.partners
+    print(f"loading {', '.join(partners.generators)} …", flush=True)
+    voices = Voices(session)
+    trace = _provenance(partners)
+    _add_page(voices, problems, box, trace)
+    site = _site(own_names(web.host, listening))
+    app.on_shutdown(voices.closing.set)
+    server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
+    address = _address(listening)
+    print(f"{partners.names}; {drawn(partners.sampling, session.seed)}; {session.problems_from}")
+    print(f"votes are kept in {folder}" if trace else "there is no base beside a tutor, so there is nothing to vote on")
+    print(f"the page: {address} (Ctrl-C ends it)", flush=True)
+    if web.open_browser:
+        webbrowser.open(address)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
+
+
+def _provenance(partners: Partners) -> dict[str, Any]:
+    """What a ballot says of tutor and base; empty where there is nothing to choose between."""
+    if not partners.tutor or "base" not in partners.generators:
+        return {}
+    return {
+        "tutor": artifact_name("adapter", [partners.tutor.folder]),
+        "folder": str(partners.tutor.folder),
+        "base": partners.base,
+        "sampling": partners.sampling.as_config(),
+        "engine": partners.generators["tutor"].engine,
+        "versions": versions(),
+    }
+
+
+def _add_page(voices: Voices, problems: Sequence[Problem], box: BallotBox, trace: dict[str, Any]) -> None:
+    """Register the page: a chat and, where there is something to choose between, a blind choice."""
 
     @ui.page("/", title="Talk to a tutor", reconnect_timeout=PATIENCE)
     def page() -> None:
@@ -75,7 +86,7 @@ def serve(
         with ui.element("div").classes("talk"):
             _text("h1", "Talk to a tutor")
             if not trace:
-                Chat(voices, offered)
+                Chat(voices, problems)
                 return
             with ui.tabs().props("no-caps align=left") as tabs:
                 choice = ui.tab("Choose blind")
@@ -86,28 +97,22 @@ def serve(
                         "p",
                         "You are the student. A tutor and its base reply; you choose without knowing which is which.",
                     )
-                    Choice(voices, offered, box, trace)
+                    Choice(voices, problems, box, trace)
                 with ui.tab_panel(chat):
-                    Chat(voices, offered)
+                    Chat(voices, problems)
 
+
+def _site(names: list[str]) -> FastAPI:
+    """What serves the page, to requests that name it by one of these names."""
     site = FastAPI(openapi_url=None)
     with warnings.catch_warnings():
         # it asks every object in memory what it is, and one of torch's answers that it will go
         warnings.simplefilter("ignore", FutureWarning)
         ui.run_with(site, dark=None, favicon="❓", language="en-US", tailwind=False, show_welcome_message=False)
-    site.add_middleware(TrustedHostMiddleware, allowed_hosts=own_names(web.host, listening), www_redirect=False)
+    site.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     # None takes the page's own origin; NiceGUI lets any site connect
     core.sio.eio.cors_allowed_origins = None
-    app.on_shutdown(voices.closing.set)
-    server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
-    address = _address(listening)
-    print(f"{partners.names}; {drawn(sampling, seed)}; {problems_from}")
-    print(f"votes are kept in {folder}" if trace else "there is no base beside a tutor, so there is nothing to vote on")
-    print(f"the page: {address} (Ctrl-C ends it)", flush=True)
-    if web.open_browser:
-        webbrowser.open(address)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listening])
+    return site
 
 
 def _bound(web: WebSettings) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Talking to a tutor in the terminal: its reply beside the base's, or a chat with one or both."""
+"""A chat with a tutor in the terminal, line by line."""
 
 import contextlib
 import difflib
@@ -8,19 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.formatted_text import FormattedText
 from rich.text import Text
 
-from socratic_rl.chat.partners import Partners, Talk, drawn, own_problem, problems_for
-from socratic_rl.conversations.problems import Source
-from socratic_rl.core.component import SamplingSettings
+from socratic_rl.chat.partners import drawn
+from socratic_rl.chat.session import Session, Talk, stated_problem
+from socratic_rl.conversations.writer import CUT_OFF, Flaw, conversation, gate
 from socratic_rl.core.dialogue import Conversation, Message, Problem, Turn, merge_turns, seed_from, to_messages
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Reply
-from socratic_rl.core.provenance import versions
+from socratic_rl.core.provenance import artifact_name, versions
 from socratic_rl.core.records import read_records
-from socratic_rl.generators.tutors import room_for
-from socratic_rl.models.tokens import fit_prompt
 from socratic_rl.pages import console
 from socratic_rl.pages.console import plain
 
@@ -38,28 +39,14 @@ class Chat:
     """A person's side of conversations, taken line by line.
 
     Args:
-        partners: Who answers.
-        sampling: How replies are drawn.
-        seed: Of the replies; each turn, and each retry of it, has its own.
-        problems: What ``/problem`` takes from; None takes what the tutor's data set held out, or the starter set.
-        with_base: Whether all partners speak at each turn, or only the last.
+        session: Who answers, and what about; each turn, and each retry of it, has its own seed.
         folder: Where ``/save`` writes.
+        with_base: Whether all partners speak at each turn, or only the last.
     """
 
-    def __init__(
-        self,
-        partners: Partners,
-        sampling: SamplingSettings,
-        *,
-        seed: int,
-        problems: Source | None,
-        with_base: bool,
-        folder: Path,
-    ) -> None:
-        self.partners = partners
-        self.sampling = sampling
-        self.seed = seed
-        self.problems, self.problems_from = problems_for(problems, partners.tutor)
+    def __init__(self, session: Session, folder: Path, *, with_base: bool) -> None:
+        self.session = session
+        self.partners = session.partners
         self.with_base = with_base
         self.folder = folder
         self.screen = console.console()
@@ -74,10 +61,11 @@ class Chat:
         Raises:
             UserError: The weights cannot be loaded, or leave no room for a reply.
         """
-        *_, last = self.partners.speakers
+        *_, last = self.partners.generators
         self._tell(f"loading {last} …")
-        self.room = room_for(self.partners.speakers[last].context(), self.sampling)
-        self._tell(f"{self.partners.names}; {drawn(self.sampling, self.seed)}; {self.problems_from}")
+        self.session.load([last])
+        how = drawn(self.partners.sampling, self.session.seed)
+        self._tell(f"{self.partners.names}; {how}; {self.session.problems_from}")
         self._tell("you are the student: state a problem, or type /problem; /help lists the commands")
         for line in lines:
             if line == "/quit":
@@ -109,7 +97,7 @@ class Chat:
 
     def _pose(self, question: str) -> None:
         """Begin anew, with a problem of the person's own or the next one."""
-        problem = own_problem(question) if question else next(self.problems, None)
+        problem = stated_problem(question) if question else next(self.session.problems, None)
         if problem is None:
             self._tell("there are no more problems; /problem TEXT poses one of your own")
             return
@@ -121,11 +109,11 @@ class Chat:
     def _begin(self, problem: Problem) -> None:
         self.talk = Talk(f"{problem.id}/chat-{self.started}-{next(self.numbers)}", problem)
 
-    def _answer(self, said: str) -> None:
+    def _answer(self, text: str) -> None:
         if self.talk is None:
-            self._begin(own_problem(said))
+            self._begin(stated_problem(text))
         assert self.talk is not None
-        self.talk.turns.append(Turn(speaker="student", text=said))
+        self.talk.turns.append(Turn(speaker="student", text=text))
         self.retries = 0
         self._speak(self.talk)
 
@@ -133,7 +121,7 @@ class Chat:
         if self.talk is None or not self.talk.turns:
             self._tell("nothing was said yet")
             return
-        if self.sampling.temperature == 0:
+        if self.partners.sampling.temperature == 0:
             self._tell("sampling.temperature is 0, which always gives the same reply")
             return
         if self.talk.turns[-1].speaker == "teacher":
@@ -143,40 +131,37 @@ class Chat:
 
     def _speak(self, talk: Talk) -> None:
         """Let the partners reply; what the last one says becomes the teacher's turn."""
-        dialogue = to_messages(talk.turns)
-        prompt = fit_prompt(dialogue, self.partners.tokenizer, self.room)
-        if prompt is None:
+        try:
+            prompt = self.session.prompt(talk)
+        except UserError as error:
             talk.turns.pop()
-            self._tell(f"that is too long: problem and last exchange must fit into {self.room} tokens; it was left out")
+            self._tell(f"{error}; it was left out")
             return
-        if left_out := len(dialogue) - len(prompt):
-            self._tell(f"({left_out} turns after the problem are no longer read: there is room for {self.room} tokens)")
-        seed = seed_from(self.seed, len(talk.turns), self.retries)
-        names = list(self.partners.speakers)
+        if left_out := len(to_messages(talk.turns)) - len(prompt):
+            room = self.session.room
+            self._tell(f"({left_out} turns after the problem are no longer read: there is room for {room} tokens)")
+        seed = seed_from(self.session.seed, len(talk.turns), self.retries)
+        names = list(self.partners.generators)
         *_, reply = [self._stream(name, prompt, seed) for name in (names if self.with_base else names[-1:])]
         if reply.text:
-            turn = Turn(speaker="teacher", text=reply.text)
-            talk.turns.append(turn)
-            talk.cut_off.discard(turn)
-            if reply.finish == "length":
-                talk.cut_off.add(turn)
+            talk.add_reply(reply)
 
     def _stream(self, name: str, prompt: list[Message], seed: int) -> Reply:
         """Print a reply as it is drawn; returns it, or what there is of it where Ctrl-C cut it off."""
         pieces: list[str] = []
 
         def write(piece: str) -> None:
-            shown = piece if pieces else piece.lstrip()
-            if shown:
-                pieces.append(shown)
-                self.screen.out(console.plain(shown), end="", highlight=False)
+            text = piece if pieces else piece.lstrip()
+            if text:
+                pieces.append(text)
+                self.screen.out(console.plain(text), end="", highlight=False)
 
         note = ""
         try:
             self.screen.print(Text(f"{name}: ", style="bold cyan"), end="")
-            reply = self.partners.speakers[name].stream(prompt, write, self.sampling, seed)
-            if reply.finish == "length":
-                note = f" (cut off after {self.sampling.max_new_tokens} tokens)"
+            reply = self.session.reply(name, prompt, seed, write)
+            if cut_off := self.session.cut_off_note(reply):
+                note = f" {cut_off}"
         except KeyboardInterrupt:
             reply, note = Reply("".join(pieces).strip(), "length"), " (stopped)"
         self.screen.print(Text(note or ("" if reply.text else "(no reply)"), style="dim"))
@@ -187,9 +172,6 @@ class Chat:
         if self.talk is None or not any(turn.speaker == "teacher" for turn in self.talk.turns):
             self._tell("there is no conversation to save yet")
             return
-        from socratic_rl.conversations.writer import CUT_OFF, Flaw, conversation, gate
-        from socratic_rl.core.provenance import artifact_name
-
         tutor = self.partners.tutor
         path = self.folder / (name or "conversations.jsonl")
         # what was said after an empty reply goes with what was said before it, as the models read it
@@ -204,9 +186,9 @@ class Chat:
                 "writer": "chat",
                 "base": self.partners.base,
                 **({"tutor": artifact_name("adapter", [tutor.folder])} if tutor else {}),
-                "sampling": self.sampling.model_dump(),
-                "seed": self.seed,
-                "engine": list(self.partners.speakers.values())[-1].engine,
+                "sampling": self.partners.sampling.as_config(),
+                "seed": self.session.seed,
+                "engine": list(self.partners.generators.values())[-1].engine,
                 "versions": versions(),
             },
         )
@@ -220,7 +202,7 @@ class Chat:
         self._tell(f"saved to {path}{rejected}")
 
     def _show_base(self, value: str) -> None:
-        if len(self.partners.speakers) == 1:
+        if len(self.partners.generators) == 1:
             missing = "GGUF file of the base: base_gguf=FILE" if self.partners.tutor else "tutor: adapter=FOLDER"
             self._tell(f"there is only one to talk to, and no {missing}")
         elif value not in ("on", "off"):
@@ -239,8 +221,8 @@ def _put(path: Path, record: Conversation | Problem) -> None:
     Raises:
         UserError: The file holds something else.
     """
-    kept = {old.id: old for old in read_records(type(record), path)} if path.exists() else {}
-    write_jsonl(path, (one.to_record() for one in (kept | {record.id: record}).values()))
+    records = {old.id: old for old in read_records(type(record), path)} if path.exists() else {}
+    write_jsonl(path, (each.to_record() for each in (records | {record.id: record}).values()))
 
 
 YOU = "student: "
@@ -258,10 +240,6 @@ def lines(commands: Sequence[str]) -> Iterator[str]:
             print(f"{YOU}{plain(line)}", flush=True)
             yield line
         return
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.formatted_text import FormattedText
-
     session: PromptSession[str] = PromptSession(
         completer=WordCompleter(list(commands), sentence=True), complete_while_typing=False
     )

@@ -12,13 +12,10 @@ from uuid import uuid4
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from socratic_rl.chat.partners import Partners, Talk, own_problem
-from socratic_rl.core.component import SamplingSettings
+from socratic_rl.chat.session import Session, Talk, stated_problem
 from socratic_rl.core.dialogue import Message, Problem, Turn, seed_from, to_messages
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply
-from socratic_rl.generators.tutors import room_for
-from socratic_rl.models.tokens import fit_prompt
 from socratic_rl.pairs.votes import LABELS, Ballot, BallotBox, Label, Tally
 
 
@@ -27,29 +24,25 @@ class StoppedError(Exception):
 
 
 class Voices:
-    """The partners as all visitors share them: one reply is written at a time.
+    """A session as all visitors share it: one reply is written at a time.
 
     Args:
-        partners: Who answers.
-        sampling: How replies are drawn.
-        seed: Of the replies; each turn of each dialogue has its own.
+        session: Who answers; each turn of each dialogue has its own seed.
 
     Raises:
         UserError: The weights cannot be loaded, or leave no room for a reply.
     """
 
-    def __init__(self, partners: Partners, sampling: SamplingSettings, seed: int) -> None:
-        self.partners = partners
-        self.sampling = sampling
-        self.seed = seed
-        self.room = min(room_for(speaker.context(), sampling) for speaker in partners.speakers.values())
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        session.load(list(session.partners.generators))
         self.closing = threading.Event()
         # one thread takes one call after the other
         self._thread = ThreadPoolExecutor(1)
 
     def seed_of(self, talk: Talk) -> int:
         """The seed of the reply that is due in a dialogue."""
-        return seed_from(self.seed, talk.id, len(talk.turns))
+        return seed_from(self.session.seed, talk.id, len(talk.turns))
 
     async def reply(
         self, names: Sequence[str], talk: Talk, gone: threading.Event, write: Callable[[str], None] = lambda _: None
@@ -66,9 +59,7 @@ class Voices:
             UserError: The dialogue is too long.
             StoppedError: Nobody waits any more.
         """
-        prompt = fit_prompt(to_messages(talk.turns), self.partners.tokenizer, self.room)
-        if prompt is None:
-            raise UserError(f"that is too long: problem and last exchange must fit into {self.room} tokens")
+        prompt = self.session.prompt(talk)
 
         def take(piece: str) -> None:
             if gone.is_set() or self.closing.is_set():
@@ -76,9 +67,7 @@ class Voices:
             write(piece)
 
         def replies(prompt: Sequence[Message]) -> list[Reply]:
-            return [
-                self.partners.speakers[name].stream(prompt, take, self.sampling, self.seed_of(talk)) for name in names
-            ]
+            return [self.session.reply(name, prompt, self.seed_of(talk), take) for name in names]
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, replies, prompt)
 
@@ -107,7 +96,7 @@ class Dialogue:
         self.talk: Talk | None = None
         self.gone = threading.Event()
         ui.context.client.on_delete(self.gone.set)
-        self.said = ui.element("div").classes("said")
+        self.transcript = ui.element("div").classes("said")
         self.status = _text("p", role="status").classes("status")
         self.due = ui.element("div")
         self.alert = _text("p", role="alert").classes("alert")
@@ -136,7 +125,7 @@ class Dialogue:
         if not self.controls.visible or not (text := (self.box.value or "").strip()):
             return
         if self.talk is None:
-            self.talk = _begin(own_problem(text))
+            self.talk = _begin(stated_problem(text))
         await self._say(self.talk, text)
 
     async def take_problem(self) -> None:
@@ -148,7 +137,7 @@ class Dialogue:
     def begin_anew(self) -> None:
         """Leave the dialogue for another problem."""
         self.talk = None
-        self.said.clear()
+        self.transcript.clear()
         self.status.set_text("")
         self._listen()
 
@@ -180,31 +169,28 @@ class Dialogue:
 
     def _show(self, who: str, text: str, speaker: str) -> ui.element:
         """Put a turn below the others."""
-        with self.said, ui.element("div").classes(f"turn {speaker}") as turn:
+        with self.transcript, ui.element("div").classes(f"turn {speaker}") as turn:
             _text("span", who).classes("who")
             _text("p", text)
         return turn
-
-    def _cut_off(self, reply: Reply) -> str:
-        return f"(cut off after {self.voices.sampling.max_new_tokens} tokens)" if reply.finish == "length" else ""
 
 
 class Chat(Dialogue):
     """A plain chat with one partner, its reply shown as it is written."""
 
     def __init__(self, voices: Voices, problems: Sequence[Problem]) -> None:
-        *_, self.partner = voices.partners.speakers
+        *_, self.partner = voices.session.partners.generators
         super().__init__(voices, problems)
 
     async def _reply(self, talk: Talk) -> None:
         with self.due, ui.element("div").classes("turn teacher"):
             _text("span", self.partner.capitalize()).classes("who")
-            shown = _text("p", "…")
+            text = _text("p", "…")
         pieces: list[str] = []
 
         def add(piece: str) -> None:
             pieces.append(piece)
-            shown.set_text("".join(pieces).strip() or "…")
+            text.set_text("".join(pieces).strip() or "…")
 
         loop = asyncio.get_running_loop()
 
@@ -215,9 +201,9 @@ class Chat(Dialogue):
         self.due.clear()
         if not reply.text:
             raise UserError("it was empty; say it in other words")
-        talk.turns.append(Turn(speaker="teacher", text=reply.text))
+        talk.add_reply(reply)
         self._show(self.partner.capitalize(), reply.text, "teacher")
-        self.status.set_text(self._cut_off(reply))
+        self.status.set_text(self.voices.session.cut_off_note(reply))
         self._listen()
 
 
@@ -250,8 +236,8 @@ class Choice(Dialogue):
         by_name = dict(zip(names, await self.voices.reply(names, talk, self.gone), strict=True))
         random.shuffle(names)
         replies = {label: by_name[name] for label, name in zip(LABELS, names, strict=True)}
-        told = [label for label in LABELS if replies[label].text]
-        if not told:
+        filled = [label for label in LABELS if replies[label].text]
+        if not filled:
             raise UserError("both were empty; say it in other words")
         alike = replies["A"].text == replies["B"].text
 
@@ -282,9 +268,9 @@ class Choice(Dialogue):
                     with ui.element("section").classes("turn teacher"):
                         _text("h2", label)
                         _text("p", replies[label].text or "(no reply)")
-                        _text("p", self._cut_off(replies[label])).classes("note")
+                        _text("p", self.voices.session.cut_off_note(replies[label])).classes("note")
             with ui.element("div").classes("buttons"):
-                for label in told if not alike else []:
+                for label in filled if not alike else []:
                     ui.button(f"{label} is better", on_click=lambda label=label: vote(label)).props(
                         "unelevated no-caps"
                     )
@@ -299,16 +285,16 @@ class Choice(Dialogue):
         talk.turns.append(Turn(speaker="teacher", text=ballot.replies[label]))
         self._show(label, ballot.replies[label], "teacher")
         (base,) = set(LABELS) - {ballot.tutor}
-        kept = f"You picked {label}" if ballot.picked else f"No preference; it goes on from {label}"
-        self.status.set_text(f"{kept}. {ballot.tutor} was the tutor, {base} its base.")
+        choice = f"You picked {label}" if ballot.picked else f"No preference; it goes on from {label}"
+        self.status.set_text(f"{choice}. {ballot.tutor} was the tutor, {base} its base.")
         self._count()
         self._listen()
 
     def _count(self) -> None:
-        self.tally.set_text(told(self.ballots.tally(self.trace["tutor"])))
+        self.tally.set_text(tally_line(self.ballots.tally(self.trace["tutor"])))
 
 
-def told(tally: Tally) -> str:
+def tally_line(tally: Tally) -> str:
     """A tally in a line."""
     undecided = f" No preference: {tally.undecided}." if tally.undecided else ""
     if not tally.n:

@@ -19,6 +19,7 @@ def run(settings: "ChatSettings", _: DictConfig) -> None:
     # the heavy imports wait until the config is known to be right
     from socratic_rl.chat import partners as partners_module
     from socratic_rl.chat import terminal
+    from socratic_rl.chat.session import Session
     from socratic_rl.models.tutor import Tutor
     from socratic_rl.sharing import exports
 
@@ -26,19 +27,19 @@ def run(settings: "ChatSettings", _: DictConfig) -> None:
     if settings.model is None:
         tutor = Tutor(Path(str(settings.adapter)))
         files = exports.exported(tutor, settings.gguf, settings.base_gguf) if in_llama_cpp else None
-        partners = partners_module.tutor_and_base(tutor, files)
-        if settings.with_base and len(partners.speakers) == 1:
+        partners = partners_module.tutor_and_base(tutor, settings.sampling, files)
+        if settings.with_base and len(partners.generators) == 1:
             raise UserError(f"with_base: there is no GGUF file of the base, {tutor.settings.name}: base_gguf=FILE")
     else:
         base = exports.base_file(settings.model, settings.base_gguf)
         if in_llama_cpp and base is None:
             raise UserError(f"base_gguf: {settings.model.name} is no GGUF file; llama.cpp needs one of it")
-        partners = partners_module.base_alone(settings.model, base if in_llama_cpp else None)
-    how = {"seed": settings.seed, "problems": settings.problems, "folder": Path(settings.output_dir)}
+        partners = partners_module.base_alone(settings.model, settings.sampling, base if in_llama_cpp else None)
+    session, folder = Session(partners, settings.seed, settings.problems), Path(settings.output_dir)
     if settings.web:
         from socratic_rl.chat import server
 
-        server.serve(partners, settings.sampling, **how, web=settings.web)
+        server.serve(session, folder, settings.web)
     else:
-        session = terminal.Chat(partners, settings.sampling, **how, with_base=settings.with_base)
-        session.run(terminal.lines(list(terminal.COMMANDS)))
+        chat = terminal.Chat(session, folder, with_base=settings.with_base)
+        chat.run(terminal.lines(list(terminal.COMMANDS)))

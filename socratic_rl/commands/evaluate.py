@@ -15,7 +15,7 @@ from socratic_rl.pages import console
 if TYPE_CHECKING:
     from socratic_rl.commands.settings import EvaluateSettings
     from socratic_rl.core.dialogue import Problem
-    from socratic_rl.generators.tutors import Speaker
+    from socratic_rl.generators.tutors import TutorGenerator
     from socratic_rl.models.tutor import Tutor
 
 
@@ -67,7 +67,7 @@ def compare(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> fl
 
     place = cli.job_place(cfg)
     folder = place["folder"]
-    speakers, told_of = who_replies(settings, tutor)
+    generators, told_of = who_replies(settings, tutor)
     if settings.judge:
         # another judge's calibration is told before any weights are loaded
         settings.judge.agreement()
@@ -95,7 +95,7 @@ def compare(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> fl
             tutor.tokenizer,
             fitted.pairs,
             dataset.read_problems(),
-            speakers,
+            generators,
             settings.sampling,
             seed=settings.seed,
             resamples=settings.resamples,
@@ -113,7 +113,7 @@ def compare(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> fl
             f"{len(found.dialogues)} turns, {len({p.problem_id for p in fitted.pairs})} problems",
             **told_rounds,
             "DPO": tutor.settings_line(),
-            "sampling": provenance.in_a_line(settings.sampling.model_dump()),
+            "sampling": provenance.in_a_line(settings.sampling.as_config()),
             **told_of,
             "seed": str(settings.seed),
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -172,7 +172,7 @@ def compare(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -> fl
     return float(measured[0]["tutor"])
 
 
-def who_replies(settings: "EvaluateSettings", tutor: "Tutor") -> tuple[Mapping[str, "Speaker"], dict[str, str]]:
+def who_replies(settings: "EvaluateSettings", tutor: "Tutor") -> tuple[Mapping[str, "TutorGenerator"], dict[str, str]]:
     """Base and tutor by the backend, and what the facts tell of it.
 
     Raises:
@@ -182,13 +182,13 @@ def who_replies(settings: "EvaluateSettings", tutor: "Tutor") -> tuple[Mapping[s
     from socratic_rl.sharing import exports
 
     if settings.backend == "transformers":
-        return partners.tutor_and_base(tutor).speakers, {}
+        return partners.tutor_and_base(tutor, settings.sampling).generators, {}
     files = exports.exported(tutor, settings.gguf, settings.base_gguf)
     if files.base is None:
         raise UserError(f"base_gguf: there is no GGUF file of the base, {tutor.settings.name}: base_gguf=FILE")
     tutors = f"{files.adapter.name} on {files.model.name}" if files.adapter else files.model.name
     told = f"by llama.cpp: base {files.base.name}, tutor {tutors}; log-probabilities by transformers"
-    return partners.tutor_and_base(tutor, files).speakers, {"replies": told}
+    return partners.tutor_and_base(tutor, settings.sampling, files).generators, {"replies": told}
 
 
 def in_summary(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
@@ -224,7 +224,7 @@ def score_suite(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) -
             tutor.tokenizer,
             fitted.pairs,
             {},
-            settings.sampling.batch_size,
+            settings.sampling.width,
             seed=settings.seed,
             resamples=settings.resamples,
         )
@@ -255,19 +255,16 @@ def measure_gain(settings: "EvaluateSettings", tutor: "Tutor", cfg: DictConfig) 
 
     suite, place = settings.suite, cli.job_place(cfg)
     problems = problems_to_try(settings, tutor, place["folder"])[: suite.limit]
-    speakers, _ = who_replies(settings, tutor)
+    generators, _ = who_replies(settings, tutor)
     with tracking.track(settings.wandb, "evaluate", provenance.resolved(cfg), **place) as run:
-        teachers = {
-            name: student_gain.teacher(speaker, tutor.tokenizer, settings.sampling, f"{name} replies")
-            for name, speaker in speakers.items()
-        }
+        teachers = {name: student_gain.teacher(generator, f"{name} replies") for name, generator in generators.items()}
         with of_component("suite"):
             tries = suite.tries(problems, teachers, settings.seed)
         rows = student_gain.compare(tries, seed=settings.seed, resamples=settings.resamples)
         told = {
             "attempts": f"{len(tries)} at {len(problems)} held-out problems, {suite.attempts} each",
             "exchanges": str(suite.turns),
-            "sampling": provenance.in_a_line(settings.sampling.model_dump()),
+            "sampling": provenance.in_a_line(settings.sampling.as_config()),
         }
         path = place["folder"] / "suites" / f"{suite.name}.json"
         student = provenance.in_a_line(suite.generator.identity())

@@ -47,11 +47,9 @@ def run(settings: "ExportSettings", _: DictConfig) -> None:
         apart, shown = export_check.gaps(wanted, read), export_check.share(wanted, read, kind)
         mistake = export_check.mistake(apart, shown, kind, settings.dtype, wanted["tutor"].bfloat16)
         told["parity"] = folder / "parity.json"
-        write_json(
-            folder / "parity.json",
-            {side: asdict(one) for side, one in apart.items()} | {"share": asdict(shown) if shown else None},
-        )
-        export_check.print_export_check(apart, shown, len(passages))
+        gaps = {side: asdict(gap) for side, gap in apart.items()}
+        write_json(folder / "parity.json", gaps | {"share": asdict(shown) if shown else None})
+        console.parity_table(gaps, (shown.value, shown.error) if shown else None, len(passages))
         if not (shown and shown.tells):
             told["check"] = "cannot tell whether training is in it: training changed too little beside rounding"
     console.closing_table("Export", told | {"next": exports.next_command(tutor, kind, files[kind], settings.base_gguf)})

@@ -13,13 +13,13 @@ from socratic_rl.core.component import (
     Component,
     HubSettings,
     ModelSettings,
-    SamplingSettings,
     WandbSettings,
     WebSettings,
     gguf_file,
     tutor_folder,
 )
 from socratic_rl.core.errors import UserError, reasons
+from socratic_rl.core.generator import Sampling
 
 LossType = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -131,7 +131,7 @@ class TrainSettings(Settings):
     lora: Annotated[LoraSettings | None, Field(validate_default=True)] = None
     forest: Literal["auto", True, False]
     samples: Annotated[int, Field(ge=0)]
-    sampling: SamplingSettings
+    sampling: Sampling
     hub: HubSettings
 
     @field_validator("adapter")
@@ -192,7 +192,7 @@ class EvaluateSettings(Settings, Backend):
     generator: Any = None
     split: Literal["train", "validation", "test"]
     limit: Annotated[int, Field(ge=1)] | None
-    sampling: SamplingSettings
+    sampling: Sampling
     resamples: Annotated[int, Field(ge=100)]
     hub: HubSettings
 
@@ -208,7 +208,7 @@ class ChatSettings(Backend):
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     with_base: bool
     problems: Any = None
-    sampling: SamplingSettings
+    sampling: Sampling
     seed: Annotated[int, Field(ge=0)]
     output_dir: str
 

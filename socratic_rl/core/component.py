@@ -105,15 +105,6 @@ class ModelSettings(Component):
         return node
 
 
-class SamplingSettings(Component):
-    """How replies are drawn, the same for base and tutor."""
-
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-
-
 class WebSettings(Component):
     """Where a page is served."""
 

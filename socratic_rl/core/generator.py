@@ -5,7 +5,7 @@ from collections.abc import Generator as Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Message, shortened
@@ -23,12 +23,13 @@ class Request:
     """The reply ends before the first of these strings."""
     max_tokens: int | None = None
     """The most tokens of the reply; None leaves it to the generator."""
-    grammar: str = ""
-    """A GBNF grammar, whose rule ``root`` the reply follows; only llama.cpp can hold a model to it."""
     schema: str = ""
-    """A JSON schema that the reply follows; llama.cpp and servers can hold a model to it, transformers cannot."""
+    """A JSON schema that the reply follows; empty for none."""
     shorten: bool = False
     """Whether messages that do not fit lose their oldest exchanges after the first; else they are a mistake."""
+    write: Callable[[str], None] | None = None
+    """Takes the reply's text as it is drawn: piece by piece by base and tutor, from others all at once. What it raises
+    ends the reply."""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.text):
@@ -72,11 +73,11 @@ class Generator(Protocol):
         ...
 
 
-def in_order(replies: Iterable[tuple[int, Reply]], total: int, label: str, unit: str = "replies") -> list[Reply]:
-    """What ``generate`` gives, in the order of its requests, behind a progress bar."""
+def in_order(replies: Iterable[tuple[int, Reply]], total: int, label: str | None, unit: str = "replies") -> list[Reply]:
+    """What ``generate`` gives, in the order of its requests, behind a progress bar where that has a label."""
     from tqdm import tqdm
 
-    drawn = dict(tqdm(replies, label, total, unit=f" {unit}", delay=2))
+    drawn = dict(tqdm(replies, label, total, unit=f" {unit}", delay=2, disable=label is None))
     return [drawn[index] for index in range(total)]
 
 
@@ -102,18 +103,33 @@ class InRounds:
 
 
 class Sampling(Component):
-    """How text is drawn."""
+    """How replies are drawn, and how many at once.
+
+    A generator has these keys among its own. What base and tutor share is ``sampling`` in a config, where two keys have
+    the names that transformers gives them: ``max_new_tokens`` and ``batch_size``.
+    """
 
     temperature: float = Field(ge=0)
     """0 always takes the likeliest token."""
     top_p: float = Field(gt=0, le=1)
     """Draws among the likeliest tokens whose probabilities add up to this."""
-    max_tokens: int = Field(ge=1)
+    max_tokens: int = Field(ge=1, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
     """The most tokens of one reply."""
+    width: int = Field(ge=1, validation_alias=AliasChoices("width", "batch_size"))
+    """How many replies are drawn at once."""
 
     def sampling(self) -> dict[str, Any]:
-        """These settings, for the record."""
+        """What a generator's text depends on, for the record."""
         return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+    def as_config(self) -> dict[str, Any]:
+        """The ``sampling`` of a config."""
+        return {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_new_tokens": self.max_tokens,
+            "batch_size": self.width,
+        }
 
 
 def fitting(request: Request, tokens: Callable[[Request], list[int]], room: int) -> list[int]:

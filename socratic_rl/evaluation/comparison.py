@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from socratic_rl.core.component import SamplingSettings
 from socratic_rl.core.dialogue import Message, PreferencePair, Problem, from_messages, render_transcript, seed_from
+from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.evaluation.judge import Case, Judge, alike
-from socratic_rl.generators.tutors import InTransformers, Speaker
+from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures import replies as measures
 from socratic_rl.measures.intervals import NO_ROUNDS, metric_row
 from socratic_rl.models.scoring import reward_margins, rewarded, score_pairs
@@ -68,9 +68,7 @@ def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Probl
     return list(turns.values())
 
 
-def replies(
-    speaker: Speaker, turns: Sequence[HeldOutTurn], sampling: SamplingSettings, seed: int, label: str
-) -> list[dict[str, Any]]:
+def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label: str) -> list[dict[str, Any]]:
     """What somebody says at each turn, and its marks.
 
     The seed of each reply comes from its turn, so that base and tutor draw alike.
@@ -78,11 +76,11 @@ def replies(
     Returns:
         For each turn ``text`` and ``marks``, the measures by name.
     """
-    prompts = [turn.prompt for turn in turns]
     seeds = [seed_from(seed, turn.conversation_id, turn.turn) for turn in turns]
+    requests = chat_requests([turn.prompt for turn in turns], seeds)
     return [
         {"text": reply.text, "marks": marks(reply.text, reply.finish == "length", turn)}
-        for turn, reply in zip(turns, speaker.replies(prompts, sampling, seeds, label), strict=True)
+        for turn, reply in zip(turns, in_order(generator.generate(requests), len(turns), label), strict=True)
     ]
 
 
@@ -112,8 +110,8 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     problems: Mapping[str, Problem],
-    speakers: Mapping[str, Speaker],
-    sampling: SamplingSettings,
+    generators: Mapping[str, Generator],
+    sampling: Sampling,
     *,
     seed: int,
     resamples: int,
@@ -127,19 +125,19 @@ def evaluate(
         tokenizer: Of both.
         pairs: Held-out pairs, fitted into the model's length.
         problems: By id, for gold answers and topics.
-        speakers: Who replies as ``base`` and as ``tutor``.
-        sampling: How replies are drawn.
+        generators: What replies as ``base`` and as ``tutor``.
+        sampling: How replies of earlier rounds are drawn.
         seed: Of sampling and of the bootstrap.
         resamples: Of the bootstrap.
         earlier: Opens what the tutor was trained on top of, by name, oldest first.
     """
     rows = compare_preferences(
-        base, tutor, tokenizer, pairs, problems, sampling.batch_size, seed=seed, resamples=resamples, earlier=earlier
+        base, tutor, tokenizer, pairs, problems, sampling.width, seed=seed, resamples=resamples, earlier=earlier
     )
     turns = held_out_turns(pairs, problems)
-    between = {name: InTransformers(opened, tokenizer) for name, opened in earlier.items()}
-    everybody = {"base": speakers["base"], **between, "tutor": speakers["tutor"]}
-    said = {name: replies(one, turns, sampling, seed, f"{name} replies") for name, one in everybody.items()}
+    between = {name: ByTransformers(opened, tokenizer, sampling) for name, opened in earlier.items()}
+    everybody = {"base": generators["base"], **between, "tutor": generators["tutor"]}
+    said = {name: replies(one, turns, seed, f"{name} replies") for name, one in everybody.items()}
     groups = [turn.problem_id for turn in turns]
     for kind, chosen in [("all", range(len(turns))), *_by_topic(groups, problems)]:
         for measure in REPLY_MEASURES:
@@ -322,15 +320,15 @@ def sample_replies(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
-    sampling: SamplingSettings,
+    sampling: Sampling,
     seed: int,
 ) -> list[dict[str, Any]]:
     """A few replies beside what the dialogue's own teacher says: ``prompt`` (chat messages), its last turn as
     ``student``, ``reply`` and ``teacher``.
     """
     turns = held_out_turns(pairs, {})
-    speaker = InTransformers(lambda: nullcontext(model), tokenizer)
-    said = replies(speaker, turns, sampling, seed, "sample replies")
+    generator = ByTransformers(lambda: nullcontext(model), tokenizer, sampling)
+    said = replies(generator, turns, seed, "sample replies")
     return [
         {
             "prompt": turn.prompt,

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field
-from transformers import PreTrainedTokenizerBase
 
 from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, render, split_prompt, without_label
-from socratic_rl.core.component import Component, SamplingSettings
+from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Message, Problem, Speaker, Turn, render_transcript, seed_from, to_messages
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Request, in_order
-from socratic_rl.generators import tutors
+from socratic_rl.generators.tutors import TutorGenerator, chat_requests, prompt_room
 from socratic_rl.measures import answers, replies
 from socratic_rl.measures.answers import _is_answer, _told
 from socratic_rl.measures.intervals import metric_row
@@ -162,25 +161,21 @@ def _go_on(talking: Sequence[Try], name: str, speaker: Speaker, said: Sequence[s
     return going
 
 
-def teacher(
-    speaker: tutors.Speaker, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, label: str
-) -> Teacher:
+def teacher(generator: TutorGenerator, label: str) -> Teacher:
     """Base or tutor as a teacher.
 
     Args:
-        speaker: Who it is.
-        tokenizer: Of both.
-        sampling: How its replies are drawn.
+        generator: What replies.
         label: What its progress bar is called.
     """
 
     def reply(dialogues: Sequence[list[Message]], seeds: Sequence[int]) -> list[str]:
-        room = tutors.room_for(speaker.context(), sampling)
-        fitted = [fit_prompt(dialogue, tokenizer, room) for dialogue in dialogues]
+        room = prompt_room(generator)
+        fitted = [fit_prompt(dialogue, generator.tokenizer, room) for dialogue in dialogues]
         if None in fitted:
             raise UserError(f"sampling.max_new_tokens: leaves {room} tokens for a problem, and one is longer")
-        drawn = speaker.replies([prompt for prompt in fitted if prompt], sampling, seeds, label)
-        return [one.text for one in drawn]
+        requests = chat_requests([prompt for prompt in fitted if prompt], seeds)
+        return [reply.text for reply in in_order(generator.generate(requests), len(requests), label)]
 
     return reply
 

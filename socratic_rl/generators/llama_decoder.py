@@ -1,23 +1,16 @@
 """Talks decoded together by llama.cpp: a batch with a sequence for each, whose cache is kept from turn to turn."""
 
-import ctypes
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import llama_cpp
 
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk
-from socratic_rl.generators.llama_model import _free, _text, quiet_log
+from socratic_rl.generators.llama_model import MOST_BATCHED, LlamaModel, shared_start
 
 T = TypeVar("T")
-
-
-N_BATCH = 512
-"""The most tokens that are evaluated in one step."""
 
 
 MIN_SHARED = 16
@@ -25,14 +18,14 @@ MIN_SHARED = 16
 
 
 @dataclass
-class _Place:
+class _Seat:
     """Where one of the talks that are held at once is decoded, in a sequence of its own number."""
 
     sequence: int
     talk: Talk[Any] | None = None
     index: int = 0
     """Of the talk."""
-    seated: bool = False
+    begun: bool = False
     """Whether the sequence's cache begins as the prompt does."""
     tokens: list[int] = field(default_factory=list)
     """The prompt's, and those drawn after it."""
@@ -43,10 +36,12 @@ class _Place:
     stops: tuple[bytes, ...] = ()
     """The reply ends before the first of these."""
     written: bytearray = field(default_factory=bytearray)
+    write: Callable[[str], None] | None = None
+    """Takes the reply."""
     sampler: Any = None
 
 
-class Decoder:
+class Decoder(LlamaModel):
     """A GGUF file in llama.cpp, on which ``width`` talks are held at once.
 
     Every step evaluates one batch: the newest token of each talk that is being replied to, and as much of the other
@@ -62,99 +57,41 @@ class Decoder:
     """Tokens of prompts that were evaluated so far, for the benchmark."""
     drawn = 0
     """Tokens that were drawn so far."""
-    adapter: Any = None
-    """What was put on the model."""
 
-    def __init__(self, path: Path, *, width: int, n_ctx: int, n_threads: int, n_gpu_layers: int) -> None:
+    def __init__(
+        self, path: Path, adapter: Path | None, *, width: int, n_ctx: int, n_threads: int, n_gpu_layers: int
+    ) -> None:
         """Load the file.
 
         Args:
             path: A GGUF file.
+            adapter: One of a LoRA adapter that goes on it; None for none.
             width: Talks that are held at once.
             n_ctx: Tokens that a prompt and its reply may have together.
             n_threads: Of the processor.
             n_gpu_layers: Layers that a GPU computes; -1 is all.
 
         Raises:
-            ValueError: llama.cpp cannot load it; says why.
+            NotLoadedError: llama.cpp cannot load the file.
+            NotAdaptedError: It cannot put the adapter on it.
         """
         self.width, self.n_ctx = width, n_ctx
-        errors, _ = quiet_log()
-        errors.clear()
-        of_model = llama_cpp.llama_model_default_params()
-        of_model.n_gpu_layers = n_gpu_layers
-        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), of_model)
-        if not self.model:
-            raise ValueError(errors[0] if errors else "unknown reason")
-        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
-        settings = llama_cpp.llama_context_default_params()
-        # a place's second cache, and one to change two over
-        settings.n_seq_max = 2 * width + 1
-        settings.n_ctx = n_ctx * settings.n_seq_max
-        settings.n_batch = settings.n_ubatch = N_BATCH
-        settings.n_threads = settings.n_threads_batch = n_threads
-        # in a cache of its own, a talk's attention takes no time for the others' tokens
-        settings.kv_unified = False
-        self.context = llama_cpp.llama_init_from_model(self.model, settings)
-        if not self.context:
-            raise ValueError(errors[0] if errors else f"no memory for {settings.n_ctx} tokens; lower width or n_ctx")
-        self.memory = llama_cpp.llama_get_memory(self.context)
-        self.batch = llama_cpp.llama_batch_init(N_BATCH, 0, 1)
-        weakref.finalize(self, _free, self.batch, self.context, self.model)
-        self._caches: list[list[int]] = []
-        self._held: list[int] = []
-
-    def put_on(self, path: Path) -> None:
-        """Put a LoRA adapter on the model.
-
-        Args:
-            path: A GGUF file of one, as ``export.py`` writes it.
-
-        Raises:
-            ValueError: llama.cpp cannot do so; says why.
-        """
-        errors, _ = quiet_log()
-        errors.clear()
-        adapter = llama_cpp.llama_adapter_lora_init(self.model, str(path).encode())
-        scale = (ctypes.c_float * 1)(1.0)
-        # a null pointer is no None
-        if not adapter or llama_cpp.llama_set_adapters_lora(
-            self.context, (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter), 1, scale
-        ):
-            raise ValueError(errors[0] if errors else "unknown reason")
-        self.adapter = adapter
-
-    def metadata(self, key: str) -> str | None:
-        """A text of the file's header, or of the adapter's where that has it."""
-        return (self.adapter and _text(llama_cpp.llama_adapter_meta_val_str, self.adapter, key)) or _text(
-            llama_cpp.llama_model_meta_val_str, self.model, key
+        # a seat's second cache, and one to change two over
+        sequences = 2 * width + 1
+        super().__init__(
+            path,
+            adapter,
+            n_threads=n_threads,
+            n_gpu_layers=n_gpu_layers,
+            n_seq_max=sequences,
+            n_ctx=n_ctx * sequences,
+            n_batch=MOST_BATCHED,
+            n_ubatch=MOST_BATCHED,
+            # in a cache of its own, a talk's attention takes no time for the others' tokens
+            kv_unified=False,
         )
-
-    @cached_property
-    def bos(self) -> str:
-        """The text of the token that begins a prompt; empty where there is none."""
-        return self.name(llama_cpp.llama_vocab_bos(self.vocab))
-
-    @cached_property
-    def eos(self) -> str:
-        """The text of the token that ends a reply; empty where there is none."""
-        return self.name(llama_cpp.llama_vocab_eos(self.vocab))
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """The tokens of a prompt, with one BOS where the model wants one.
-
-        Args:
-            text: The prompt; it may begin with BOS.
-            special: Whether the names of special tokens in the text stand for these.
-        """
-        wants_bos = llama_cpp.llama_vocab_get_add_bos(self.vocab) and not (self.bos and text.startswith(self.bos))
-        data = text.encode()
-        count = -len(data) - 1
-        # where there is no room for them, it answers with minus their number
-        while count < 0:
-            tokens = (llama_cpp.llama_token * -count)()
-            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), wants_bos, special)
-        return list(tokens[:count])
+        self._caches: list[list[int]] = []
+        self._talk_of: list[int] = []
 
     def hold(
         self, talks: Iterable[Talk[T]], prompt: Callable[[Request], list[int]], sampling: Sampling
@@ -171,90 +108,90 @@ class Decoder:
         """
         llama_cpp.llama_memory_clear(self.memory, False)
         self._caches = [[] for _ in range(2 * self.width + 1)]
-        self._held = [-1] * len(self._caches)
+        self._talk_of = [-1] * len(self._caches)
         coming = enumerate(talks)
-        places = [_Place(sequence) for sequence in range(self.width)]
+        seats = [_Seat(sequence) for sequence in range(self.width)]
         try:
-            for place in places:
-                yield from self._go_on(place, None, coming, prompt, sampling)
-            while held := self._closed_up(places):
-                for place in held:
-                    if not place.seated:
-                        self._seat(place, held)
-                for place, row in self._evaluate(held):
-                    if reply := self._draw(place, row):
-                        yield from self._go_on(place, reply, coming, prompt, sampling)
+            for seat in seats:
+                yield from self._go_on(seat, None, coming, prompt, sampling)
+            while busy := self._closed_up(seats):
+                for seat in busy:
+                    if not seat.begun:
+                        self._begin(seat, busy)
+                for seat, row in self._evaluate(busy):
+                    if reply := self._draw(seat, row):
+                        yield from self._go_on(seat, reply, coming, prompt, sampling)
         finally:
-            for place in places:
-                self._free_sampler(place)
+            for seat in seats:
+                self._free_sampler(seat)
 
     def _go_on(
         self,
-        place: _Place,
+        seat: _Seat,
         reply: Reply | None,
         coming: Iterator[tuple[int, Talk[T]]],
         prompt: Callable[[Request], list[int]],
         sampling: Sampling,
     ) -> Iterator[tuple[int, T]]:
-        """Give a place's talk its reply; where it ends, the next one begins there."""
+        """Give a seat's talk its reply; where it ends, the next one begins there."""
         while True:
-            if place.talk is None:
+            if seat.talk is None:
                 if (following := next(coming, None)) is None:
                     return
-                place.index, place.talk = following
+                seat.index, seat.talk = following
                 reply = None
             try:
                 # a talk that begins takes None
-                request = place.talk.send(reply)  # type: ignore[arg-type]
+                request = seat.talk.send(reply)  # type: ignore[arg-type]
             except StopIteration as end:
-                place.talk = None
-                yield place.index, end.value
+                seat.talk = None
+                yield seat.index, end.value
                 continue
             if tokens := prompt(request):
-                self._ask(place, request, tokens, sampling)
+                self._ask(seat, request, tokens, sampling)
                 return
             reply = Reply("", "length")
 
-    def _closed_up(self, places: list[_Place]) -> list[_Place]:
-        """The places that have a talk, with sequences from 0 on: llama.cpp batches only those without a gap."""
-        held = [place for place in places if place.talk]
-        for sequence in range(len(held)):
-            if all(place.sequence != sequence for place in held):
-                last = max(held, key=lambda place: place.sequence)
+    def _closed_up(self, seats: list[_Seat]) -> list[_Seat]:
+        """The seats that have a talk, with sequences from 0 on: llama.cpp batches only those without a gap."""
+        busy = [seat for seat in seats if seat.talk]
+        for sequence in range(len(busy)):
+            if all(seat.sequence != sequence for seat in busy):
+                last = max(busy, key=lambda seat: seat.sequence)
                 self._copy(last.sequence, sequence)
                 self._copy(self.width + last.sequence, self.width + sequence)
                 last.sequence = sequence
-        return sorted(held, key=lambda place: place.sequence)
+        return sorted(busy, key=lambda seat: seat.sequence)
 
-    def _seat(self, place: _Place, places: list[_Place]) -> None:
-        """Have a place's cache begin as its prompt does; or wait, where another place is reading what they share."""
-        goal = place.tokens[:-1]
-        shared = [_shared(cache, goal) for cache in self._caches]
+    def _begin(self, seat: _Seat, seats: list[_Seat]) -> None:
+        """Have a seat's cache begin as its prompt does; or wait, where another seat is reading what they share."""
+        goal = seat.tokens[:-1]
+        shared = [shared_start(cache, goal) for cache in self._caches]
         best = max(range(len(shared)), key=shared.__getitem__)
-        being_read = (_shared(other.tokens, goal) for other in places if other.seated)
+        being_read = (shared_start(other.tokens, goal) for other in seats if other.begun)
         if max(being_read, default=0) >= shared[best] + MIN_SHARED:
             return
-        own, aside = place.sequence, self.width + place.sequence
+        main, aside = seat.sequence, self.width + seat.sequence
         if best == aside:
             spare = 2 * self.width
-            self._copy(own, spare)
-            self._copy(aside, own)
+            self._copy(main, spare)
+            self._copy(aside, main)
             self._copy(spare, aside)
         else:
-            if self._held[own] == place.index and 2 * shared[own] < len(self._caches[own]):
+            if self._talk_of[main] == seat.index and 2 * shared[main] < len(self._caches[main]):
                 # what this talk's other side has heard
-                self._copy(own, aside)
-            if shared[best] >= shared[own] + MIN_SHARED:
-                self._copy(best, own)
-        self._shorten(own, _shared(self._caches[own], goal))
-        self._held[own] = place.index
-        place.seated = True
+                self._copy(main, aside)
+            if shared[best] >= shared[main] + MIN_SHARED:
+                self._copy(best, main)
+        self._shorten(main, shared_start(self._caches[main], goal))
+        self._talk_of[main] = seat.index
+        seat.begun = True
 
     def _copy(self, source: int, target: int) -> None:
         """Copy a sequence's cache; llama.cpp copies between sequences with caches of their own only the whole."""
         llama_cpp.llama_memory_seq_cp(self.memory, source, target, -1, -1)
         self._caches[target] = list(self._caches[source])
-        self._held[target] = self._held[source]
+        self._talk_of[target] = self._talk_of[source]
 
     def _shorten(self, sequence: int, length: int) -> None:
         """Keep only the first tokens of a sequence's cache, or none where the model cannot go back."""
@@ -263,97 +200,67 @@ class Decoder:
             length = 0
         del self._caches[sequence][length:]
 
-    def _evaluate(self, places: list[_Place]) -> list[tuple[_Place, int]]:
-        """Evaluate a batch; which places can draw now, from which of its rows."""
-        waiting = {place.sequence: len(place.tokens) - len(self._caches[place.sequence]) for place in places}
-        room = N_BATCH
+    def _evaluate(self, seats: list[_Seat]) -> list[tuple[_Seat, int]]:
+        """Evaluate a batch; which seats can draw now, from which of its rows."""
+        waiting = {seat.sequence: len(seat.tokens) - len(self._caches[seat.sequence]) for seat in seats}
+        room = MOST_BATCHED
         taken: dict[int, int] = {}
         # replies first
-        for place in sorted((place for place in places if place.seated), key=lambda place: waiting[place.sequence]):
-            taken[place.sequence] = min(waiting[place.sequence], room)
-            room -= taken[place.sequence]
+        for seat in sorted((seat for seat in seats if seat.begun), key=lambda seat: waiting[seat.sequence]):
+            taken[seat.sequence] = min(waiting[seat.sequence], room)
+            room -= taken[seat.sequence]
         ready = []
         row = 0
-        for place in places:
-            cache = self._caches[place.sequence]
-            for token in place.tokens[len(cache) : len(cache) + taken.get(place.sequence, 0)]:
+        for seat in seats:
+            cache = self._caches[seat.sequence]
+            for token in seat.tokens[len(cache) : len(cache) + taken.get(seat.sequence, 0)]:
                 self.batch.token[row] = token
                 self.batch.pos[row] = len(cache)
                 self.batch.n_seq_id[row] = 1
-                self.batch.seq_id[row][0] = place.sequence
-                self.batch.logits[row] = len(cache) + 1 == len(place.tokens)
-                self.read += len(cache) < place.start
+                self.batch.seq_id[row][0] = seat.sequence
+                self.batch.logits[row] = len(cache) + 1 == len(seat.tokens)
+                self.read += len(cache) < seat.start
                 cache.append(token)
                 row += 1
-            if place.seated and len(cache) == len(place.tokens):
-                ready.append((place, row - 1))
+            if seat.begun and len(cache) == len(seat.tokens):
+                ready.append((seat, row - 1))
         self.batch.n_tokens = row
         if code := llama_cpp.llama_decode(self.context, self.batch):
             raise RuntimeError(f"llama.cpp could not evaluate {row} tokens (code {code})")
         return ready
 
-    def _draw(self, place: _Place, row: int) -> Reply | None:
-        """Draw a place's next token; its reply, where that is done."""
-        token = llama_cpp.llama_sampler_sample(place.sampler, self.context, row)
+    def _draw(self, seat: _Seat, row: int) -> Reply | None:
+        """Draw a seat's next token; its reply, where that is done."""
+        token = llama_cpp.llama_sampler_sample(seat.sampler, self.context, row)
         self.drawn += 1
         finish: Literal["stop", "length"] | None = None
-        if llama_cpp.llama_vocab_is_eog(self.vocab, token):
+        if self.ends(token):
             finish = "stop"
         else:
-            place.tokens.append(token)
-            place.written += self.piece(token)
-            if found := [at for stop in place.stops if (at := place.written.find(stop)) >= 0]:
-                del place.written[min(found) :]
+            seat.tokens.append(token)
+            seat.written += self.piece(token)
+            if matches := [at for stop in seat.stops if (at := seat.written.find(stop)) >= 0]:
+                del seat.written[min(matches) :]
                 finish = "stop"
-            elif len(place.tokens) >= place.end:
+            elif len(seat.tokens) >= seat.end:
                 finish = "length"
         if finish is None:
             return None
-        self._free_sampler(place)
-        return Reply(place.written.decode(errors="ignore").strip(), finish)
+        self._free_sampler(seat)
+        reply = Reply(seat.written.decode(errors="ignore").strip(), finish)
+        if seat.write:
+            seat.write(reply.text)
+        return reply
 
-    def _ask(self, place: _Place, request: Request, tokens: list[int], sampling: Sampling) -> None:
-        """Set a place up to reply to a request."""
-        place.tokens, place.seated, place.start = tokens, False, len(tokens)
-        place.end = min(place.start + (request.max_tokens or sampling.max_tokens), self.n_ctx)
-        place.stops = tuple(stop.encode() for stop in request.stop)
-        place.written = bytearray()
-        place.sampler = chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if grammar := request.grammar or (request.schema and _grammar(request.schema)):
-            rules = llama_cpp.llama_sampler_init_grammar(self.vocab, grammar.encode(), b"root")
-            if not rules:
-                raise ValueError(f"not a GBNF grammar with a rule root: {grammar}")
-            llama_cpp.llama_sampler_chain_add(chain, rules)
-        if sampling.temperature > 0:
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(request.seed))
-        else:
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
+    def _ask(self, seat: _Seat, request: Request, tokens: list[int], sampling: Sampling) -> None:
+        """Set a seat up to reply to a request."""
+        seat.tokens, seat.begun, seat.start = tokens, False, len(tokens)
+        seat.end = min(seat.start + (request.max_tokens or sampling.max_tokens), self.n_ctx)
+        seat.stops = tuple(stop.encode() for stop in request.stop)
+        seat.written, seat.write = bytearray(), request.write
+        seat.sampler = self.sampler(sampling, request.seed, request.schema)
 
-    def _free_sampler(self, place: _Place) -> None:
-        if place.sampler is not None:
-            llama_cpp.llama_sampler_free(place.sampler)
-            place.sampler = None
-
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token's text; none of a special token's."""
-        buffer = ctypes.create_string_buffer(256)
-        length = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
-        return buffer.raw[: max(length, 0)]
-
-    def name(self, token: int) -> str:
-        """How the vocabulary writes a special token."""
-        return "" if token == -1 else llama_cpp.llama_vocab_get_text(self.vocab, token).decode()
-
-
-@cache
-def _grammar(schema: str) -> str:
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
-    return str(json_schema_to_gbnf(schema))
-
-
-def _shared(one: list[int], other: list[int]) -> int:
-    """How many tokens two prompts begin with alike."""
-    return next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))  # noqa: B905
+    def _free_sampler(self, seat: _Seat) -> None:
+        if seat.sampler is not None:
+            llama_cpp.llama_sampler_free(seat.sampler)
+            seat.sampler = None

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from socratic_rl.core import component
 from socratic_rl.core.component import gguf_file
-from socratic_rl.core.dialogue import Message, without_system
+from socratic_rl.core.dialogue import Message, templated
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk, fitting
 
@@ -46,9 +46,7 @@ class LlamaCpp(Sampling):
     lora_path: str | None = None
     """A GGUF file of a LoRA adapter that goes on the model."""
     n_ctx: int = Field(ge=64)
-    """Tokens that prompt and reply may have together."""
-    width: int = Field(ge=1)
-    """Talks or requests that are decoded together; memory holds ``n_ctx`` tokens for 2 · ``width`` + 1."""
+    """Tokens that prompt and reply may have together; memory holds as many for 2 · ``width`` + 1."""
     n_threads: int | None = Field(ge=1)
     """None is one for each physical core; more only wait for each other."""
     n_gpu_layers: int = Field(ge=-1)
@@ -115,24 +113,22 @@ class LlamaCpp(Sampling):
         from joblib import cpu_count
 
         from socratic_rl.generators.llama_decoder import Decoder
+        from socratic_rl.generators.llama_model import NotAdaptedError, NotLoadedError
 
         try:
-            decoder = Decoder(
+            return Decoder(
                 self.path,
+                _path(self.lora_path) if self.lora_path else None,
                 width=self.width,
                 n_ctx=self.n_ctx,
                 n_threads=self.n_threads or cpu_count(only_physical_cores=True),
                 n_gpu_layers=self.n_gpu_layers,
             )
-        except ValueError as error:
+        except NotAdaptedError as error:
+            reason = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {error}"
+            raise UserError(f"generator.lora_path: {reason}") from error
+        except NotLoadedError as error:
             raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {error}") from error
-        if self.lora_path:
-            try:
-                decoder.put_on(_path(self.lora_path))
-            except ValueError as error:
-                told = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {error}"
-                raise UserError(f"generator.lora_path: {told}") from error
-        return decoder
 
     @cached_property
     def _chat_template(self) -> Any:
@@ -154,11 +150,12 @@ class LlamaCpp(Sampling):
     def _render(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError
 
-        try:
+        def render(messages: Sequence[Message]) -> str:
             return str(self._chat_template(messages=list(messages)).prompt)
+
+        try:
+            return templated(render, messages, (ValueError, TemplateError))
         except (ValueError, TemplateError) as error:
-            if messages[0]["role"] == "system":
-                return self._render(without_system(messages))
             raise UserError(f"generator.model_path: {self.path}: its chat template fails: {error}") from error
 
 

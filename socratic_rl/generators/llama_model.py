@@ -1,22 +1,185 @@
-"""Talks decoded together by llama.cpp: a batch with a sequence for each, whose cache is kept from turn to turn."""
+"""A GGUF file loaded by llama.cpp: its tokens, its header, and how the next token is drawn."""
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
+import weakref
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+from socratic_rl.core.generator import Sampling
 
 GGML_LOG_LEVEL_ERROR = 4
 """As in ggml.h."""
 
+MOST_BATCHED = 512
+"""The most tokens that are evaluated in one step."""
 
-def _text(reads: Callable[..., int], of: Any, key: str) -> str | None:
+
+class NotLoadedError(ValueError):
+    """llama.cpp cannot load a file; the message is its reason."""
+
+
+class NotAdaptedError(NotLoadedError):
+    """llama.cpp cannot put an adapter on a model that it has loaded."""
+
+
+class LlamaModel:
+    """A GGUF file in llama.cpp, with a LoRA adapter on it where one is given.
+
+    Args:
+        path: The file.
+        adapter: A GGUF file of the adapter, as ``export.py`` writes it.
+        n_threads: Of the processor.
+        n_gpu_layers: Layers that a GPU computes; -1 is all.
+        mapped: Whether the file is mapped into memory, or read.
+        context: Further settings of llama.cpp's context; ``n_ctx`` is how many tokens it has room for.
+
+    Raises:
+        NotLoadedError: llama.cpp cannot load the file.
+        NotAdaptedError: It cannot put the adapter on it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        adapter: Path | None = None,
+        *,
+        n_threads: int,
+        n_gpu_layers: int,
+        mapped: bool = True,
+        **context: Any,
+    ) -> None:
+        errors, _ = quiet_log()
+        errors.clear()
+        of_model = llama_cpp.llama_model_default_params()
+        of_model.n_gpu_layers = n_gpu_layers
+        if not mapped:
+            of_model.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), of_model)
+        if not self.model:
+            raise NotLoadedError(errors[0] if errors else "unknown reason")
+        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
+        settings = llama_cpp.llama_context_default_params()
+        settings.n_threads = settings.n_threads_batch = n_threads
+        for name, value in context.items():
+            setattr(settings, name, value)
+        self.context = llama_cpp.llama_init_from_model(self.model, settings)
+        if not self.context:
+            raise NotLoadedError(
+                errors[0] if errors else f"no memory for {settings.n_ctx} tokens; lower width or n_ctx"
+            )
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        self.batch = llama_cpp.llama_batch_init(settings.n_batch, 0, 1)
+        self.close = weakref.finalize(self, _free, self.batch, self.context, self.model)
+        self._adapter = self._put_on(adapter) if adapter else None
+
+    def _put_on(self, adapter: Path) -> Any:
+        errors, _ = quiet_log()
+        errors.clear()
+        loaded = llama_cpp.llama_adapter_lora_init(self.model, str(adapter).encode())
+        scale = (ctypes.c_float * 1)(1.0)
+        # a null pointer is no None
+        if not loaded or llama_cpp.llama_set_adapters_lora(
+            self.context, (llama_cpp.llama_adapter_lora_p_ctypes * 1)(loaded), 1, scale
+        ):
+            raise NotAdaptedError(errors[0] if errors else "unknown reason")
+        return loaded
+
+    @property
+    def trained_length(self) -> int:
+        """The most tokens that the model was trained to read."""
+        return int(llama_cpp.llama_model_n_ctx_train(self.model))
+
+    def metadata(self, key: str) -> str | None:
+        """A text of the file's header, or of the adapter's where that has it."""
+        return (self._adapter and _text(llama_cpp.llama_adapter_meta_val_str, self._adapter, key)) or _text(
+            llama_cpp.llama_model_meta_val_str, self.model, key
+        )
+
+    @cached_property
+    def bos(self) -> str:
+        """The text of the token that begins a prompt; empty where there is none."""
+        return self.name(llama_cpp.llama_vocab_bos(self.vocab))
+
+    @cached_property
+    def eos(self) -> str:
+        """The text of the token that ends a reply; empty where there is none."""
+        return self.name(llama_cpp.llama_vocab_eos(self.vocab))
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """The tokens of a prompt, with one BOS where the model wants one.
+
+        Args:
+            text: The prompt; it may begin with BOS.
+            special: Whether the names of special tokens in the text stand for these.
+        """
+        wants_bos = llama_cpp.llama_vocab_get_add_bos(self.vocab) and not (self.bos and text.startswith(self.bos))
+        data = text.encode()
+        count = -len(data) - 1
+        # where there is no room for them, it answers with minus their number
+        while count < 0:
+            tokens = (llama_cpp.llama_token * -count)()
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), wants_bos, special)
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token's text; none of a special token's."""
+        buffer = ctypes.create_string_buffer(256)
+        length = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[: max(length, 0)]
+
+    def name(self, token: int) -> str:
+        """How the vocabulary writes a special token."""
+        return "" if token == -1 else llama_cpp.llama_vocab_get_text(self.vocab, token).decode()
+
+    def ends(self, token: int) -> bool:
+        """Whether a token ends a reply."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    def sampler(self, sampling: Sampling, seed: int, schema: str = "") -> Any:
+        """What draws one reply's tokens; whoever asked for it frees it.
+
+        Args:
+            sampling: How they are drawn.
+            seed: Of this reply.
+            schema: A JSON schema that the reply follows; empty for none.
+        """
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        if schema:
+            rules = llama_cpp.llama_sampler_init_grammar(self.vocab, _grammar(schema).encode(), b"root")
+            if not rules:
+                raise ValueError(f"llama.cpp cannot hold a reply to the schema {schema}")
+            llama_cpp.llama_sampler_chain_add(chain, rules)
+        if sampling.temperature > 0:
+            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
+            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
+            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(seed))
+        else:
+            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
+        return chain
+
+
+def shared_start(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two prompts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+@cache
+def _grammar(schema: str) -> str:
+    return str(json_schema_to_gbnf(schema))
+
+
+def _text(read: Callable[..., int], source: Any, key: str) -> str | None:
     """A text that llama.cpp writes into a buffer."""
     size = 1 << 16
     while True:
         buffer = ctypes.create_string_buffer(size)
-        length = reads(of, key.encode(), buffer, size)
+        length = read(source, key.encode(), buffer, size)
         if length < size:
             return buffer.value.decode() if length >= 0 else None
         size = length + 1

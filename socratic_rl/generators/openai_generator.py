@@ -36,8 +36,6 @@ class OpenAI(InRounds, Sampling):
     """What the server calls the model."""
     api_key_env: str | None
     """The environment variable that holds the key; None where the server wants none."""
-    width: int = Field(ge=1)
-    """Requests that the server has at once."""
     timeout: float = Field(gt=0)
     """Seconds to wait for one reply."""
     max_retries: int = Field(ge=0)
@@ -117,7 +115,10 @@ class OpenAI(InRounds, Sampling):
         except (openai.OpenAIError, json.JSONDecodeError) as error:
             raise self._failed(f"answered what is not OpenAI's protocol: {_line(str(error))}") from error
         self._tell(None)
-        return self._read(answer, chat=bool(request.messages))
+        reply = self._read(answer, chat=bool(request.messages))
+        if request.write:
+            request.write(reply.text)
+        return reply
 
     def _send(self, request: Request) -> Any:
         import openai

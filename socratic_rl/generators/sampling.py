@@ -1,108 +1,79 @@
-"""A model by transformers, in batches; also how evaluation draws replies."""
+"""How transformers draws replies: in batches, each row from its own seed and, where asked, held to a JSON schema."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from socratic_rl.core.dialogue import Message
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.generator import Reply
-from socratic_rl.models.tokens import _chat_tokens
+from socratic_rl.core.generator import Reply, Request, Sampling
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 
-def decode(
+def draw_replies(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[Sequence[Message]],
+    requests: Sequence[Request],
+    prompts: Sequence[list[int]],
+    sampling: Sampling,
     *,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seeds: Sequence[int],
-    batch_size: int,
-    label: str | None,
-) -> list[Reply]:
-    """Replies to chat prompts, drawn in batches of like length.
+    order: Callable[[int], Any],
+    most: int | None = None,
+) -> Iterator[tuple[int, Reply]]:
+    """Each request's index and reply, drawn in batches of requests with the same limit and the same stop strings.
+
+    Each row draws from its own seed, so that two models with the same seeds draw with the same luck. A request that is
+    written as it is drawn is a batch of its own.
 
     Args:
         model: Any causal language model; it is not changed.
-        tokenizer: Its tokenizer, with a chat template.
-        prompts: Chat messages that end in a user's.
-        max_new_tokens: The most tokens of a reply.
-        temperature: 0 always takes the likeliest token.
-        top_p: Draws among the likeliest tokens whose probabilities add up to this.
-        seeds: One a prompt; two models with the same seeds draw with the same luck.
-        batch_size: Prompts in a batch.
-        label: What the progress bar is called; None shows none.
-
-    Returns:
-        A reply for each prompt, in their order.
+        tokenizer: Its tokenizer.
+        requests: What to reply to.
+        prompts: Each request's tokens; one that has none gets an empty reply.
+        sampling: How replies are drawn, and how many at once.
+        order: What requests of a kind are sorted by, of their index; rows of like length belong together.
+        most: The most tokens of prompt and reply together, for models that fail past their window; None for no limit.
     """
-    rows = [_chat_tokens(tokenizer, prompt) for prompt in prompts]
-    # the longest first, so that memory runs out at once or not at all
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
-    replies: dict[int, Reply] = {}
-    with tqdm(total=len(rows), desc=label, unit=" replies", delay=2, disable=label is None) as bar:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            drawn = _draw(
+
+    def kind(index: int) -> tuple[bool, tuple[str, ...], int]:
+        request = requests[index]
+        return request.write is not None, request.stop, request.max_tokens or sampling.max_tokens
+
+    yield from ((index, Reply("", "length")) for index, prompt in enumerate(prompts) if not prompt)
+    filled = [index for index, prompt in enumerate(prompts) if prompt]
+    for (written, stop, max_tokens), alike in groupby(sorted(filled, key=lambda n: (kind(n), order(n))), key=kind):
+        rows, width = list(alike), 1 if written else sampling.width
+        for batch in (rows[start : start + width] for start in range(0, len(rows), width)):
+            longest = max(len(prompts[index]) for index in batch)
+            replies = _draw(
                 model,
                 tokenizer,
-                [rows[row] for row in batch],
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                seeds=[seeds[row] for row in batch],
+                [prompts[index] for index in batch],
+                max_new_tokens=max_tokens if most is None else min(max_tokens, most - longest),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seeds=[requests[index].seed for index in batch],
+                stop=stop,
+                schemas=[requests[index].schema for index in batch],
+                streamer=text_streamer(tokenizer, requests[batch[0]].write),
             )
-            replies.update(zip(batch, drawn, strict=True))
-            bar.update(len(batch))
-    return [replies[row] for row in range(len(rows))]
+            yield from zip(batch, replies, strict=True)
 
 
-def stream(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompt: Sequence[Message],
-    write: Callable[[str], None],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-) -> Reply:
-    """One reply to a chat prompt, handed on word by word as it is drawn; the same text as ``decode`` gives.
-
-    Args:
-        model: Any causal language model; it is not changed.
-        tokenizer: Its tokenizer, with a chat template.
-        prompt: Chat messages that end in a user's.
-        write: Takes each piece of text; what it raises ends the reply.
-        max_new_tokens: The most tokens of the reply.
-        temperature: 0 always takes the likeliest token.
-        top_p: Draws among the likeliest tokens whose probabilities add up to this.
-        seed: Of this reply.
-    """
+def text_streamer(
+    tokenizer: "PreTrainedTokenizerBase", write: Callable[[str], None] | None, *, skip_prompt: bool = True
+) -> "TextStreamer | None":
+    """Takes tokens and hands their text on, as soon as a word of it is certain; None where nobody takes it."""
+    if write is None:
+        return None
     from transformers import TextStreamer
 
-    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer = TextStreamer(tokenizer, skip_prompt=skip_prompt, skip_special_tokens=True)
     streamer.on_finalized_text = lambda text, **_: write(text)
-    (reply,) = _draw(
-        model,
-        tokenizer,
-        [_chat_tokens(tokenizer, prompt)],
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seeds=[seed],
-        streamer=streamer,
-    )
-    return reply
+    return streamer
 
 
 def _draw(

@@ -1,18 +1,15 @@
-"""A model by transformers, in batches; also how evaluation draws replies."""
+"""A model by transformers, in batches."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
 
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import InRounds, Reply, Request, Sampling, fitting
-from socratic_rl.generators.sampling import _draw
-from socratic_rl.models.tokens import _chat_tokens
+from socratic_rl.generators.sampling import draw_replies
+from socratic_rl.models.tokens import token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,8 +28,6 @@ class Transformers(InRounds, Sampling):
     """The branch, tag or commit of a hub id."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     """``auto`` is bfloat16 where a GPU has it, else float32."""
-    width: int = Field(ge=1)
-    """Prompts in a batch."""
 
     def identity(self) -> dict[str, Any]:
         """Kind, model, its commit or the SHA-256 of its weights, precision and sampling."""
@@ -57,31 +52,10 @@ class Transformers(InRounds, Sampling):
             if len(prompt) >= room:
                 raise UserError(f"generator.model: a prompt of {len(prompt)} tokens does not fit into its {room}")
 
-        def kind(index: int) -> tuple[tuple[str, ...], int]:
-            return requests[index].stop, requests[index].max_tokens or self.max_tokens
+        def length(index: int) -> int:
+            return len(prompts[index])
 
-        yield from ((index, Reply("", "length")) for index, prompt in enumerate(prompts) if not prompt)
-        order = sorted(
-            (index for index, prompt in enumerate(prompts) if prompt),
-            key=lambda index: (kind(index), len(prompts[index])),
-        )
-        for (stop, max_tokens), alike in groupby(order, key=kind):
-            rows = list(alike)
-            for start in range(0, len(rows), self.width):
-                batch = rows[start : start + self.width]
-                replies = _draw(
-                    model,
-                    tokenizer,
-                    [prompts[index] for index in batch],
-                    # some models fail at a place past their window
-                    max_new_tokens=min(max_tokens, room - max(len(prompts[index]) for index in batch)),
-                    temperature=self.temperature,
-                    top_p=self.top_p,
-                    seeds=[requests[index].seed for index in batch],
-                    stop=stop,
-                    schemas=[requests[index].schema for index in batch],
-                )
-                yield from zip(batch, replies, strict=True)
+        yield from draw_replies(model, tokenizer, requests, prompts, self, order=length, most=room)
 
     @property
     def _settings(self) -> ModelSettings:
@@ -118,5 +92,5 @@ class Transformers(InRounds, Sampling):
 
 def _prompt_tokens(tokenizer: "PreTrainedTokenizerBase", request: Request) -> list[int]:
     if request.messages:
-        return _chat_tokens(tokenizer, request.messages)
+        return token_ids(tokenizer, request.messages, prompt=True)
     return list(tokenizer(request.text)["input_ids"])

@@ -1,178 +1,180 @@
-"""Who can be talked to: a model in transformers, or a GGUF file in llama.cpp."""
+"""Base and tutor as generators: by transformers, or as GGUF files by llama.cpp."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from transformers import PreTrainedTokenizerBase, TextStreamer
+import torch
+from transformers import PreTrainedTokenizerBase
 
-from socratic_rl.core.component import SamplingSettings
 from socratic_rl.core.dialogue import Message
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.generator import Reply, Request, in_order
+from socratic_rl.core.generator import Generator, InRounds, Reply, Request, Sampling, fitting
 from socratic_rl.generators.llama_generator import LlamaCpp
-from socratic_rl.generators.sampling import decode, stream
+from socratic_rl.generators.llama_reader import LlamaReader
+from socratic_rl.generators.sampling import draw_replies, text_streamer
 from socratic_rl.models import weights
 from socratic_rl.models.tokens import token_ids
-
-if TYPE_CHECKING:
-    from llama_cpp import Llama
-
-    from socratic_rl.models.tutor import Opened
+from socratic_rl.models.tutor import Opened
 
 N_CTX = 4096
-"""The most tokens for which llama.cpp keeps a cache."""
+"""The most tokens for which llama.cpp keeps a chat's cache."""
 
 
-def room_for(most: int, sampling: SamplingSettings) -> int:
+class TutorGenerator(Generator, Protocol):
+    """Base or tutor; its prompts are made by the tutor's tokenizer and chat template, as in training."""
+
+    engine: ClassVar[str]
+    """What computes the replies, for the record."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tutor's."""
+        ...
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its replies are drawn."""
+        ...
+
+    def context(self) -> int:
+        """The most tokens that prompt and reply may have together; loads the weights."""
+        ...
+
+
+def prompt_room(generator: TutorGenerator) -> int:
     """The most tokens of a prompt, of those that prompt and reply may have together.
 
     Raises:
         UserError: A reply may fill all that the model reads.
     """
-    if most <= sampling.max_new_tokens:
+    most, reply = generator.context(), generator.sampling.max_tokens
+    if most <= reply:
         raise UserError(f"sampling.max_new_tokens: leaves no room in the {most} tokens that the model reads")
-    return most - sampling.max_new_tokens
+    return most - reply
 
 
-class Speaker(Protocol):
-    """Replies to a dialogue; its weights are loaded when they are first needed."""
+def chat_requests(prompts: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[Request]:
+    """A request for each prompt.
 
-    engine: ClassVar[str]
-    """What computes the replies, for the record."""
+    Args:
+        prompts: Chat messages that end in a user's.
+        seeds: One a prompt.
+    """
+    return [Request(seed=seed, messages=tuple(prompt)) for prompt, seed in zip(prompts, seeds, strict=True)]
 
-    def context(self) -> int:
-        """The most tokens that prompt and reply may have together."""
-        ...
 
-    def stream(
-        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
-    ) -> Reply:
-        """One reply, handed on piece by piece as it is drawn.
-
-        Args:
-            prompt: Chat messages that end in a user's.
-            write: Takes each piece of text; what it raises ends the reply.
-            sampling: How it is drawn.
-            seed: Of this reply.
-        """
-        ...
-
-    def replies(
-        self, prompts: Sequence[Sequence[Message]], sampling: SamplingSettings, seeds: Sequence[int], label: str
-    ) -> list[Reply]:
-        """A reply to each prompt, several at once.
-
-        Args:
-            prompts: Chat messages that end in a user's.
-            sampling: How they are drawn, and how many at once.
-            seeds: One a prompt.
-            label: What the progress bar is called.
-        """
-        ...
+def _prompt(generator: TutorGenerator, request: Request) -> list[int]:
+    """A request's tokens; none where it may be shortened and still does not fit."""
+    room = prompt_room(generator) if request.shorten else 0
+    return fitting(request, lambda asked: token_ids(generator.tokenizer, asked.messages, prompt=True), room)
 
 
 @dataclass(frozen=True)
-class InTransformers:
-    """A model in transformers."""
+class ByTransformers(InRounds):
+    """Base or tutor by transformers."""
 
     engine: ClassVar[str] = "transformers"
-    opened: "Opened"
+    opened: Opened
     tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+
+    @property
+    def width(self) -> int:
+        """Prompts in a batch."""
+        return self.sampling.width
+
+    def identity(self) -> dict[str, Any]:
+        """Kind and sampling."""
+        return {"kind": self.engine, **self.sampling.sampling()}
 
     def context(self) -> int:
         """What the model reads."""
         with self.opened() as model:
             return weights.context_length(model)
 
-    def stream(
-        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
-    ) -> Reply:
-        """One reply, the same as ``decode`` gives."""
-        settings = sampling.model_dump(exclude={"batch_size"})
-        with self.opened() as model:
-            return stream(model, self.tokenizer, prompt, write, seed=seed, **settings)
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply, in batches; the model is open until the last one."""
+        prompts = [_prompt(self, request) for request in requests]
 
-    def replies(
-        self, prompts: Sequence[Sequence[Message]], sampling: SamplingSettings, seeds: Sequence[int], label: str
-    ) -> list[Reply]:
-        """A reply to each prompt, in batches."""
+        def longest_first(index: int) -> int:
+            # so that memory runs out at once or not at all
+            return -len(prompts[index])
+
         with self.opened() as model:
-            return decode(model, self.tokenizer, prompts, seeds=seeds, label=label, **sampling.model_dump())
+            yield from draw_replies(model, self.tokenizer, requests, prompts, self.sampling, order=longest_first)
 
 
 @dataclass(frozen=True)
-class InLlamaCpp:
-    """A GGUF file in llama.cpp, with a LoRA adapter on it where one is given.
-
-    Prompts are made into tokens by the tutor's tokenizer and chat template, as in training.
-    """
+class ByLlamaCpp(InRounds):
+    """Base or tutor as a GGUF file by llama.cpp, with a LoRA adapter on it where one is given."""
 
     engine: ClassVar[str] = "llama.cpp"
     model: Path
     adapter: Path | None
     tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+
+    @property
+    def width(self) -> int:
+        """Prompts that are decoded together."""
+        return self.sampling.width
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, file and sampling."""
+        return {"kind": self.engine, "model": self.model.name, **self.sampling.sampling()}
 
     def context(self) -> int:
         """What the model reads, as far as a cache is kept for it."""
-        return int(min(self._llama.n_ctx(), self._llama._model.n_ctx_train()))
+        return min(self._reader.n_ctx, self._reader.trained_length)
 
-    def stream(
-        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
-    ) -> Reply:
-        """One reply; at a temperature llama.cpp draws other tokens from a seed than transformers does."""
-        import llama_cpp
-        import torch
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Each request's index and reply: decoded together, or one after another where they are written as drawn.
 
-        streamer = TextStreamer(self.tokenizer, skip_special_tokens=True)
-        streamer.on_finalized_text = lambda text, **_: write(text)
-        said: list[int] = []
-        self._llama.set_seed(seed)
-        # the library's own defaults would cut further
-        cuts = {"top_k": 0, "min_p": 0.0, "top_p": sampling.top_p}
-        for token in self._llama.generate(
-            token_ids(self.tokenizer, prompt, prompt=True), temp=sampling.temperature, **cuts
-        ):
-            if ended := llama_cpp.llama_vocab_is_eog(self._llama._model.vocab, token):
-                break
-            said.append(token)
-            streamer.put(torch.tensor([token]))
-            if len(said) == sampling.max_new_tokens:
-                break
-        streamer.end()
-        text = str(self.tokenizer.decode(said, skip_special_tokens=True))
-        return Reply(text.strip(), "stop" if ended else "length")
-
-    def replies(
-        self, prompts: Sequence[Sequence[Message]], sampling: SamplingSettings, seeds: Sequence[int], label: str
-    ) -> list[Reply]:
-        """A reply to each prompt, decoded together.
+        At a temperature llama.cpp draws other tokens from a seed than transformers does.
 
         Raises:
             UserError: llama.cpp cannot load a file.
         """
-
-        def tokens(request: Request) -> list[int]:
-            return token_ids(self.tokenizer, request.messages, prompt=True)
-
-        requests = [Request(seed=seed, messages=tuple(prompt)) for prompt, seed in zip(prompts, seeds, strict=True)]
+        prompts = [_prompt(self, request) for request in requests]
+        if all(request.write and not request.stop and not request.schema for request in requests):
+            yield from ((index, self._write(request, prompts[index])) for index, request in enumerate(requests))
+            return
         generator = LlamaCpp(
             model_path=str(self.model),
             lora_path=str(self.adapter) if self.adapter else None,
-            n_ctx=max(64, *(len(tokens(request)) + sampling.max_new_tokens for request in requests)),
-            width=sampling.batch_size,
+            n_ctx=max(64, *(len(prompt) + self.sampling.max_tokens for prompt in prompts)),
+            width=self.width,
             n_threads=None,
             n_gpu_layers=-1,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_new_tokens,
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            max_tokens=self.sampling.max_tokens,
         )
-        return in_order(generator.generate(requests, tokens), len(requests), label)
+        yield from generator.generate(requests, partial(_prompt, self))
+
+    def _write(self, request: Request, prompt: list[int]) -> Reply:
+        """One reply, handed on as it is drawn."""
+        if not prompt:
+            return Reply("", "length")
+        streamer = text_streamer(self.tokenizer, request.write, skip_prompt=False)
+        drawn: list[int] = []
+        ended = False
+        for token in self._reader.draw(prompt, self.sampling, request.seed):
+            if ended := self._reader.ends(token):
+                break
+            drawn.append(token)
+            if streamer:
+                streamer.put(torch.tensor([token]))
+            if len(drawn) == (request.max_tokens or self.sampling.max_tokens):
+                break
+        if streamer:
+            streamer.end()
+        text = str(self.tokenizer.decode(drawn, skip_special_tokens=True))
+        return Reply(text.strip(), "stop" if ended else "length")
 
     @cached_property
-    def _llama(self) -> "Llama":
-        from socratic_rl.sharing import export_check
-
-        return export_check.load(self.model, self.adapter, N_CTX)
+    def _reader(self) -> LlamaReader:
+        return LlamaReader(self.model, self.adapter, N_CTX)

@@ -7,12 +7,25 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from trl.data_utils import common_prefix_length
 
-from socratic_rl.core.dialogue import Message, PreferencePair, shortened, without_system
+from socratic_rl.core.dialogue import Message, PreferencePair, shortened, templated, without_system
 from socratic_rl.core.errors import UserError
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: bool = False) -> list[int]:
-    """Messages as token ids by the chat template; a prompt ends where the teacher's turn would begin."""
+    """Messages as token ids by the chat template; a prompt ends where the teacher's turn would begin.
+
+    A system message that the template refuses goes to the head of the user's first one.
+
+    Raises:
+        UserError: The template fails.
+    """
+    try:
+        return templated(lambda rows: _template_ids(tokenizer, rows, prompt), messages, (TemplateError,))
+    except TemplateError as error:
+        raise UserError(f"{tokenizer.name_or_path}: its chat template fails: {error}") from error
+
+
+def _template_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: bool = False) -> list[int]:
     encoded = tokenizer.apply_chat_template(
         list(messages), tokenize=True, add_generation_prompt=prompt, return_dict=True
     )
@@ -76,7 +89,7 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
 def _knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the chat template takes a system message; those that do not raise an error."""
     try:
-        token_ids(tokenizer, [{"role": role, "content": role} for role in ("system", "user", "assistant")])
+        _template_ids(tokenizer, [{"role": role, "content": role} for role in ("system", "user", "assistant")])
     except TemplateError:
         return False
     return True
@@ -94,16 +107,3 @@ def fit_prompt(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase, ma
     """A prompt in at most ``max_length`` tokens, shortened as ``fit_pairs`` does; None where even that is too long."""
     short = (left for left in shortened(prompt) if len(token_ids(tokenizer, left, prompt=True)) <= max_length)
     return next(short, None)
-
-
-def _chat_tokens(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        if messages[0]["role"] == "system":
-            return _chat_tokens(tokenizer, without_system(messages))
-        raise UserError(f"{tokenizer.name_or_path}: its chat template fails: {error}") from error
-    # the template writes the special tokens itself
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -26,6 +26,34 @@ def closing_table(title: str, rows: Mapping[str, object]) -> None:
     console().print(table)
 
 
+def parity_table(gaps: Mapping[str, Mapping[str, float]], share: tuple[float, float] | None, turns: int) -> None:
+    """Print how far an exported tutor is from the trained one, beside the base's file and what training changed.
+
+    Args:
+        gaps: ``mean``, ``largest``, ``greedy`` and ``n`` of ``tutor`` and ``training``, and of ``base`` where known.
+        share: How much of training's change the export shows, and its standard error; None where nothing changed.
+        turns: How many were read.
+    """
+    from rich import box
+    from rich.table import Table
+
+    title = f"Exported against trained, {turns} held-out turns, {gaps['tutor']['n']} tokens"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("difference")
+    sides = {"base": "base", "tutor": "tutor", "training": "tutor against base"}
+    for name in sides.values():
+        table.add_column(name, justify="right")
+    rows = {
+        "mean |Δ log-prob|": ("mean", ".4f"),
+        "largest |Δ log-prob|": ("largest", ".4f"),
+        "same likeliest token": ("greedy", ".1%"),
+    }
+    for name, (figure, form) in rows.items():
+        table.add_row(name, *(format(gaps[side][figure], form) if side in gaps else "–" for side in sides))
+    table.add_row("share of training shown", "–", f"{share[0]:.2f} ± {share[1]:.2f}" if share else "–", "1")
+    console().print(table)
+
+
 def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n; not those by topic.
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,11 +13,10 @@ from transformers import PreTrainedModel
 from socratic_rl.conversations.problems import Starter
 from socratic_rl.core.dialogue import Message
 from socratic_rl.core.errors import UserError
-from socratic_rl.generators.llama_model import quiet_log
+from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import weights
 from socratic_rl.models.tokens import fit_pairs, pair_tokens, token_ids
 from socratic_rl.models.tutor import Tutor
-from socratic_rl.pages import console
 from socratic_rl.sharing.exports import Kind
 
 MORE = 1.25
@@ -114,15 +112,9 @@ def by_transformers(model: PreTrainedModel, sequences: Sequence[list[int]]) -> R
     return replace(read, bfloat16=model.dtype == torch.bfloat16)
 
 
-def by_llama_cpp(llama: llama_cpp.Llama, sequences: Sequence[list[int]]) -> Reading:
-    """The reading of a file that was loaded with ``every_token``."""
-
-    def logits(tokens: list[int]) -> torch.Tensor:
-        llama.reset()
-        llama.eval(tokens)
-        return torch.from_numpy(llama.scores[: len(tokens)].copy())
-
-    return _reading((logits(tokens), tokens) for tokens in sequences)
+def by_llama_cpp(model: LlamaReader, sequences: Sequence[list[int]]) -> Reading:
+    """The reading of a file that reads ``at_once``."""
+    return _reading((torch.from_numpy(model.logits(tokens)), tokens) for tokens in sequences)
 
 
 def _reading(read: Iterable[tuple[torch.Tensor, list[int]]]) -> Reading:
@@ -193,21 +185,18 @@ def found(tutor: Tutor, kind: Kind, path: Path, base: Path | None, read: Sequenc
     readings = {}
     for side, (model, adapter) in files.items():
         if model:
-            with contextlib.closing(load(model, adapter, max(map(len, sequences)), every_token=True)) as loaded:
+            longest = max(map(len, sequences))
+            with contextlib.closing(LlamaReader(model, adapter, longest, at_once=True)) as loaded:
                 _hold_tokens(loaded, model, tutor, read)
                 readings[side] = by_llama_cpp(loaded, sequences)
     return readings
 
 
-def _hold_tokens(llama: llama_cpp.Llama, model: Path, tutor: Tutor, read: Sequence[Passage]) -> None:
+def _hold_tokens(reader: LlamaReader, model: Path, tutor: Tutor, read: Sequence[Passage]) -> None:
     """Refuse a file whose vocabulary makes other tokens of a prompt than the tutor's tokenizer."""
-    bos = llama.token_bos()
-    start = llama._model.token_get_text(bos) if bos != -1 else ""
     for passage in read:
         text = tutor.tokenizer.apply_chat_template(passage.prompt, add_generation_prompt=True, tokenize=False)
-        # llama.cpp puts a BOS before what has none, where the file says so
-        add_bos = llama._model.add_bos_token() and not (start and text.startswith(start))
-        tokens = llama.tokenize(text.encode(), add_bos=add_bos, special=True)
+        tokens = reader.tokenize(text, special=True)
         if tokens != token_ids(tutor.tokenizer, passage.prompt, prompt=True):
             raise UserError(
                 f"base_gguf: llama.cpp with {model} makes other tokens of {text[:60]!r}… than the tutor reads"
@@ -258,60 +247,3 @@ def mistake(
     if shown and shown.tells and not shown.is_all:
         return f"shows {shown.value:.2f} ± {shown.error:.2f} of what training changed, where all of it is 1"
     return None
-
-
-def print_export_check(apart: Mapping[str, Gap], shown: Share | None, turns: int) -> None:
-    """Print how far the exported tutor is from the trained one, beside the base's file and what training changed."""
-    from rich import box
-    from rich.table import Table
-
-    title = f"Exported against trained, {turns} held-out turns, {apart['tutor'].n} tokens"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("difference")
-    sides = {"base": "base", "tutor": "tutor", "training": "tutor against base"}
-    for name in sides.values():
-        table.add_column(name, justify="right")
-    rows = {
-        "mean |Δ log-prob|": ("mean", ".4f"),
-        "largest |Δ log-prob|": ("largest", ".4f"),
-        "same likeliest token": ("greedy", ".1%"),
-    }
-    for name, (figure, form) in rows.items():
-        table.add_row(name, *(format(getattr(apart[side], figure), form) if side in apart else "–" for side in sides))
-    table.add_row("share of training shown", "–", f"{shown.value:.2f} ± {shown.error:.2f}" if shown else "–", "1")
-    console.console().print(table)
-
-
-def load(model: Path, adapter: Path | None, n_ctx: int, *, every_token: bool = False) -> llama_cpp.Llama:
-    """Load a GGUF file, with a LoRA adapter on it where one is given.
-
-    Args:
-        model: The file.
-        adapter: One that ``export.py`` wrote.
-        n_ctx: The most tokens of a sequence.
-        every_token: Whether logits are kept for every token, all of a sequence read at once, or for the last one only.
-
-    Raises:
-        UserError: llama.cpp does not load it; says why.
-    """
-    threads = torch.get_num_threads()
-    errors, _ = quiet_log()
-    errors.clear()
-    try:
-        loaded = llama_cpp.Llama(
-            str(model),
-            lora_path=str(adapter) if adapter else None,
-            n_ctx=n_ctx,
-            n_batch=n_ctx if every_token else 512,
-            n_threads=threads,
-            n_threads_batch=threads,
-            n_gpu_layers=-1,
-            logits_all=every_token,
-            verbose=False,
-        )
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"llama.cpp does not load {adapter or model}: {errors[0] if errors else error}") from error
-    if adapter and not loaded._lora_adapter:
-        # the library takes a null pointer for an adapter
-        raise UserError(f"llama.cpp does not put {adapter} on {model}: {errors[0] if errors else 'unknown reason'}")
-    return loaded

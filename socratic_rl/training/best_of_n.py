@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 from sacrebleu.metrics.chrf import CHRF
 from tqdm import tqdm
 
-from socratic_rl.core.component import Component, SamplingSettings
+from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import (
     Message,
     PreferencePair,
@@ -22,6 +22,7 @@ from socratic_rl.core.dialogue import (
 )
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.generator import Sampling, in_order
 from socratic_rl.core.records import RecordFile, StageFile
 from socratic_rl.measures.replies import FAILURES, failures
 from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file
@@ -70,7 +71,7 @@ class BestOfN(Component):
     """Replies at each turn."""
     limit: Annotated[int, Field(ge=1)] | None
     """The first so many training turns."""
-    sampling: SamplingSettings
+    sampling: Sampling
     judge: Any = None
     """Scores the replies; None leaves that to the measures."""
 
@@ -80,6 +81,10 @@ class BestOfN(Component):
         if adapter is None:
             raise ValueError("there is no tutor to reply: adapter=FOLDER")
         return adapter
+
+    @field_serializer("sampling")
+    def _by_its_keys(self, sampling: Sampling) -> dict[str, Any]:
+        return sampling.as_config()
 
     def mistakes(self) -> list[str]:
         """Likeliest tokens, which make all replies alike; what is wrong with the judge."""
@@ -158,7 +163,7 @@ class BestOfN(Component):
         if not file.finished:
             # of like length together
             order = sorted(turns, key=lambda turn: sum(len(message["content"]) for message in turn.prompt))
-            size = max(1, self.sampling.batch_size // self.n)
+            size = max(1, self.sampling.width // self.n)
             with tqdm(total=len(turns), initial=len(file), desc="replies", unit=" turns", delay=2) as bar:
                 for first in range(0, len(order), size):
                     group = order[first : first + size]
@@ -176,22 +181,14 @@ class BestOfN(Component):
         """The replies at each of these turns, measured and scored."""
         from socratic_rl.evaluation.comparison import marks
         from socratic_rl.evaluation.judge import Case
-        from socratic_rl.generators.sampling import decode
+        from socratic_rl.generators.tutors import ByTransformers, chat_requests
         from socratic_rl.models.tokens import fit_prompt
-
-        pass
 
         prompts = [fit_prompt(turn.prompt, tutor.tokenizer, tutor.max_length) or turn.prompt for turn in turns]
         seeds = [seed_from(seed, turn.conversation_id, turn.turn, number) for turn in turns for number in range(self.n)]
-        with tutor.tutor() as model:
-            drawn = decode(
-                model,
-                tutor.tokenizer,
-                [prompt for prompt in prompts for _ in range(self.n)],
-                **self.sampling.model_dump(),
-                seeds=seeds,
-                label=None,
-            )
+        requests = chat_requests([prompt for prompt in prompts for _ in range(self.n)], seeds)
+        generator = ByTransformers(tutor.tutor, tutor.tokenizer, self.sampling)
+        drawn = in_order(generator.generate(requests), len(requests), None)
         said = [drawn[first : first + self.n] for first in range(0, len(drawn), self.n)]
         cases = [
             Case(render_transcript(from_messages(prompt)), tuple(reply.text for reply in replies), turn.answer)

@@ -19,8 +19,9 @@ from socratic_rl.commands.settings import TrainSettings, parse
 from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.generator import Sampling
 from socratic_rl.core.provenance import MADE_FROM
-from socratic_rl.generators.sampling import decode
+from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tutor import Tutor
@@ -177,18 +178,9 @@ def test_the_saved_tutor_scores_like_the_trained_one_and_its_base_like_the_base(
 def test_the_saved_tutor_replies_and_ends_its_turn_by_the_template_saved_with_it(case: SimpleNamespace):
     tutor = Tutor(case.folder)
     assert tutor.tokenizer.chat_template == weights_module.CHAT_TEMPLATE.read_text()
-    with tutor.tutor() as model:
-        (reply,) = decode(
-            model,
-            tutor.tokenizer,
-            [pairs()[0].prompt],
-            max_new_tokens=8,
-            temperature=1.0,
-            top_p=1.0,
-            seeds=[1],
-            batch_size=1,
-            label="reply",
-        )
+    sampling = Sampling(max_new_tokens=8, temperature=1.0, top_p=1.0, batch_size=1)
+    generator = ByTransformers(tutor.tutor, tutor.tokenizer, sampling)
+    ((_, reply),) = generator.generate(chat_requests([pairs()[0].prompt], [1]))
     assert reply.text
     assert "Assistant:" not in reply.text
 

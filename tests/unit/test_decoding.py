@@ -125,15 +125,19 @@ def test_a_reply_ends_before_a_stop_string_that_several_tokens_write(three: Llam
     assert replies(three, [counting, counting]) == [Reply("8,", "stop")] * 2
 
 
-def test_a_grammar_holds_one_reply_and_not_its_neighbour(three: LlamaCpp) -> None:
+def test_a_schema_holds_one_reply_and_not_its_neighbour(three: LlamaCpp) -> None:
     text = "Is water wet? Answer:"
-    held = Request(text=text, seed=0, grammar='root ::= "maybe " ("so" | "not")', max_tokens=20)
+    held = Request(text=text, seed=0, schema='{"enum": ["maybe so", "maybe not"]}', max_tokens=20)
     free, bound = replies(three, [Request(text=text, seed=0), held])
-    assert bound.text in ("maybe so", "maybe not")
+    assert bound.text in ('"maybe so"', '"maybe not"')
     assert bound.finish == "stop"
     assert "maybe" not in free.text
-    with pytest.raises(ValueError, match="not a GBNF grammar"):
-        replies(three, [Request(text=text, seed=0, grammar="root ::= (")])
+
+
+def test_a_reply_is_handed_on_once_it_is_written(three: LlamaCpp) -> None:
+    pieces: list[str] = []
+    (reply,) = replies(three, [Request(text="The capital of France is", seed=0, write=pieces.append)])
+    assert pieces == [reply.text]
 
 
 def test_a_reply_ends_where_its_context_is_full(one: LlamaCpp) -> None:

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from socratic_rl.core import component
 from socratic_rl.core.dialogue import without_system
 from socratic_rl.core.errors import UserError, reasons
-from socratic_rl.core.generator import Reply, Request, fitting
+from socratic_rl.core.generator import Reply, Request, Sampling, fitting, in_order
 from socratic_rl.evaluation.judge import Case, Judge
 from socratic_rl.generators import LlamaCpp, OpenAI, Transformers
-from socratic_rl.generators.sampling import decode
+from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from tests.conftest import SharpModel, TinyModel
 
 SYSTEM = {"role": "system", "content": "You are a teacher."}
@@ -288,8 +288,10 @@ def loaded(tiny_llama: Path) -> tuple[Any, Any]:
 
 
 def draw(loaded: tuple[Any, Any], prompts: list[list[dict[str, str]]], seeds: list[int], **how: Any) -> list[Reply]:
-    defaults = {"max_new_tokens": 10, "temperature": 1.0, "top_p": 1.0, "batch_size": 3, "label": "replies"}
-    return decode(*loaded, prompts, seeds=seeds, **{**defaults, **how})
+    defaults = {"max_new_tokens": 10, "temperature": 1.0, "top_p": 1.0, "batch_size": 3}
+    model, tokenizer = loaded
+    generator = ByTransformers(lambda: contextlib.nullcontext(model), tokenizer, Sampling(**{**defaults, **how}))
+    return in_order(generator.generate(chat_requests(prompts, seeds)), len(prompts), "replies")
 
 
 def test_a_row_depends_neither_on_its_neighbours_nor_on_its_place(loaded: tuple[Any, Any]) -> None:

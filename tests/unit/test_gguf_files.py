@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from socratic_rl.core.errors import UserError
+from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import weights
 from socratic_rl.models.tokens import token_ids
 from socratic_rl.sharing import export_check, gguf_files
@@ -107,8 +108,8 @@ def read(
 ) -> export_check.Gap:
     """How far llama.cpp with the files is from the model."""
     sequences = [tokenizer(text)["input_ids"] for text in TEXTS]
-    with contextlib.closing(export_check.load(file, adapter, 64, every_token=True)) as llama:
-        assert [llama.tokenize(text.encode(), add_bos=False) for text in TEXTS] == sequences
+    with contextlib.closing(LlamaReader(file, adapter, 64, at_once=True)) as llama:
+        assert [llama.tokenize(text, special=False) for text in TEXTS] == sequences
         return export_check.gap(
             export_check.by_transformers(model, sequences), export_check.by_llama_cpp(llama, sequences)
         )
@@ -299,11 +300,11 @@ def test_llama_cpp_makes_the_same_tokens_with_a_written_vocabulary(tmp_path: Pat
     model = AutoModelForCausalLM.from_config(config)
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float32", None)
     questions = [json.loads(line)["question"] for line in STARTER.read_text(encoding="utf-8").splitlines()]
-    with contextlib.closing(export_check.load(tmp_path / "model.gguf", None, 64)) as llama:
+    with contextlib.closing(LlamaReader(tmp_path / "model.gguf", None, 64)) as llama:
         for question in [*questions, "½ of 1234 → é\n\n 12,5?"]:
             messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Why 12?"}]
             text = tokenizer.apply_chat_template(messages, tokenize=False)
-            assert llama.tokenize(text.encode(), add_bos=False, special=True) == token_ids(tokenizer, messages), text
+            assert llama.tokenize(text, special=True) == token_ids(tokenizer, messages), text
 
 
 def test_a_vocabulary_that_llama_cpp_would_split_otherwise_is_refused(sharp_model: SharpModel, tmp_path: Path):

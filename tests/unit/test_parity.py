@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,10 @@ from peft import LoraConfig, get_peft_model
 from socratic_rl.core import errors
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.files import write_jsonl
+from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import tokens as tokens_module
 from socratic_rl.models import weights
+from socratic_rl.pages import console
 from socratic_rl.pairs.dataset import SocraticPairs
 from socratic_rl.sharing import export_check, exports, gguf_files
 from tests.conftest import SharpModel
@@ -125,7 +128,7 @@ def test_an_adapter_that_is_not_applied_or_in_another_order_is_found_however_lit
     sequences = [draw.integers(0, len(tokenizer), 180).tolist() for _ in range(16)]
 
     def by_llama_cpp(adapter: Path | None) -> export_check.Reading:
-        with contextlib.closing(export_check.load(file, adapter, 180, every_token=True)) as llama:
+        with contextlib.closing(LlamaReader(file, adapter, 180, at_once=True)) as llama:
             return export_check.by_llama_cpp(llama, sequences)
 
     wanted, of_base = {"base": export_check.by_transformers(base, sequences)}, by_llama_cpp(None)
@@ -162,7 +165,9 @@ def test_an_adapter_that_is_not_applied_or_in_another_order_is_found_however_lit
 def test_the_table_shows_the_share(capsys: pytest.CaptureFixture[str]):
     apart = {side: export_check.Gap(0.05, 0.5, 0.9, 10) for side in ("base", "tutor", "training")}
     for shown, cells in ((export_check.Share(0.994, 0.01, 0.1, 10), "– 0.99 ± 0.01 1"), (None, "– – 1")):
-        export_check.print_export_check(apart, shown, 3)
+        console.parity_table(
+            {side: asdict(gap) for side, gap in apart.items()}, shown and (shown.value, shown.error), 3
+        )
         assert f"share of training shown {cells}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -202,11 +207,7 @@ def test_a_file_that_makes_other_tokens_of_a_prompt_is_refused(tiny_llama: Path)
     prompt = [{"role": "user", "content": "one?"}]
     ids = tokens_module.token_ids(tokenizer, prompt, prompt=True)
     for adds_bos, refused in ((False, False), (True, True)):
-        llama = SimpleNamespace(
-            token_bos=lambda: 0,
-            _model=SimpleNamespace(token_get_text=lambda _: "<s>", add_bos_token=lambda adds=adds_bos: adds),
-            tokenize=lambda _, add_bos, special: [0] * add_bos + ids,
-        )
+        llama = SimpleNamespace(tokenize=lambda _, special, adds=adds_bos: [0] * adds + ids)
         passages = [export_check.Passage(prompt, ids)]
         if refused:
             with pytest.raises(errors.UserError, match=r"base_gguf: llama.cpp with base.gguf makes other tokens of"):

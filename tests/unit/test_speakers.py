@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import ValidationError
 
-from socratic_rl.core.component import SamplingSettings
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.generator import Request
+from socratic_rl.core.generator import Reply, Request, Sampling, in_order
 from socratic_rl.generators import LlamaCpp
-from socratic_rl.generators.sampling import decode
-from socratic_rl.generators.tutors import InLlamaCpp, InTransformers
+from socratic_rl.generators.tutors import ByLlamaCpp, ByTransformers, TutorGenerator
 from socratic_rl.models import weights
 from socratic_rl.sharing import gguf_files
 from tests.conftest import SharpModel
@@ -20,8 +19,14 @@ from tests.conftest import SharpModel
 PROMPT = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
-def greedy(tokens: int) -> SamplingSettings:
-    return SamplingSettings(max_new_tokens=tokens, temperature=0, top_p=1, batch_size=1)
+def greedy(tokens: int) -> Sampling:
+    return Sampling(max_new_tokens=tokens, temperature=0, top_p=1, batch_size=1)
+
+
+def streamed(generator: TutorGenerator, write: Callable[[str], None], seed: int = 0) -> Reply:
+    """A reply that is written as it is drawn."""
+    ((_, reply),) = generator.generate([Request(seed=seed, messages=tuple(PROMPT), write=write)])
+    return reply
 
 
 def test_llama_cpp_replies_as_transformers_with_and_without_the_adapter(
@@ -36,13 +41,13 @@ def test_llama_cpp_replies_as_transformers_with_and_without_the_adapter(
     gguf_files.write_adapter(tutor, tokenizer.chat_template, tmp_path / "adapter.gguf", "tiny tutor")
     said = []
     for model, adapter in ((base, None), (tutor.eval(), tmp_path / "adapter.gguf")):
-        speaker = InLlamaCpp(tmp_path / "base.gguf", adapter, tokenizer)
+        generator = ByLlamaCpp(tmp_path / "base.gguf", adapter, tokenizer, greedy(20))
         pieces: list[str] = []
-        reply = speaker.stream(PROMPT, pieces.append, greedy(20), seed=0)
-        same = InTransformers(lambda model=model: contextlib.nullcontext(model), tokenizer)
-        assert reply == same.stream(PROMPT, lambda _: None, greedy(20), seed=0)
+        reply = streamed(generator, pieces.append)
+        same = ByTransformers(lambda model=model: contextlib.nullcontext(model), tokenizer, greedy(20))
+        assert reply == streamed(same, lambda _: None)
         assert "".join(pieces).strip() == reply.text
-        assert speaker.context() == same.context() == 4096
+        assert generator.context() == same.context() == 4096
         said.append(reply.text)
     assert said[0] != said[1]
 
@@ -50,9 +55,9 @@ def test_llama_cpp_replies_as_transformers_with_and_without_the_adapter(
 def test_a_seed_draws_the_same_reply_again(sharp_model: SharpModel, tiny_llama: Path, tmp_path: Path):
     tokenizer = weights.tokenizer_from(str(tiny_llama))
     gguf_files.write_model(sharp_model("llama"), tokenizer, tmp_path / "base.gguf", "tiny", "float32", None)
-    speaker = InLlamaCpp(tmp_path / "base.gguf", None, tokenizer)
     sampling = greedy(20).model_copy(update={"temperature": 1.0})
-    said = [speaker.stream(PROMPT, lambda _: None, sampling, seed=seed).text for seed in (3, 4, 3)]
+    generator = ByLlamaCpp(tmp_path / "base.gguf", None, tokenizer, sampling)
+    said = [streamed(generator, lambda _: None, seed).text for seed in (3, 4, 3)]
     assert said[0] == said[2] != said[1]
 
 
@@ -64,7 +69,7 @@ def test_an_adapter_of_another_base_is_told_with_llama_cpp_s_reason(
     tutor = get_peft_model(sharp_model("llama"), LoraConfig(target_modules="all-linear"))
     gguf_files.write_adapter(tutor, tokenizer.chat_template, tmp_path / "adapter.gguf", "tiny tutor")
     with pytest.raises(UserError, match=r"llama.cpp does not put .*adapter.gguf on .*base.gguf: .*arch mismatch"):
-        InLlamaCpp(tmp_path / "base.gguf", tmp_path / "adapter.gguf", tokenizer).context()
+        ByLlamaCpp(tmp_path / "base.gguf", tmp_path / "adapter.gguf", tokenizer, greedy(20)).context()
 
 
 # --- the generator ---
@@ -110,17 +115,8 @@ def test_the_generator_replies_with_the_adapter_and_its_chat_template(
     with_adapter = generator(folder / "base.gguf", folder / "adapter.gguf")
     without = generator(folder / "base.gguf", None)
     tokenizer = weights.tokenizer_from(str(tiny_llama))
-    wanted = decode(
-        tutor,
-        tokenizer,
-        [request.messages for request in requests],
-        max_new_tokens=20,
-        temperature=0,
-        top_p=1,
-        seeds=[0, 0],
-        batch_size=1,
-        label="",
-    )
+    by_transformers = ByTransformers(lambda: contextlib.nullcontext(tutor), tokenizer, greedy(20))
+    wanted = in_order(by_transformers.generate(requests), len(requests), None)
     said = dict(with_adapter.generate(requests))
     # bytes that are no character are left out by the one and marked by the other
     assert [said[n].text for n in (0, 1)] == [reply.text.replace("�", "").strip() for reply in wanted]

@@ -1,4 +1,6 @@
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -6,17 +8,32 @@ from typing import Literal
 import pytest
 
 from socratic_rl.chat import partners as partners_module
-from socratic_rl.chat import terminal
+from socratic_rl.chat import session, terminal
 from socratic_rl.conversations.problems import JsonlProblems, Source, Starter
-from socratic_rl.core.component import ModelSettings, SamplingSettings
+from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.dialogue import Conversation, Message, Problem
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
-from socratic_rl.core.generator import Reply
+from socratic_rl.core.generator import Reply, Request, Sampling
 from socratic_rl.core.records import read_records
-from socratic_rl.generators import tutors
-from socratic_rl.generators.sampling import decode
+from socratic_rl.generators.tutors import ByTransformers
 from socratic_rl.models import tokens
+
+
+def sampling_with(**settings: float) -> Sampling:
+    return Sampling(**({"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 12, "batch_size": 1} | settings))
+
+
+def drawing(partners: partners_module.Partners, **settings: float) -> partners_module.Partners:
+    """The same partners, who draw their replies otherwise."""
+    sampling = sampling_with(**settings)
+    generators = {name: replace(each, sampling=sampling) for name, each in partners.generators.items()}
+    return replace(partners, generators=generators, sampling=sampling)
+
+
+def instead(patch: pytest.MonkeyPatch, reply: Callable[[Request], Reply]) -> None:
+    """Have replies made by a function."""
+    patch.setattr(ByTransformers, "generate", lambda _, requests: iter([(0, reply(requests[0]))]))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +41,7 @@ def partners(tiny_llama: Path) -> partners_module.Partners:
     settings = ModelSettings(
         name="tiny", pretrained=str(tiny_llama), revision=None, dtype="float32", attn_implementation="sdpa"
     )
-    return partners_module.base_alone(settings)
+    return partners_module.base_alone(settings, sampling_with())
 
 
 @pytest.fixture
@@ -35,38 +52,37 @@ def chat(partners: partners_module.Partners, tmp_path: Path) -> terminal.Chat:
 def chat_with(
     partners: partners_module.Partners, folder: Path, problems: Source | None = None, **sampling: float
 ) -> terminal.Chat:
-    drawn = SamplingSettings(**({"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 12, "batch_size": 1} | sampling))
-    return terminal.Chat(partners, drawn, seed=0, problems=problems, with_base=False, folder=folder)
+    talking = session.Session(drawing(partners, **sampling), seed=0, problems=problems)
+    return terminal.Chat(talking, folder, with_base=False)
 
 
 def said(chat: terminal.Chat) -> list[tuple[str, str]]:
     return [(turn.speaker, turn.text) for turn in chat.talk.turns] if chat.talk else []
 
 
-def test_a_streamed_reply_is_the_reply_that_decode_gives(partners: partners_module.Partners):
+def test_a_streamed_reply_is_the_reply_that_is_drawn_at_once(partners: partners_module.Partners):
     prompt: list[Message] = [{"role": "user", "content": "What is 2 + 2?"}]
-    (speaker,) = partners.speakers.values()
     for temperature in (0.0, 1.0):
-        sampling = SamplingSettings(max_new_tokens=40, temperature=temperature, top_p=0.95, batch_size=1)
+        (generator,) = drawing(partners, max_new_tokens=40, temperature=temperature, top_p=0.95).generators.values()
         pieces: list[str] = []
-        reply = speaker.stream(prompt, pieces.append, sampling, seed=7)
-        with speaker.opened() as model:
-            (same,) = decode(model, partners.tokenizer, [prompt], seeds=[7], label="", **sampling.model_dump())
+        request = Request(seed=7, messages=tuple(prompt))
+        ((_, reply),) = generator.generate([replace(request, write=pieces.append)])
+        ((_, same),) = generator.generate([request])
         assert reply == same
         assert "".join(pieces).strip() == reply.text
         assert len(pieces) > 1
 
 
 def test_a_prompt_longer_than_the_model_reads_is_a_mistake(partners: partners_module.Partners, tmp_path: Path):
-    sampling = SamplingSettings(temperature=0, top_p=1, max_new_tokens=4000, batch_size=1)
-    opened = partners.speakers["tiny"].opened
+    sampling = Sampling(temperature=0, top_p=1, max_new_tokens=4000, batch_size=1)
+    opened = partners.generators["tiny"].opened
     tutor = SimpleNamespace(
         base=opened, tutor=opened, tokenizer=partners.tokenizer, folder=tmp_path, settings=SimpleNamespace(name="tiny")
     )
     with pytest.raises(UserError, match="prompt: is longer than the 96 tokens that the model reads beside its reply"):
         partners_module.show_replies(tutor, "a" * 100, sampling, seed=0)
     with pytest.raises(UserError, match=r"sampling\.max_new_tokens: leaves no room in the 4096 tokens"):
-        partners_module.show_replies(tutor, "a", sampling.model_copy(update={"max_new_tokens": 4096}), seed=0)
+        partners_module.show_replies(tutor, "a", sampling.model_copy(update={"max_tokens": 4096}), seed=0)
 
 
 def test_the_dialogue_goes_on_and_each_reply_is_read_with_all_before_it(chat: terminal.Chat):
@@ -78,7 +94,7 @@ def test_the_dialogue_goes_on_and_each_reply_is_read_with_all_before_it(chat: te
         return fitted(prompt, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(terminal, "fit_prompt", spy)
+        patch.setattr(session, "fit_prompt", spy)
         chat.run(["one?", "two?"])
     first = said(chat)[1][1]
     assert read == [["one?"], ["one?", first, "two?"]]
@@ -118,9 +134,7 @@ def test_problem_begins_anew_with_the_next_one_or_ones_own(chat: terminal.Chat):
 
 
 def test_problems_end(partners: partners_module.Partners, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    drawn = SamplingSettings(temperature=0, top_p=1, max_new_tokens=2, batch_size=1)
-    source = Starter(name="two", limit=2)
-    chat = terminal.Chat(partners, drawn, seed=0, problems=source, with_base=False, folder=tmp_path)
+    chat = chat_with(partners, tmp_path, Starter(name="two", limit=2), temperature=0, top_p=1, max_new_tokens=2)
     chat.run(["/problem"] * 3)
     assert "there are no more problems" in capsys.readouterr().out
 
@@ -166,7 +180,7 @@ def test_what_generate_would_reject_is_saved_so_and_told(
     pens = Problem(id="pens", question=FAIR[0][0], solution="", answer="12 pens", source="test")
     write_jsonl(tmp_path / "pens.jsonl", [pens.to_record()])
     replies = iter([Reply(reply, finish) for _, reply in exchanges])
-    monkeypatch.setattr(tutors, "stream", lambda *_, **__: next(replies))
+    instead(monkeypatch, lambda _: next(replies))
     chat = chat_with(partners, tmp_path, JsonlProblems(name="pens", path=str(tmp_path / "pens.jsonl")))
     chat.run(["/problem", *(said for said, _ in exchanges[1:]), "/save"])
     (saved,) = read_records(Conversation, tmp_path / "conversations.jsonl")
@@ -182,7 +196,7 @@ def test_a_cut_off_reply_that_is_replaced_by_a_whole_one_is_no_flaw(
     chat: terminal.Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     replies = iter([Reply("What do", "length"), Reply("What do you know?", "stop")])
-    monkeypatch.setattr(tutors, "stream", lambda *_, **__: next(replies))
+    instead(monkeypatch, lambda _: next(replies))
     chat.run(["How far is it?", "/save cut.jsonl", "/retry", "/save whole.jsonl"])
     accepted = [next(read_records(Conversation, tmp_path / name)).accepted for name in ("cut.jsonl", "whole.jsonl")]
     assert accepted == [False, True]
@@ -201,9 +215,10 @@ def test_a_long_dialogue_is_shortened_and_a_long_turn_left_out(
     chat = chat_with(partners, tmp_path)
     # bytes are tokens here
     chat.run([letter * 100 for letter in "abc"])
-    chat.sampling = chat.sampling.model_copy(update={"max_new_tokens": 4096 - 500})
+    talking = session.Session(drawing(partners, max_new_tokens=4096 - 500), seed=0)
+    chat.session, chat.partners = talking, talking.partners
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tutors, "stream", lambda *_, **__: Reply("Why?", "stop"))
+        instead(patch, lambda _: Reply("Why?", "stop"))
         chat.run(["d" * 100, "e" * 400])
     told = capsys.readouterr().out
     assert "turns after the problem are no longer read: there is room for 500 tokens" in told
@@ -215,13 +230,12 @@ def test_a_long_dialogue_is_shortened_and_a_long_turn_left_out(
 def test_a_reply_that_is_stopped_keeps_what_there_is_and_the_chat_goes_on(
     chat: terminal.Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    def stopped(*arguments: object, **settings: object) -> None:
-        write = arguments[3]
-        write(" What is\x1b ")
+    def stopped(request: Request) -> Reply:
+        request.write(" What is\x1b ")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tutors, "stream", stopped)
+        instead(patch, stopped)
         chat.run(["one?"])
     assert said(chat)[1] == ("teacher", "What is\x1b")
     assert r"What is\x1b  (stopped)" in capsys.readouterr().out

@@ -4,18 +4,18 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from socratic_rl.chat.partners import Partners, Talk, own_problem
-from socratic_rl.core.component import SamplingSettings
-from socratic_rl.core.dialogue import Message, Turn
+from socratic_rl.chat.partners import Partners
+from socratic_rl.chat.session import Session, Talk, stated_problem
+from socratic_rl.core.dialogue import Turn
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.generator import Reply
+from socratic_rl.core.generator import Reply, Request, Sampling
 from socratic_rl.models import weights
 from socratic_rl.pairs.votes import Tally
 
@@ -30,24 +30,24 @@ class Slow:
     """Says where it is in a call, piece by piece, and notes how many calls there are at once."""
 
     engine: ClassVar[str] = "none"
+    sampling: ClassVar[Sampling] = Sampling(temperature=0, top_p=1, max_new_tokens=12, batch_size=1)
     now: ClassVar[int] = 0
     most: ClassVar[int] = 0
 
     def context(self) -> int:
         return 200
 
-    def stream(
-        self, prompt: Sequence[Message], write: Callable[[str], None], sampling: SamplingSettings, seed: int
-    ) -> Reply:
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        (request,) = requests
         Slow.now += 1
         Slow.most = max(Slow.most, Slow.now)
         try:
             for _ in range(3):
                 time.sleep(0.01)
-                write(".")
+                request.write(".")
         finally:
             Slow.now -= 1
-        return Reply(f"{prompt[-1]['content']} {seed}", "stop")
+        yield 0, Reply(f"{request.messages[-1]['content']} {request.seed}", "stop")
 
 
 def in_a_thread(awaited: Coroutine[Any, Any, T]) -> T:
@@ -58,12 +58,13 @@ def in_a_thread(awaited: Coroutine[Any, Any, T]) -> T:
 
 @pytest.fixture
 def voices(tiny_llama: Path) -> "web.Voices":
-    partners = Partners("two", {"base": Slow(), "tutor": Slow()}, weights.tokenizer_from(str(tiny_llama)), "tiny")
-    return web.Voices(partners, SamplingSettings(temperature=0, top_p=1, max_new_tokens=12, batch_size=1), seed=0)
+    tokenizer = weights.tokenizer_from(str(tiny_llama))
+    partners = Partners("two", {"base": Slow(), "tutor": Slow()}, tokenizer, "tiny", Slow.sampling)
+    return web.Voices(Session(partners, seed=0))
 
 
 def talk(text: str) -> Talk:
-    return Talk(f"{text}/1", own_problem(text), [Turn(speaker="student", text=text)])
+    return Talk(f"{text}/1", stated_problem(text), [Turn(speaker="student", text=text)])
 
 
 def test_one_reply_is_written_at_a_time_and_each_visitor_gets_its_own(voices: "web.Voices"):
@@ -105,7 +106,7 @@ def test_a_dialogue_that_is_too_long_is_refused(voices: "web.Voices"):
     ],
 )
 def test_a_tally_in_words(tally: Tally, words: str):
-    assert web.told(tally) == words
+    assert web.tally_line(tally) == words
 
 
 @pytest.mark.parametrize(
