@@ -19,7 +19,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
     """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
     from socratic_rl.core import provenance
     from socratic_rl.models import processes
-    from socratic_rl.sharing import hub
+    from socratic_rl.sharing import hub, model_card
 
     place = cli.job_place(cfg)
     folder = place["folder"]
@@ -111,7 +111,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             "held_out": outcome.held_out,
             "versions": provenance.versions(),
         }
-        dpo.save(outcome.model, tokenizer, adapter, made_from, outcome.weights)
+        dpo.save(outcome.model, tokenizer, adapter, made_from, outcome.weights, model_card.write_card)
         write_jsonl(folder / "training_log.jsonl", outcome.log)
         # sharded weights cannot write on one process alone
         samples = [] if processes.sharded() else fitted_held_out.pairs[: settings.samples]

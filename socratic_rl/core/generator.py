@@ -86,16 +86,16 @@ class InRounds:
 
     def hold(self: Generator, talks: Iterable[Talk[T]]) -> Iterator[tuple[int, T]]:
         """Each talk's index and result, as they end."""
-        held = list(talks)
+        started = list(talks)
         # a talk that begins takes None
-        replies: Iterable[tuple[int, Any]] = [(number, None) for number in range(len(held))]
-        numbers = list(range(len(held)))
+        replies: Iterable[tuple[int, Any]] = [(number, None) for number in range(len(started))]
+        numbers = list(range(len(started)))
         while numbers:
             waiting: dict[int, Request] = {}
-            for place, reply in replies:
-                number = numbers[place]
+            for position, reply in replies:
+                number = numbers[position]
                 try:
-                    waiting[number] = held[number].send(reply)
+                    waiting[number] = started[number].send(reply)
                 except StopIteration as end:
                     yield number, end.value
             numbers = sorted(waiting)
@@ -145,5 +145,5 @@ def fitting(request: Request, tokens: Callable[[Request], list[int]], room: int)
     """
     if not request.shorten:
         return tokens(request)
-    tried = (tokens(replace(request, messages=tuple(left))) for left in shortened(request.messages))
-    return next((found for found in tried if len(found) <= room), [])
+    prompts = (tokens(replace(request, messages=tuple(left))) for left in shortened(request.messages))
+    return next((prompt for prompt in prompts if len(prompt) <= room), [])

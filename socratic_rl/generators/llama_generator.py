@@ -59,10 +59,10 @@ class LlamaCpp(Sampling):
 
     @field_validator("model_path", "lora_path")
     @classmethod
-    def _is_gguf(cls, given: str | None, info: ValidationInfo) -> str | None:
-        if given is not None or info.field_name == "model_path":
-            gguf_file(str(_path(given)))
-        return given
+    def _is_gguf(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None or info.field_name == "model_path":
+            gguf_file(str(_path(name)))
+        return name
 
     def identity(self) -> dict[str, Any]:
         """Kind, file name, SHA-256 of the file and of the adapter's where there is one, and sampling."""
@@ -112,6 +112,7 @@ class LlamaCpp(Sampling):
     def _decoder(self) -> "Decoder":
         from joblib import cpu_count
 
+        # llama.cpp takes a second to import, and a config is checked without it
         from socratic_rl.generators.llama_decoder import Decoder
         from socratic_rl.generators.llama_model import NotAdaptedError, NotLoadedError
 
@@ -159,8 +160,8 @@ class LlamaCpp(Sampling):
             raise UserError(f"generator.model_path: {self.path}: its chat template fails: {error}") from error
 
 
-def _path(given: str | None) -> Path:
-    return component.gguf_path() if given is None else Path(given).expanduser()
+def _path(name: str | None) -> Path:
+    return component.gguf_path() if name is None else Path(name).expanduser()
 
 
 def _ask(request: Request) -> Talk[Reply]:

@@ -163,10 +163,10 @@ class LlamaModel:
         return chain
 
 
-def shared_start(one: Sequence[int], other: Sequence[int]) -> int:
+def shared_start(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two prompts begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 @cache

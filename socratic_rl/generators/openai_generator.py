@@ -156,8 +156,8 @@ class OpenAI(InRounds, Sampling):
         choice = choices[0] if isinstance(choices, list) and choices else None
         text = getattr(getattr(choice, "message", None), "content", None) if chat else getattr(choice, "text", None)
         if not isinstance(text, str):
-            told = answer if isinstance(answer, str) else repr(answer)
-            raise self._failed(f"answered what is not OpenAI's protocol: {_line(told)}")
+            body = answer if isinstance(answer, str) else repr(answer)
+            raise self._failed(f"answered what is not OpenAI's protocol: {_line(body)}")
         return Reply(text.strip(), "length" if getattr(choice, "finish_reason", None) == "length" else "stop")
 
     def _failed(self, what: str) -> UserError:

@@ -3,19 +3,27 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import llguidance.hf
+import numpy as np
+import torch
+from llguidance import LLMatcher
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TextStreamer,
+)
 
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request, Sampling
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
-
 
 def draw_replies(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[Request],
     prompts: Sequence[list[int]],
     sampling: Sampling,
@@ -64,21 +72,19 @@ def draw_replies(
 
 
 def text_streamer(
-    tokenizer: "PreTrainedTokenizerBase", write: Callable[[str], None] | None, *, skip_prompt: bool = True
-) -> "TextStreamer | None":
+    tokenizer: PreTrainedTokenizerBase, write: Callable[[str], None] | None, *, skip_prompt: bool = True
+) -> TextStreamer | None:
     """Takes tokens and hands their text on, as soon as a word of it is certain; None where nobody takes it."""
     if write is None:
         return None
-    from transformers import TextStreamer
-
     streamer = TextStreamer(tokenizer, skip_prompt=skip_prompt, skip_special_tokens=True)
     streamer.on_finalized_text = lambda text, **_: write(text)
     return streamer
 
 
 def _draw(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[list[int]],
     *,
     max_new_tokens: int,
@@ -87,15 +93,12 @@ def _draw(
     seeds: Sequence[int],
     stop: Sequence[str] = (),
     schemas: Sequence[str | None] = (),
-    streamer: "TextStreamer | None" = None,
+    streamer: TextStreamer | None = None,
 ) -> list[Reply]:
     """One batch, padded on the left; a streamer takes a batch of one."""
-    import torch
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    own = model.generation_config
-    known = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    ends = sorted({token for token in (*known, tokenizer.eos_token_id) if token is not None})
+    settings = model.generation_config
+    of_model = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    ends = sorted({token for token in (*of_model, tokenizer.eos_token_id) if token is not None})
     padded = tokenizer.pad({"input_ids": list(rows)}, padding_side="left", return_tensors="pt").to(model.device)
     # set aside, since a model may come with sampling settings of its own, which fill those that are not given
     model.generation_config = GenerationConfig(
@@ -127,15 +130,15 @@ def _draw(
                 streamer=streamer,
             )
     finally:
-        model.generation_config = own
+        model.generation_config = settings
     written = tokens[:, padded["input_ids"].shape[1] :].tolist()
     return [_reply(tokenizer, row, ends, stop) for row in written]
 
 
-def _reply(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], ends: Sequence[int], stop: Sequence[str]) -> Reply:
-    length = next((place for place, token in enumerate(tokens) if token in ends), None)
+def _reply(tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: Sequence[int], stop: Sequence[str]) -> Reply:
+    length = next((number for number, token in enumerate(tokens) if token in ends), None)
     text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
-    cut = min((place for string in stop if (place := text.find(string)) >= 0), default=None)
+    cut = min((start for string in stop if (start := text.find(string)) >= 0), default=None)
     return Reply(text[:cut].strip(), "length" if length is None and cut is None else "stop")
 
 
@@ -145,16 +148,14 @@ class _Forms:
     def __init__(
         self,
         schemas: Sequence[str | None],
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: PreTrainedTokenizerBase,
         vocabulary: int,
         ends: tuple[int, ...],
     ) -> None:
-        from llguidance import LLMatcher
-
-        known = _known_tokens(tokenizer, vocabulary, ends)
+        vocabulary_tokens = _guided_tokens(tokenizer, vocabulary, ends)
         # without white space, which a small model may go on with to the end
         self.rows = [
-            LLMatcher(known, LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False}))
+            LLMatcher(vocabulary_tokens, LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False}))
             if schema
             else None
             for schema in schemas
@@ -162,10 +163,7 @@ class _Forms:
         self.ends = ends
         self.begun = False
 
-    def __call__(self, tokens: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        import numpy as np
-        import torch
-
+    def __call__(self, tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         for number, row in enumerate(self.rows):
             if row is None:
                 continue
@@ -182,19 +180,17 @@ class _Forms:
         return scores
 
 
-def _vocabulary(model: "PreTrainedModel") -> int:
+def _vocabulary(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
 @lru_cache(maxsize=1)
-def _known_tokens(tokenizer: "PreTrainedTokenizerBase", vocabulary: int, ends: tuple[int, ...]) -> Any:
+def _guided_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int, ends: tuple[int, ...]) -> Any:
     """A tokenizer as llguidance reads it, which takes a second.
 
     Raises:
         UserError: It is not one of the tokenizers library.
     """
-    import llguidance.hf
-
     if not tokenizer.is_fast:
         raise UserError("generator.model: only a fast tokenizer can be held to a schema; generator=llama_cpp holds any")
     return llguidance.hf.from_tokenizer(tokenizer, vocabulary, list(ends))
@@ -208,15 +204,11 @@ class _Sampler:
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
-        import torch
-
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.temperature = temperature
         self.top_p = top_p
 
-    def __call__(self, _: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        import torch
-
+    def __call__(self, _: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         probabilities = torch.softmax(scores.float() / self.temperature, dim=-1)
         # ordering all of a large vocabulary is slow, and the first thousand nearly always hold top_p
         for count in (min(1024, scores.shape[-1]), scores.shape[-1]):
@@ -226,5 +218,5 @@ class _Sampler:
                 break
         last = (summed < self.top_p).sum(dim=-1, keepdim=True).clamp(max=summed.shape[-1] - 1)
         luck = torch.stack([torch.rand(1, generator=generator) for generator in self.generators]).to(scores.device)
-        place = torch.searchsorted(summed, luck * summed.gather(-1, last), right=True).minimum(last)
-        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
+        column = torch.searchsorted(summed, luck * summed.gather(-1, last), right=True).minimum(last)
+        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, column), 0.0)

@@ -1,18 +1,19 @@
 """A model by transformers, in batches."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import InRounds, Reply, Request, Sampling, fitting
 from socratic_rl.generators.sampling import draw_replies
+from socratic_rl.models import weights
 from socratic_rl.models.tokens import token_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Transformers(InRounds, Sampling):
@@ -40,10 +41,8 @@ class Transformers(InRounds, Sampling):
         Raises:
             UserError: The model cannot be loaded, or a prompt is too long for it.
         """
-        from socratic_rl.models.weights import context_length
-
         model, tokenizer = self._loaded
-        room = context_length(model)
+        room = weights.context_length(model)
         prompts = [
             fitting(request, partial(_prompt_tokens, tokenizer), room - (request.max_tokens or self.max_tokens))
             for request in requests
@@ -68,9 +67,7 @@ class Transformers(InRounds, Sampling):
         )
 
     @cached_property
-    def _loaded(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-        from socratic_rl.models import weights
-
+    def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         try:
             return weights.load_base(self._settings).eval(), weights.load_tokenizer(self._settings)
         except UserError as error:
@@ -78,8 +75,6 @@ class Transformers(InRounds, Sampling):
 
     @cached_property
     def _version(self) -> dict[str, str]:
-        import hashlib
-
         model, _ = self._loaded
         if commit := getattr(model.config, "_commit_hash", None):
             return {"commit": commit}
@@ -90,7 +85,7 @@ class Transformers(InRounds, Sampling):
         return {"sha256": digest.hexdigest()}
 
 
-def _prompt_tokens(tokenizer: "PreTrainedTokenizerBase", request: Request) -> list[int]:
+def _prompt_tokens(tokenizer: PreTrainedTokenizerBase, request: Request) -> list[int]:
     if request.messages:
         return token_ids(tokenizer, request.messages, prompt=True)
     return list(tokenizer(request.text)["input_ids"])

@@ -28,7 +28,6 @@ from socratic_rl.models import processes
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.models.tokens import token_ids
-from socratic_rl.sharing.model_card import write_card
 from socratic_rl.training.checkpoints import find_checkpoint, train_from
 from socratic_rl.training.reference import reference_scores, saves_passes
 from socratic_rl.training.trainers import COLUMNS, ForestTrainer, RowTrainer, forest_arguments
@@ -236,6 +235,7 @@ def save(
     folder: Path,
     made_from: dict[str, Any],
     weights: dict[str, torch.Tensor] | None = None,
+    write_card: Callable[[Path], None] | None = None,
 ) -> None:
     """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer, record and card.
 
@@ -245,12 +245,14 @@ def save(
         folder: What is to hold them.
         made_from: What is kept beside them.
         weights: The model's weights, where it does not hold them all itself.
+        write_card: Writes the card of a folder that has all the rest.
     """
     with whole_file(folder) as temporary:
         model.save_pretrained(str(temporary), state_dict=weights)
         tokenizer.save_pretrained(str(temporary))
         write_json(temporary / MADE_FROM, made_from)
-        write_card(temporary)
+        if write_card:
+            write_card(temporary)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -25,6 +25,7 @@ from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tutor import Tutor
+from socratic_rl.sharing import model_card
 from socratic_rl.training import dpo
 from tests.conftest import ROOT, TinyModel
 from tests.e2e.conftest import run
@@ -134,7 +135,7 @@ def case(
         "held_out": outcome.held_out,
         "versions": provenance.versions(),
     }
-    dpo.save(outcome.model, tokenizer, folder / "adapter", made_from)
+    dpo.save(outcome.model, tokenizer, folder / "adapter", made_from, write_card=model_card.write_card)
     return SimpleNamespace(
         settings=settings,
         tokenizer=tokenizer,
