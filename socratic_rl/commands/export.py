@@ -36,23 +36,25 @@ def run(settings: "ExportSettings", _: DictConfig) -> None:
     if not settings.check and kind != "folder":
         exports.refuse_untested(tutor)
     passages = export_check.passages(tutor, settings.check_turns) if settings.check else []
-    wanted = export_check.expected(tutor, passages) if passages else {}
+    wanted = export_check.trained_readings(tutor, passages) if passages else {}
     files = exports.write(tutor, kind, folder, settings.dtype, base)
-    told: dict[str, object] = {**files, kind: _sized(files[kind])}
+    summary: dict[str, object] = {**files, kind: _sized(files[kind])}
     if todo := exports.not_measured(tutor, folder):
-        told["measured"] = todo
+        summary["measured"] = todo
     mistake = None
     if wanted:
-        read = export_check.found(tutor, kind, files[kind], base, passages)
-        apart, shown = export_check.gaps(wanted, read), export_check.share(wanted, read, kind)
-        mistake = export_check.mistake(apart, shown, kind, settings.dtype, wanted["tutor"].bfloat16)
-        told["parity"] = folder / "parity.json"
+        read = export_check.exported_readings(tutor, kind, files[kind], base, passages)
+        apart, share = export_check.gaps(wanted, read), export_check.share(wanted, read, kind)
+        mistake = export_check.mistake(apart, share, kind, settings.dtype, wanted["tutor"].bfloat16)
+        summary["parity"] = folder / "parity.json"
         gaps = {side: asdict(gap) for side, gap in apart.items()}
-        write_json(folder / "parity.json", gaps | {"share": asdict(shown) if shown else None})
-        console.parity_table(gaps, (shown.value, shown.error) if shown else None, len(passages))
-        if not (shown and shown.tells):
-            told["check"] = "cannot tell whether training is in it: training changed too little beside rounding"
-    console.closing_table("Export", told | {"next": exports.next_command(tutor, kind, files[kind], settings.base_gguf)})
+        write_json(folder / "parity.json", gaps | {"share": asdict(share) if share else None})
+        console.parity_table(gaps, (share.value, share.error) if share else None, len(passages))
+        if not (share and share.tells):
+            summary["check"] = "cannot tell whether training is in it: training changed too little beside rounding"
+    console.closing_table(
+        "Export", summary | {"next": exports.next_command(tutor, kind, files[kind], settings.base_gguf)}
+    )
     if mistake:
         raise UserError(f"check: what was exported {mistake}; it is kept")
 

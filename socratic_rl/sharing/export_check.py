@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from socratic_rl.conversations.problems import Starter
 from socratic_rl.core.dialogue import Message
 from socratic_rl.core.errors import UserError
+from socratic_rl.generators.llama_model import shared_start
 from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import weights
 from socratic_rl.models.tokens import fit_pairs, pair_tokens, token_ids
@@ -122,19 +123,13 @@ def _reading(read: Iterable[tuple[torch.Tensor, list[int]]]) -> Reading:
     log_probs, greedy = [], []
     earlier: list[list[int]] = []
     for logits, tokens in read:
-        new = max((_alike(tokens, other) for other in earlier), default=0) or 1
+        new = max((shared_start(tokens, other) for other in earlier), default=0) or 1
         earlier.append(tokens)
         following = torch.tensor(tokens[new:])
         before = logits[new - 1 : -1]
         log_probs.append(before.log_softmax(-1).gather(1, following[:, None])[:, 0].double().numpy())
         greedy.append(before.argmax(-1).numpy())
     return Reading(np.concatenate(log_probs), np.concatenate(greedy))
-
-
-def _alike(tokens: list[int], other: list[int]) -> int:
-    """With how many of the same tokens both begin."""
-    pairs = enumerate(zip(tokens, other, strict=False))
-    return next((place for place, (one, two) in pairs if one != two), min(len(tokens), len(other)))
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ def passages(tutor: Tutor, count: int) -> list[Passage]:
     ]
 
 
-def expected(tutor: Tutor, read: Sequence[Passage]) -> dict[str, Reading]:
+def trained_readings(tutor: Tutor, read: Sequence[Passage]) -> dict[str, Reading]:
     """The reading of base and tutor by transformers."""
     sequences = [passage.tokens for passage in read]
     readings = {}
@@ -171,7 +166,9 @@ def expected(tutor: Tutor, read: Sequence[Passage]) -> dict[str, Reading]:
     return readings
 
 
-def found(tutor: Tutor, kind: Kind, path: Path, base: Path | None, read: Sequence[Passage]) -> dict[str, Reading]:
+def exported_readings(
+    tutor: Tutor, kind: Kind, path: Path, base: Path | None, read: Sequence[Passage]
+) -> dict[str, Reading]:
     """The reading of what was exported and, in llama.cpp, of the base's file where there is one.
 
     Raises:
@@ -219,12 +216,12 @@ def share(wanted: Mapping[str, Reading], read: Mapping[str, Reading], kind: Kind
     base = wanted["base"].log_probs
     own_base = read["base"].log_probs if kind == "adapter" else base
     trained = wanted["tutor"].log_probs - base
-    shown = read["tutor"].log_probs - own_base
+    exported = read["tutor"].log_probs - own_base
     squares = float(trained @ trained)
     if not squares:
         return None
-    value = float(trained @ shown) / squares
-    error = float(np.linalg.norm(trained * (shown - value * trained))) / squares
+    value = float(trained @ exported) / squares
+    error = float(np.linalg.norm(trained * (exported - value * trained))) / squares
     near = NEAR + float(np.abs(own_base - base).mean())
     if wanted["tutor"].bfloat16:
         # that of a change which is rounding no file can show, and what is added to a larger number is partly lost
@@ -233,7 +230,7 @@ def share(wanted: Mapping[str, Reading], read: Mapping[str, Reading], kind: Kind
 
 
 def mistake(
-    apart: Mapping[str, Gap], shown: Share | None, kind: Kind, dtype: str, bfloat16: bool = False
+    apart: Mapping[str, Gap], portion: Share | None, kind: Kind, dtype: str, bfloat16: bool = False
 ) -> str | None:
     """What is wrong with what was exported, if anything that this can tell.
 
@@ -244,6 +241,6 @@ def mistake(
     rounding = max(rounding, BFLOAT16 if bfloat16 else ROUNDING["float32"])
     if apart["tutor"].mean > rounding:
         return f"is {apart['tutor'].mean:.4f} nats from the tutor, where rounding accounts for {rounding:.4f}"
-    if shown and shown.tells and not shown.is_all:
-        return f"shows {shown.value:.2f} ± {shown.error:.2f} of what training changed, where all of it is 1"
+    if portion and portion.tells and not portion.is_all:
+        return f"shows {portion.value:.2f} ± {portion.error:.2f} of what training changed, where all of it is 1"
     return None

@@ -73,18 +73,18 @@ def kind_of(folder: Path, wanted: str) -> Kind:
     Raises:
         UserError: It is what is wanted already.
     """
-    whole = not weights.has_adapter(folder)
+    is_adapter = weights.has_adapter(folder)
     if wanted == "merged":
-        if whole:
+        if not is_adapter:
             raise UserError(f"format: {folder} is a whole model for transformers already")
         return "folder"
-    return "model" if whole or wanted == "merged_gguf" else "adapter"
+    return "adapter" if is_adapter and wanted != "merged_gguf" else "model"
 
 
-def base_file(settings: ModelSettings, given: str | None) -> Path | None:
-    """A GGUF file of the base: the one that is given, or that the base itself came from; None where there is none."""
-    if given:
-        return Path(given).expanduser()
+def base_file(settings: ModelSettings, base_gguf: str | None) -> Path | None:
+    """A GGUF file of the base: the one that was chosen, or that the base itself came from; None where there is none."""
+    if base_gguf:
+        return Path(base_gguf).expanduser()
     if settings.pretrained == weights.EMBEDDED:
         return component.gguf_path()
     path = Path(settings.pretrained).expanduser()
@@ -92,14 +92,14 @@ def base_file(settings: ModelSettings, given: str | None) -> Path | None:
 
 
 def refuse_untested(tutor: Tutor) -> None:
-    """Let nobody leave the check out for an architecture that it alone can vouch for; of weights nothing is loaded.
+    """Refuse to leave the check out for an architecture that no test covers; loads no weights.
 
     Raises:
         UserError: No test holds what llama.cpp makes of such a file against transformers.
     """
-    whole = not weights.has_adapter(tutor.folder)
-    source = str(tutor.folder) if whole else weights.weights_folder(tutor.settings)
-    revision = None if whole else tutor.settings.revision
+    is_adapter = weights.has_adapter(tutor.folder)
+    source = weights.weights_folder(tutor.settings) if is_adapter else str(tutor.folder)
+    revision = tutor.settings.revision if is_adapter else None
     architecture = gguf_files.architecture(weights.pretrained(AutoConfig, source, revision=revision))
     if architecture not in gguf_files.TESTED:
         raise UserError(
@@ -119,25 +119,25 @@ class Exported:
     """The base alone, where there is a file of it."""
 
 
-def exported(tutor: Tutor, given: str | None, given_base: str | None) -> Exported:
+def exported(tutor: Tutor, tutor_gguf: str | None, base_gguf: str | None) -> Exported:
     """The GGUF files of a tutor.
 
     Args:
         tutor: The tutor.
-        given: The file that was exported; None looks where ``export.py`` puts it.
-        given_base: A GGUF file of the base; None takes the one that the base came from, where it came from one.
+        tutor_gguf: The file that was exported; None looks where ``export.py`` puts it.
+        base_gguf: A GGUF file of the base; None takes the one that the base came from, where it came from one.
 
     Raises:
         UserError: There is none, it was made from another training, or it is an adapter and its base is missing.
     """
-    path = Path(given).expanduser() if given else next(filter(Path.exists, _places(tutor)), None)
+    path = Path(tutor_gguf).expanduser() if tutor_gguf else next(filter(Path.exists, _default_files(tutor)), None)
     if path is None:
         raise UserError(f"backend: there is no GGUF file of the tutor yet: python export.py adapter={tutor.folder}")
     record = path.with_name(MADE_FROM)
     if record.exists() and read_json(record) != tutor.made_from:
         raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
     kind = gguf.GGUFReader(path).fields.get("general.type")
-    base = base_file(tutor.settings, given_base)
+    base = base_file(tutor.settings, base_gguf)
     if not kind or kind.contents() != gguf.GGUFType.ADAPTER:
         return Exported(path, None, base)
     if base is None:
@@ -185,12 +185,12 @@ def next_command(tutor: Tutor, kind: Kind, path: Path, base_gguf: str | None) ->
     """How to talk to what was written."""
     if kind == "folder":
         return f"python chat.py adapter={path}"
-    given = {"gguf": None if path in _places(tutor) else path, "base_gguf": base_gguf}
-    keys = "".join(f" {key}={value}" for key, value in given.items() if value)
+    files = {"gguf": None if path in _default_files(tutor) else path, "base_gguf": base_gguf}
+    keys = "".join(f" {key}={value}" for key, value in files.items() if value)
     return f"python chat.py adapter={tutor.folder} backend=llama_cpp{keys}"
 
 
-def _places(tutor: Tutor) -> list[Path]:
+def _default_files(tutor: Tutor) -> list[Path]:
     """Where ``export.py`` puts GGUF files unless it is told otherwise."""
     beside = tutor.folder.parent
     return [beside / "gguf" / "adapter.gguf", beside / "gguf" / "model.gguf", beside / "merged_gguf" / "model.gguf"]

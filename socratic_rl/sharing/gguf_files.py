@@ -69,20 +69,20 @@ class Layout:
     def __init__(self, config: PreTrainedConfig) -> None:
         self.config = config
         self.architecture = architecture(config)
-        known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-        if self.architecture not in known:
+        architectures = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+        if self.architecture not in architectures:
             raise UserError(f"adapter: the gguf library knows no architecture {config.model_type!r}")
-        self._names = gguf.get_tensor_name_map(known[self.architecture], config.num_hidden_layers)
+        self._names = gguf.get_tensor_name_map(architectures[self.architecture], config.num_hidden_layers)
 
-    def name(self, place: str) -> str:
+    def name(self, parameter: str) -> str:
         """What a weight is called: ``blk.0.attn_q.weight`` for ``model.layers.0.self_attn.q_proj.weight``.
 
         Raises:
             UserError: The gguf library has no name for it.
         """
-        name = self._names.get_name(place, try_suffixes=(".weight", ".bias"))
+        name = self._names.get_name(parameter, try_suffixes=(".weight", ".bias"))
         if name is None:
-            raise UserError(f"adapter: {place}: the gguf library has no name for it in {self.architecture!r}")
+            raise UserError(f"adapter: {parameter}: the gguf library has no name for it in {self.architecture!r}")
         return str(name)
 
     def rows(self, weight: Array, name: str) -> Array:
@@ -114,7 +114,7 @@ def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) 
     """
     settings = tutor.peft_config["default"]
     base: PreTrainedModel = tutor.get_base_model()
-    layers = {place: layer for place, layer in base.named_modules() if isinstance(layer, LoraLayer)}
+    layers = {layer_path: layer for layer_path, layer in base.named_modules() if isinstance(layer, LoraLayer)}
     _refuse_more_than_lora(settings, layers)
     layout = Layout(base.config)
     writer = gguf.GGUFWriter(path, layout.architecture)
@@ -123,10 +123,10 @@ def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) 
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, settings.lora_alpha)
     writer.add_chat_template(chat_template)
-    for place, layer in layers.items():
+    for layer_path, layer in layers.items():
         if layer is base.get_output_embeddings() and base.config.tie_word_embeddings:
-            raise UserError(f"adapter: {place}: is also the embedding, which llama.cpp does not adapt")
-        name = layout.name(f"{place}.weight")
+            raise UserError(f"adapter: {layer_path}: is also the embedding, which llama.cpp does not adapt")
+        name = layout.name(f"{layer_path}.weight")
         a, b = (_array(part["default"].weight) for part in (layer.lora_A, layer.lora_B))
         writer.add_tensor(f"{name}.lora_a", a)
         folded = layer.scaling["default"] * len(a) / settings.lora_alpha
@@ -144,11 +144,13 @@ def _refuse_more_than_lora(settings: Any, layers: dict[str, Any]) -> None:
         "layer_replication": settings.layer_replication,
         "use_dora": settings.use_dora,
     }
-    found = [f"lora.{name}" for name, used in more.items() if used]
+    refused = [f"lora.{name}" for name, used in more.items() if used]
     # other variants, and embeddings
-    found += [place for place, layer in layers.items() if layer.lora_embedding_A or (layer.lora_variant and not found)]
-    if found:
-        raise UserError(f"adapter: {', '.join(found)}: an adapter of llama.cpp cannot hold this; {MERGE}")
+    refused += [
+        path for path, layer in layers.items() if layer.lora_embedding_A or (layer.lora_variant and not refused)
+    ]
+    if refused:
+        raise UserError(f"adapter: {', '.join(refused)}: an adapter of llama.cpp cannot hold this; {MERGE}")
 
 
 def write_model(
@@ -181,15 +183,15 @@ def write_model(
         _describe(layout, writer)
         _add_vocabulary(tokenizer, model.config.vocab_size, writer)
     # kept as (inputs, outputs)
-    turned = {f"{place}.weight" for place, layer in model.named_modules() if isinstance(layer, Conv1D)}
+    turned = {f"{layer_path}.weight" for layer_path, layer in model.named_modules() if isinstance(layer, Conv1D)}
     written = set()
-    for place, weight in model.state_dict().items():
+    for parameter, weight in model.state_dict().items():
         if weight.data_ptr() in written:
             # the head, where it is the embedding
             continue
         written.add(weight.data_ptr())
-        name = layout.name(place)
-        rows = layout.rows(_array(weight.T if place in turned else weight), name)
+        name = layout.name(parameter)
+        rows = layout.rows(_array(weight.T if parameter in turned else weight), name)
         exact = rows.ndim == 1 or name.startswith("position_embd")
         its_kind = gguf.GGMLQuantizationType.F32 if exact else kind
         writer.add_tensor(name, gguf.quantize(rows, its_kind), raw_dtype=its_kind)

@@ -31,7 +31,7 @@ def check(settings: HubSettings) -> None:
         return
     if get_token() is None:
         raise UserError("hub.push: no token; set HF_TOKEN in the environment, or log in once with `hf auth login`")
-    with _told():
+    with _hub_errors():
         account = HfApi().whoami()
         if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
             raise UserError(f"hub.push: the token of {account['name']} may only read; make one that may write")
@@ -53,7 +53,7 @@ def push(folder: Path, settings: HubSettings, message: str) -> str | None:
     """
     if settings.target is None:
         return None
-    with _told(f"; the tutor is kept in {folder}, and evaluate.py with hub.push=true uploads it too"):
+    with _hub_errors(f"; the tutor is kept in {folder}, and evaluate.py with hub.push=true uploads it too"):
         HfApi().create_repo(settings.target, private=settings.private, exist_ok=True)
         HfApi().create_commit(
             settings.target,
@@ -101,12 +101,12 @@ def _names(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _told(kept: str = "") -> Iterator[None]:
-    """What the hub says, in one line."""
+def _hub_errors(outcome: str = "") -> Iterator[None]:
+    """Tells an error of the hub in one line, and what became of the tutor."""
     try:
         yield
     except (HTTPError, HfHubHTTPError, OfflineModeIsEnabled, ValueError, RuntimeError) as error:
         # an upload's own error stands behind the general one
         first = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        told = " ".join(str(first).split()) or type(first).__name__
-        raise UserError(f"hub.push: {HfApi().endpoint}: {told[:300]}{kept}") from error
+        reason = " ".join(str(first).split()) or type(first).__name__
+        raise UserError(f"hub.push: {HfApi().endpoint}: {reason[:300]}{outcome}") from error

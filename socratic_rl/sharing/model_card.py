@@ -81,7 +81,7 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
         "longest pair": f"{dpo['max_length']} tokens",
         "seed": made_from["seed"],
     }
-    found = made_from["held_out"]
+    held_out = made_from["held_out"]
     figures = [_figures(row) for row in measured.metrics if row["kind"] == "all"] if measured else []
     text = ModelCard.from_template(
         card_data,
@@ -92,7 +92,7 @@ def render(made_from: Mapping[str, Any], measured: Measured | None = None) -> st
         base_id=base_id,
         data={"data set": source if on_hub else Path(source).name} | made_from.get("trained_on", {}),
         settings={name: value for name, value in settings.items() if value != ""},
-        held_out={name.removeprefix("eval_"): f"{value:.4g}" for name, value in found.items()},
+        held_out={name.removeprefix("eval_"): f"{value:.4g}" for name, value in held_out.items()},
         metrics=[row for row in figures if not row["judged"]],
         judged=[row for row in figures if row["judged"]],
         measured=measured,
