@@ -50,6 +50,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
     from socratic_rl.core.files import write_jsonl
     from socratic_rl.evaluation import comparison
     from socratic_rl.models import weights as weights_module
+    from socratic_rl.models.record import VERSION, TutorRecord
     from socratic_rl.models.tokens import fit_pairs
     from socratic_rl.models.tutor import Tutor
     from socratic_rl.pairs.dataset import counts
@@ -70,7 +71,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             tutor = Tutor(Path(str(settings.adapter)))
             base, tokenizer, model, weights = tutor.settings, tutor.tokenizer, tutor.policy(), tutor.weights_identity()
             of_tutor = {
-                "lora": tutor.made_from["lora"],
+                "lora": tutor.record.lora,
                 "previous": {"adapter": settings.adapter, "sha256": tutor.digest},
             }
         else:
@@ -95,6 +96,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             return None
         adapter = folder / "adapter"
         made_from = {
+            "version": VERSION,
             "model": base.model_dump(),
             "dataset": dataset.model_dump(),
             "data_source": data_source,
@@ -111,7 +113,8 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             "held_out": outcome.held_out,
             "versions": provenance.versions(),
         }
-        dpo.save(outcome.model, tokenizer, adapter, made_from, outcome.weights, model_card.write_card)
+        record = TutorRecord.model_validate(made_from)
+        dpo.save(outcome.model, tokenizer, adapter, record, outcome.weights, model_card.write_card)
         write_jsonl(folder / "training_log.jsonl", outcome.log)
         # sharded weights cannot write on one process alone
         samples = [] if processes.sharded() else fitted_held_out.pairs[: settings.samples]
@@ -119,7 +122,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
         write_jsonl(folder / "samples.jsonl", said)
         tracking.log_table(run, "replies", [{key: row[key] for key in ("student", "reply", "teacher")} for row in said])
         tracking.log_artifact(
-            run, provenance.artifact_name("adapter", [adapter]), "model", [adapter], [made_from["dataset_artifact"]]
+            run, provenance.artifact_name("adapter", [adapter]), "model", [adapter], [record.dataset_artifact]
         )
         address = hub.push(adapter, settings.hub, f"Tutor trained from {base.name}")
 

@@ -1,29 +1,32 @@
 """Base and tutor on the same held-out turns: what they say, measured without a judge, and which turns they prefer."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from socratic_rl.core.dialogue import Message, PreferencePair, Problem, from_messages, render_transcript, seed_from
+from socratic_rl.core import provenance
+from socratic_rl.core.component import Component
+from socratic_rl.core.dialogue import Message, PreferencePair, Problem, seed_from
+from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Sampling, in_order
-from socratic_rl.evaluation.judge import Case, Judge, alike
+from socratic_rl.evaluation.judged_replies import judge_replies
+from socratic_rl.evaluation.preferences import by_topic, compare_preferences
+from socratic_rl.evaluation.suites import Conditions, File, Options, Repliers, Result
+from socratic_rl.evaluation.test_sets import not_trained_on
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
-from socratic_rl.measures import replies as measures
-from socratic_rl.measures.intervals import NO_ROUNDS, metric_row
-from socratic_rl.models.scoring import reward_margins, rewarded, score_pairs
-from socratic_rl.models.tutor import Opened
+from socratic_rl.measures import registry
+from socratic_rl.measures.figures import Figure
+from socratic_rl.measures.intervals import compare_sides
+from socratic_rl.models.tokens import fit_pairs
+from socratic_rl.models.tutor import Opened, Tutor
+from socratic_rl.pages import console
 
-FEW_PROBLEMS = 3
-"""Topics of fewer problems are measured together."""
-
-
-REPLY_MEASURES = ("asks_question", "reveals_answer", "speaks_for_student", "repeats_turn", "cut_off", "words")
+JUDGE_ANSWERS = "judge.jsonl"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Probl
 
 
 def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label: str) -> list[dict[str, Any]]:
-    """What somebody says at each turn, and its marks.
+    """What a model says at each turn, and its marks.
 
     The seed of each reply comes from its turn, so that base and tutor draw alike.
 
@@ -86,234 +89,177 @@ def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label
 
 def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> dict[str, bool | int | None]:
     """The judge-free measures of one reply; ``None`` where a measure is not defined."""
-    found = measures.spans(reply, turn.answer, turn.question, turn.prompt)
-    return {
-        **{name: None if places is None else bool(places) for name, places in found.items()},
-        "cut_off": cut_off,
-        "words": measures.word_count(reply),
-    }
+    return registry.marks_of(registry.MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off))
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found."""
-
-    metrics: list[dict[str, Any]]
-    """The rows of ``evaluation.json``."""
-    dialogues: list[dict[str, Any]]
-    """The rows of ``replies.jsonl``: a held-out turn with what base and tutor say."""
-
-
-def evaluate(
-    base: Opened,
-    tutor: Opened,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[PreferencePair],
+def compare_replies(
+    replies_of: Mapping[str, Sequence[Mapping[str, Any]]],
+    turns: Sequence[HeldOutTurn],
     problems: Mapping[str, Problem],
-    generators: Mapping[str, Generator],
-    sampling: Sampling,
     *,
     seed: int,
     resamples: int,
-    earlier: Mapping[str, Opened] = NO_ROUNDS,
-) -> Evaluation:
-    """Compare a tutor with its base on held-out pairs and turns.
+) -> list[Figure]:
+    """The figures on replies: of all turns, of each topic.
 
     Args:
-        base: Opens the base, for which turns it prefers.
-        tutor: Opens the tutor, likewise.
-        tokenizer: Of both.
-        pairs: Held-out pairs, fitted into the model's length.
-        problems: By id, for gold answers and topics.
-        generators: What replies as ``base`` and as ``tutor``.
-        sampling: How replies of earlier rounds are drawn.
-        seed: Of sampling and of the bootstrap.
-        resamples: Of the bootstrap.
-        earlier: Opens what the tutor was trained on top of, by name, oldest first.
-    """
-    rows = compare_preferences(
-        base, tutor, tokenizer, pairs, problems, sampling.width, seed=seed, resamples=resamples, earlier=earlier
-    )
-    turns = held_out_turns(pairs, problems)
-    between = {name: ByTransformers(opened, tokenizer, sampling) for name, opened in earlier.items()}
-    everybody = {"base": generators["base"], **between, "tutor": generators["tutor"]}
-    said = {name: replies(one, turns, seed, f"{name} replies") for name, one in everybody.items()}
-    groups = [turn.problem_id for turn in turns]
-    for kind, chosen in [("all", range(len(turns))), *_by_topic(groups, problems)]:
-        for measure in REPLY_MEASURES:
-            values = {name: [found[row]["marks"][measure] for row in chosen] for name, found in said.items()}
-            of = [groups[row] for row in chosen]
-            past = {name: values[name] for name in earlier}
-            row = metric_row(
-                measure, kind, values["base"], values["tutor"], of, seed=seed, resamples=resamples, earlier=past
-            )
-            rows.append(row)
-    dialogues = [
-        {
-            **asdict(turn),
-            "base": base_reply["text"],
-            "tutor": tutor_reply["text"],
-            "base_marks": base_reply["marks"],
-            "tutor_marks": tutor_reply["marks"],
-            "earlier": [{"name": name, **said[name][place]} for name in earlier],
-        }
-        for place, (turn, base_reply, tutor_reply) in enumerate(zip(turns, said["base"], said["tutor"], strict=True))
-    ]
-    return Evaluation(rows, dialogues)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a judge said of the replies of an evaluation."""
-
-    metrics: list[dict[str, Any]]
-    """Rows as in ``evaluation.json``, with ``agreement``: the judge's κ against people, None where it is not known."""
-    answers: list[dict[str, Any]]
-    """The rows of ``judge.jsonl``: what it wrote, and what was read of it."""
-    facts: dict[str, str]
-
-
-def judge_replies(
-    judge: Judge,
-    dialogues: Sequence[Mapping[str, Any]],
-    *,
-    seed: int,
-    resamples: int,
-    kept: Path | None = None,
-) -> Judged:
-    """Let a judge compare what the tutor says with what its base says, in both orders, and so each earlier round.
-
-    With earlier rounds the base is shown beside each of them, and its score is the mean.
-
-    Args:
-        judge: The judge.
-        dialogues: The rows of ``replies.jsonl``.
-        seed: Of the judge's sampling and of the bootstrap.
-        resamples: Of the bootstrap.
-        kept: Keeps the judge's answers as they come.
-
-    Raises:
-        UserError: The judge's calibration is another judge's, or its generator fails.
-    """
-    agreement = judge.agreement()
-    past = [reply["name"] for reply in dialogues[0]["earlier"]]
-    # a turn, who speaks beside the base, and what they say
-    shown = [
-        (row, name, text)
-        for row in dialogues
-        for name, text in zip(
-            (*past, "tutor"), (*(reply["text"] for reply in row["earlier"]), row["tutor"]), strict=True
-        )
-    ]
-    cases = [
-        Case(render_transcript(from_messages(row["prompt"])), (row["base"], text), row["answer"])
-        for row, _, text in shown
-    ]
-    verdicts = judge.judge(cases, seed, kept)
-    groups = [row["problem_id"] for row in dialogues]
-    rows = []
-    for criterion in judge.criteria:
-        by_case = [[judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1)]
-        # turn by turn, in the order of the sides
-        of_base, of_others = (np.array(scores, dtype=float).reshape(len(dialogues), -1).T for scores in by_case)
-        base, *others = ([None if np.isnan(one) else one for one in of] for of in (of_base.mean(0), *of_others))
-        *before, tutor = others
-        row = metric_row(
-            f"judge/{criterion}",
-            "all",
-            base,
-            tutor,
-            groups,
-            seed=seed,
-            resamples=resamples,
-            earlier=dict(zip(past, before, strict=True)),
-        )
-        rows.append(row | {"agreement": agreement.get(criterion)})
-    answers = [
-        {
-            "conversation_id": row["conversation_id"],
-            "turn": row["turn"],
-            "shown": [("base", name)[reply] for reply in answer.shown],
-            "raw": answer.raw,
-            "labels": answer.labels,
-        }
-        for (row, name, _), verdict in zip(shown, verdicts, strict=True)
-        for answer in verdict.answers
-    ]
-    same, twice = alike(verdicts, judge.criteria)
-    facts = judge.facts() | {
-        "judge's answers": f"{len(answers)}, of which {sum(verdict.unreadable for verdict in verdicts)} unreadable; "
-        f"{same} of {twice} labels are the same in both orders",
-    }
-    return Judged(rows, answers, facts)
-
-
-def compare_preferences(
-    base: Opened,
-    tutor: Opened,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[PreferencePair],
-    problems: Mapping[str, Problem],
-    batch_size: int,
-    *,
-    seed: int,
-    resamples: int,
-    earlier: Mapping[str, Opened] = NO_ROUNDS,
-) -> list[dict[str, Any]]:
-    """Which turns of pairs base and tutor prefer: rows as in ``evaluation.json``, of all pairs, each kind, each topic.
-
-    Args:
-        base: Opens the base.
-        tutor: Opens the tutor.
-        tokenizer: Of both.
-        pairs: Fitted into the model's length.
+        replies_of: By ``base``, the names of earlier rounds and ``tutor``, as ``replies`` gives them.
+        turns: What they reply to.
         problems: By id, for topics.
-        batch_size: Pairs at once.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
-        earlier: Opens what the tutor was trained on top of, by name, oldest first. Its reference here is the base, as
-            the tutor's is, whatever it was trained against.
     """
-    scores = {}
-    for name, opened in {"base": base, **earlier, "tutor": tutor}.items():
-        with opened() as model:
-            scores[name] = score_pairs(model, tokenizer, pairs, batch_size, f"{name} on pairs")
-    found = {
-        "preference_accuracy": {name: rewarded(score, scores["base"]) for name, score in scores.items()},
-        "ranking_accuracy": {name: score.likelier() for name, score in scores.items()},
-        "log_ratio_margin": {
-            name: reward_margins(score, scores["base"]) for name, score in scores.items() if name != "base"
-        },
+    problem_ids = [turn.problem_id for turn in turns]
+    figures = []
+    for kind, rows in [("all", range(len(turns))), *by_topic(problem_ids, problems)]:
+        groups = [problem_ids[row] for row in rows]
+        for measure in registry.OF_REPLIES:
+            values = {name: [said[row]["marks"][measure] for row in rows] for name, said in replies_of.items()}
+            base, tutor = values.pop("base"), values.pop("tutor")
+            figure = compare_sides(measure, kind, base, tutor, groups, seed=seed, resamples=resamples, earlier=values)
+            figures.append(figure)
+    return figures
+
+
+def dialogue_rows(
+    replies_of: Mapping[str, Sequence[Mapping[str, Any]]], turns: Sequence[HeldOutTurn]
+) -> list[dict[str, Any]]:
+    """The rows of ``replies.jsonl``: a held-out turn with what base, earlier rounds and tutor say."""
+    return [
+        {
+            **asdict(turn),
+            "base": replies_of["base"][row]["text"],
+            "tutor": replies_of["tutor"][row]["text"],
+            "base_marks": replies_of["base"][row]["marks"],
+            "tutor_marks": replies_of["tutor"][row]["marks"],
+            "earlier": [
+                {"name": name, **said[row]} for name, said in replies_of.items() if name not in ("base", "tutor")
+            ],
+        }
+        for row, turn in enumerate(turns)
+    ]
+
+
+class Comparison(Component):
+    """Base, earlier rounds and tutor on held-out pairs and turns: what ``evaluate.py`` does without ``suite``."""
+
+    asks_tutor: ClassVar[bool] = True
+
+    def run(self, tutor: Tutor, options: Options) -> Result:
+        """Compare them; see ``Suite``.
+
+        Raises:
+            UserError: There is no such pair, or a judge's calibration is another judge's.
+        """
+        repliers = options.repliers()
+        if options.judge:
+            # another judge's calibration is told before any weights are loaded
+            options.judge.agreement()
+        rounds, round_lines = _earlier_rounds(tutor, repliers)
+        dataset, pairs = options.held_out(tutor)
+        if not pairs:
+            raise UserError(f"split: {dataset.path} has no {options.split} pairs")
+        closing: dict[str, object] = {**round_lines}
+        if options.other_dataset and options.split != "train":
+            pairs, closing["trained on"] = not_trained_on(pairs, tutor, f"dataset.path: {dataset.path}")
+        options.begin()
+
+        fitted = fit_pairs(pairs[: options.limit], tutor.tokenizer, tutor.max_length).pairs
+        figures, dialogues = _measure(tutor, rounds, repliers, fitted, dataset.read_problems(), options)
+        problems = len({pair.problem_id for pair in fitted})
+        facts = {
+            "base": tutor.settings.name,
+            "tutor": str(tutor.folder),
+            "trained on": tutor.trained_on,
+            "evaluated on": f"{dataset.path}, {options.split} split: {len(fitted)} pairs, {len(dialogues)} turns, "
+            f"{problems} problems",
+            **round_lines,
+            "DPO": tutor.settings_line(),
+            "sampling": provenance.in_a_line(options.sampling.as_config()),
+            **repliers.facts,
+            "seed": str(options.seed),
+            "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
+            "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+        }
+        title = f"Tutor against base, {len(fitted)} pairs and {len(dialogues)} turns"
+        make_result = partial(_result, title, facts["evaluated on"].replace(dataset.path, dataset.file.name), dialogues)
+        result = make_result(figures, facts, closing)
+        if options.judge is None:
+            return result
+        # a judge that fails takes none of this along
+        result.write(options.folder)
+        judged = judge_replies(
+            options.judge,
+            dialogues,
+            seed=options.seed,
+            resamples=options.resamples,
+            answers_path=options.folder / JUDGE_ANSWERS,
+        )
+        return make_result(
+            figures + judged.figures, facts | judged.facts, closing | judged.facts, answers=judged.answers
+        )
+
+
+def _earlier_rounds(tutor: Tutor, repliers: Repliers) -> tuple[dict[str, Tutor], dict[str, str]]:
+    """What the tutor was trained on top of, by name, and what is said of each; also why older ones are left out."""
+    earlier, missing = tutor.earlier()
+    if earlier and repliers.no_rounds:
+        earlier, missing = [], repliers.no_rounds
+    rounds = {f"round {number}": one_round for number, one_round in enumerate(earlier, 1)}
+    lines = {name: f"{one_round.folder}: {one_round.trained_on}" for name, one_round in rounds.items()}
+    return rounds, lines | ({"older rounds": f"left out: {missing}"} if missing else {})
+
+
+def _measure(
+    tutor: Tutor,
+    rounds: Mapping[str, Tutor],
+    repliers: Repliers,
+    pairs: Sequence[PreferencePair],
+    problems: Mapping[str, Problem],
+    options: Options,
+) -> tuple[list[Figure], list[dict[str, Any]]]:
+    """The figures on pairs and on replies, and the rows of ``replies.jsonl``."""
+    opened = {name: partial(tutor.round, one_round) for name, one_round in rounds.items()}
+    models: dict[str, Opened] = {"base": tutor.base, **opened, "tutor": tutor.tutor}
+    seed, resamples = options.seed, options.resamples
+    figures = compare_preferences(
+        models, tutor.tokenizer, pairs, problems, options.sampling.width, seed=seed, resamples=resamples
+    )
+    turns = held_out_turns(pairs, problems)
+    between = {name: ByTransformers(model, tutor.tokenizer, options.sampling) for name, model in opened.items()}
+    generators = {"base": repliers.generators["base"], **between, "tutor": repliers.generators["tutor"]}
+    replies_of = {name: replies(generator, turns, seed, f"{name} replies") for name, generator in generators.items()}
+    figures += compare_replies(replies_of, turns, problems, seed=seed, resamples=resamples)
+    return figures, dialogue_rows(replies_of, turns)
+
+
+def _result(
+    title: str,
+    evaluated_on: str,
+    dialogues: Sequence[Mapping[str, Any]],
+    figures: Sequence[Figure],
+    facts: Mapping[str, str],
+    closing: Mapping[str, object],
+    answers: Sequence[Mapping[str, Any]] | None = None,
+) -> Result:
+    # what is about one kind of rejection stands at the end
+    ordered = sorted(figures, key=lambda figure: not figure.overall)
+    contents = {
+        "evaluation.json": {"metrics": [figure.to_record() for figure in ordered], "facts": facts},
+        "replies.jsonl": dialogues,
+        # made from the others
+        "report.html": None,
+        **({} if answers is None else {JUDGE_ANSWERS: answers}),
     }
-    rows: list[dict[str, Any]] = []
-    for kind, chosen in [*_by_kind(pairs), *_by_topic([pair.problem_id for pair in pairs], problems)]:
-        groups = [pairs[row].problem_id for row in chosen]
-        for name, sides in found.items():
-            values = {side: of_all[chosen].tolist() for side, of_all in sides.items()}
-            past = {side: values[side] for side in earlier}
-            row = metric_row(
-                name, kind, values.get("base"), values["tutor"], groups, seed=seed, resamples=resamples, earlier=past
-            )
-            rows.append(row)
-    return rows
-
-
-def _by_kind(pairs: Sequence[PreferencePair]) -> Iterator[tuple[str, list[int]]]:
-    """The rows of all pairs, then of each kind of rejection where there are several."""
-    yield "all", list(range(len(pairs)))
-    kinds = sorted({pair.rejection for pair in pairs})
-    for kind in kinds if len(kinds) > 1 else ():
-        yield kind, [row for row, pair in enumerate(pairs) if pair.rejection == kind]
-
-
-def _by_topic(problem_ids: Sequence[str], problems: Mapping[str, Problem]) -> Iterator[tuple[str, list[int]]]:
-    """The rows of each problem topic where there are several; topics of few problems go together, as "other"."""
-    topics = {id_: problems[id_].topic if id_ in problems else "" for id_ in problem_ids}
-    counts = Counter(topics.values())
-    named = [topic if (topic := topics[id_]) and counts[topic] >= FEW_PROBLEMS else "other" for id_ in problem_ids]
-    kinds = sorted(set(named), key=lambda topic: (topic == "other", topic))
-    for kind in kinds if len(kinds) > 1 else ():
-        yield f"{measures.TOPIC}{kind}", [row for row, topic in enumerate(named) if topic == kind]
+    return Result(
+        "Evaluation",
+        files={name: File(name, content) for name, content in contents.items()},
+        show=partial(console.metrics_table, title, ordered),
+        closing=closing,
+        figures=ordered,
+        score=ordered[0].tutor,
+        conditions=Conditions(evaluated_on, facts["sampling"], facts.get("judge", "")),
+    )
 
 
 def sample_replies(
@@ -328,7 +274,7 @@ def sample_replies(
     """
     turns = held_out_turns(pairs, {})
     generator = ByTransformers(lambda: nullcontext(model), tokenizer, sampling)
-    said = replies(generator, turns, seed, "sample replies")
+    sampled = replies(generator, turns, seed, "sample replies")
     return [
         {
             "prompt": turn.prompt,
@@ -336,5 +282,5 @@ def sample_replies(
             "reply": reply["text"],
             "teacher": turn.reference,
         }
-        for turn, reply in zip(turns, said, strict=True)
+        for turn, reply in zip(turns, sampled, strict=True)
     ]

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -16,10 +17,12 @@ from socratic_rl.core.rows import read_rows
 from socratic_rl.evaluation import mrbench as mrbench_module
 from socratic_rl.evaluation.judge import Case, Judge, alike
 from socratic_rl.evaluation.rubric import Criterion
+from socratic_rl.evaluation.suites import File, Options, Result
 from socratic_rl.measures import answers as answers_module
 from socratic_rl.measures import replies as replies_module
+from socratic_rl.measures.figures import CriterionAgreement, LabelAgreement
 from socratic_rl.measures.intervals import agreement, score_agreement
-from socratic_rl.pages.console import in_two_lines
+from socratic_rl.pages import console
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,21 @@ class HumanLabels(Component):
     judgements: str | None
     """Replies with ``evaluation.questions`` and ``evaluation.reveal_answer``; no gold answers."""
 
+    asks_tutor: ClassVar[bool] = False
+
     def mistakes(self) -> list[str]:
         """Files that do not exist, or none given."""
-        given = {"mrbench": self.mrbench, "judgements": self.judgements}
-        if not any(given.values()):
+        files = {"mrbench": self.mrbench, "judgements": self.judgements}
+        if not any(files.values()):
             return ["mrbench: a file is needed here, as suite.judgements, or as both"]
-        return [f"{key}: {path}: no such file" for key, path in given.items() if path and not Path(path).is_file()]
+        return [f"{key}: {path}: no such file" for key, path in files.items() if path and not Path(path).is_file()]
+
+    def run(self, tutor: None, options: Options) -> Result:  # noqa: ARG002
+        """Compare the judge-free measures with what people say; see ``Suite``."""
+        rows, disagreements = compare(list(self.read()), options.resamples, options.seed)
+        contents = {"human_labels.json": [row.to_record() for row in rows], "disagreements.jsonl": disagreements}
+        files = {name: File(name, content) for name, content in contents.items()}
+        return Result("Files", files, partial(console.print_human_labels, rows), closing={})
 
     def read(self) -> Iterator[Judged]:
         """The judged replies.
@@ -96,7 +108,7 @@ class HumanLabels(Component):
             UserError: A file is another one, or a row lacks something; names the file and the line.
         """
         for where, dialogue in mrbench_module.read(self.mrbench) if self.mrbench else ():
-            known = tuple(turn.text for turn in dialogue.turns)
+            before = tuple(turn.text for turn in dialogue.turns)
             for tutor, reply in dialogue.replies.items():
                 yield Judged(
                     "mrbench",
@@ -104,19 +116,19 @@ class HumanLabels(Component):
                     dialogue.id,
                     reply.text,
                     dialogue.answer,
-                    known,
+                    before,
                     reveals=reply.labels.reveals == mrbench_module.RIGHT,
                 )
-        for where, said in self.read_judgements():
+        for where, row in self.read_judgements():
             yield Judged(
                 "judgements",
                 where,
-                text_id(said.prompt),
-                said.output,
+                text_id(row.prompt),
+                row.output,
                 "",
                 (),
-                asks=said.evaluation.questions == "yes",
-                reveals=said.evaluation.reveal_answer == "yes",
+                asks=row.evaluation.questions == "yes",
+                reveals=row.evaluation.reveal_answer == "yes",
             )
 
     def read_judgements(self) -> Iterator[tuple[str, Judgement]]:
@@ -126,25 +138,28 @@ class HumanLabels(Component):
             yield where, parse_record(Judgement, where, row)
 
 
-def compare(judged: Sequence[Judged], resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """How well each measure agrees with people, a row for each measure and set, and the replies on which they differ.
-
-    A row has ``n``, the replies that both speak of, ``dialogues``, how many those belong to, ``people``, how many of
-    them people say yes to, and ``without_answer``, the labelled replies left out for want of a gold answer.
-    """
+def compare(judged: Sequence[Judged], resamples: int, seed: int) -> tuple[list[LabelAgreement], list[dict[str, Any]]]:
+    """How well each measure agrees with people, by measure and set, and the replies on which they differ."""
     rows, disagreements = [], []
     for measure, (label, measured) in MEASURES.items():
         for name in dict.fromkeys(row.set for row in judged):
             labelled = [row for row in judged if row.set == name and getattr(row, label) is not None]
-            found = [(row, bool(said)) for row in labelled if (said := measured(row)) is not None]
             if not labelled:
                 continue
-            people = [bool(getattr(row, label)) for row, _ in found]
-            dialogues = [row.dialogue for row, _ in found]
-            figures = agreement([said for _, said in found], people, dialogues, resamples=resamples, seed=seed)
-            counted = {"n": len(found), "dialogues": len(set(dialogues)), "people": sum(people)}
+            both = [(row, bool(value)) for row in labelled if (value := measured(row)) is not None]
+            people = [bool(getattr(row, label)) for row, _ in both]
+            dialogues = [row.dialogue for row, _ in both]
+            figures = agreement([value for _, value in both], people, dialogues, resamples=resamples, seed=seed)
             rows.append(
-                {"measure": measure, "set": name, **figures, **counted, "without_answer": len(labelled) - len(found)}
+                LabelAgreement(
+                    measure=measure,
+                    set=name,
+                    **figures,
+                    n=len(both),
+                    dialogues=len(set(dialogues)),
+                    people=sum(people),
+                    without_answer=len(labelled) - len(both),
+                )
             )
             disagreements += [
                 {
@@ -152,34 +167,15 @@ def compare(judged: Sequence[Judged], resamples: int, seed: int) -> tuple[list[d
                     "set": name,
                     "where": row.where,
                     "people": yes,
-                    "measured": said,
+                    "measured": value,
                     "answer": row.answer,
                     "reply": row.reply,
                     "before": row.known[-1] if row.known else "",
                 }
-                for (row, said), yes in zip(found, people, strict=True)
-                if said != yes
+                for (row, value), yes in zip(both, people, strict=True)
+                if value != yes
             ]
     return rows, disagreements
-
-
-def print_human_labels(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the figures with their 95% intervals, to how many of n people say yes, and how many have no gold answer."""
-    from rich import box
-    from rich.table import Table
-
-    from socratic_rl.pages import console
-
-    table = Table(title="Measures against people", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    # the set stands below the measure, so that it all fits into 80 columns
-    table.add_column("measure", no_wrap=True)
-    figures = {"precision": "precision", "recall": "recall", "f1": "F1", "kappa": "Cohen's κ"}
-    for heading in (*figures.values(), "n"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        digits = (in_two_lines(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in figures)
-        table.add_row(f"{row['measure']}\n{row['set']}", *digits, str(row["n"]))
-    console.console().print(table)
 
 
 @dataclass(frozen=True)
@@ -216,9 +212,29 @@ class Calibration(HumanLabels):
                 Case(render_transcript(dialogue.turns), tuple(reply.text for reply in replies), dialogue.answer),
                 tuple(_labels(reply.labels.model_dump(by_alias=True)) for reply in replies),
             )
-        for where, said in islice(self.read_judgements(), self.limit):
-            labels = _labels(said.evaluation.model_dump())
-            yield Labelled("judgements", where, text_id(said.prompt), Case(said.prompt, (said.output,)), (labels,))
+        for where, row in islice(self.read_judgements(), self.limit):
+            labels = _labels(row.evaluation.model_dump())
+            yield Labelled("judgements", where, text_id(row.prompt), Case(row.prompt, (row.output,)), (labels,))
+
+    def run(self, tutor: None, options: Options) -> Result:  # noqa: ARG002
+        """Compare the judge with what people say; see ``Suite``.
+
+        Raises:
+            UserError: There is no judge, or it cannot be compared with these people.
+        """
+        judge = options.judge
+        if judge is None:
+            raise UserError("judge: is needed with suite=calibrate: judge=socratic_llm or judge=mrbench")
+        answers_path = options.folder / "judge.jsonl"
+        calibrated = calibrate(judge, list(self.cases()), options.resamples, options.seed, answers_path)
+        criteria = [row.to_record() for row in calibrated.criteria]
+        files = {
+            "calibration.json": File("calibration.json", {"judge": judge.identity(), "criteria": criteria}),
+            "judge.jsonl": File("judge.jsonl", calibrated.answers),
+        }
+        unreadable = sum(answer["labels"] is None for answer in calibrated.answers)
+        closing = {"answers": f"{len(calibrated.answers)}, of which {unreadable} unreadable"}
+        return Result("Judge", files, partial(console.print_calibration, calibrated.criteria), closing)
 
 
 def _labels(values: Mapping[str, Any]) -> dict[str, str]:
@@ -230,15 +246,13 @@ def _labels(values: Mapping[str, Any]) -> dict[str, str]:
 class Calibrated:
     """What a calibration found."""
 
-    criteria: list[dict[str, Any]]
-    """For each criterion ``agreement`` and ``kappa`` with intervals, ``n`` (replies that both labelled), ``dialogues``,
-    ``unreadable`` (replies without a score) and how many of ``shown_twice`` got the same label ``in_both_orders``."""
+    criteria: list[CriterionAgreement]
     answers: list[dict[str, Any]]
     """The judge's texts, with what was read of them and what people say."""
 
 
 def calibrate(
-    judge: Judge, cases: Sequence[Labelled], resamples: int, seed: int, kept: Path | None = None
+    judge: Judge, cases: Sequence[Labelled], resamples: int, seed: int, answers_path: Path | None = None
 ) -> Calibrated:
     """Compare a judge with people on each criterion that they labelled too.
 
@@ -247,84 +261,66 @@ def calibrate(
         cases: What people labelled.
         resamples: Of the bootstrap.
         seed: Of the judge's sampling and of the bootstrap.
-        kept: Keeps the judge's answers as they come.
+        answers_path: Keeps the judge's answers as they come.
 
     Raises:
         UserError: There is no such criterion, people use a label that the rubric does not have, or the generator fails.
     """
-    asked = [one for one in cases if any(criterion.people in one.labels[0] for criterion in judge.criteria.values())]
+    asked = [case for case in cases if any(criterion.people in case.labels[0] for criterion in judge.criteria.values())]
     if not asked:
         raise UserError(
             f"suite: people labelled nothing that judge.rubric={judge.rubric} asks; mrbench needs suite.mrbench=FILE, "
             "socratic_llm suite.judgements=FILE"
         )
     people = {
-        name: [[_score(criterion, one, labels) for labels in one.labels] for one in asked]
+        name: [[_score(criterion, case, labels) for labels in case.labels] for case in asked]
         for name, criterion in judge.criteria.items()
     }
-    verdicts = judge.judge([one.case for one in asked], seed, kept)
+    verdicts = judge.judge([case.case for case in asked], seed, answers_path)
     rows = []
     for name in judge.criteria:
-        found = [
-            (judge.score(verdict, reply, name), score, one.dialogue)
-            for one, verdict, scores in zip(asked, verdicts, people[name], strict=True)
+        labelled = [
+            (judge.score(verdict, reply, name), score, case.dialogue)
+            for case, verdict, scores in zip(asked, verdicts, people[name], strict=True)
             for reply, score in enumerate(scores)
             if score is not None
         ]
-        both = [(ours, theirs, dialogue) for ours, theirs, dialogue in found if ours is not None]
-        if not found:
+        if not labelled:
             continue
+        both = [(ours, theirs, dialogue) for ours, theirs, dialogue in labelled if ours is not None]
         ours, theirs, dialogues = zip(*both, strict=True) if both else ((), (), ())
         same, twice = alike(verdicts, [name])
         rows.append(
-            {
-                "criterion": name,
+            CriterionAgreement(
+                criterion=name,
                 **score_agreement(ours, theirs, dialogues, resamples=resamples, seed=seed),
-                "n": len(both),
-                "dialogues": len(set(dialogues)),
-                "unreadable": len(found) - len(both),
-                "in_both_orders": same,
-                "shown_twice": twice,
-            }
+                n=len(both),
+                dialogues=len(set(dialogues)),
+                unreadable=len(labelled) - len(both),
+                in_both_orders=same,
+                shown_twice=twice,
+            )
         )
     answers = [
         {
-            "where": one.where,
-            "shown": [one.case.replies[reply] for reply in answer.shown],
+            "where": case.where,
+            "shown": [case.case.replies[reply] for reply in answer.shown],
             "raw": answer.raw,
             "labels": answer.labels,
-            "people": [one.labels[reply] for reply in answer.shown],
+            "people": [case.labels[reply] for reply in answer.shown],
         }
-        for one, verdict in zip(asked, verdicts, strict=True)
+        for case, verdict in zip(asked, verdicts, strict=True)
         for answer in verdict.answers
     ]
     return Calibrated(rows, answers)
 
 
-def _score(criterion: Criterion, one: Labelled, labels: Mapping[str, str]) -> float | None:
+def _score(criterion: Criterion, case: Labelled, labels: Mapping[str, str]) -> float | None:
     """The score of people's label; None where they did not label this."""
     label = labels.get(criterion.people or "")
     if label is None:
         return None
     if label not in criterion.scores:
-        known = ", ".join(map(repr, criterion.scores))
-        raise UserError(f"{one.where}: {criterion.people}: the rubric has no label {label!r}; it has {known}")
+        known_labels = ", ".join(map(repr, criterion.scores))
+        raise UserError(f"{case.where}: {criterion.people}: the rubric has no label {label!r}; it has {known_labels}")
     return criterion.scores[label]
-
-
-def print_calibration(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the figures with their 95% intervals, how many replies have no score, and how often both orders agree."""
-    from rich import box
-    from rich.table import Table
-
-    from socratic_rl.pages import console
-
-    table = Table(title="Judge against people", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("criterion", no_wrap=True)
-    for heading in ("agreement", "Cohen's κ", "n", "unreadable", "same in both orders"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        figures = (in_two_lines(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in ("agreement", "kappa"))
-        order = f"{row['in_both_orders']} of {row['shown_twice']}" if row["shown_twice"] else "–"
-        table.add_row(row["criterion"], *figures, str(row["n"]), str(row["unreadable"]), order)
-    console.console().print(table)

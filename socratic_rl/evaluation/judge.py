@@ -1,4 +1,4 @@
-"""A model as judge: it labels replies by a rubric, two at a time and in both orders, and how well it can is told."""
+"""A model as judge: it labels replies by a rubric, two at a time and in both orders."""
 
 import hashlib
 import json
@@ -17,7 +17,8 @@ from socratic_rl.core.errors import UserError, of_component
 from socratic_rl.core.generator import Request
 from socratic_rl.core.provenance import differences
 from socratic_rl.core.records import StageFile
-from socratic_rl.evaluation.rubric import Criterion, Rubric, _source
+from socratic_rl.evaluation.rubric import Criterion, Rubric, rubric_file
+from socratic_rl.measures.figures import CriterionAgreement, JudgeAgreement
 
 PROMPT = "judge.jinja"
 
@@ -56,21 +57,11 @@ class Written(Record):
     raw: str
 
 
-class Agreement(BaseModel):
-    """What a calibration says of a criterion."""
-
-    criterion: str
-    kappa: float | None
-    kappa_low: float | None
-    kappa_high: float | None
-    n: int
-
-
 class CalibrationFile(BaseModel):
     """What of ``calibration.json`` is used."""
 
     judge: dict[str, Any]
-    criteria: list[Agreement]
+    criteria: list[CriterionAgreement]
 
 
 @dataclass(frozen=True)
@@ -86,13 +77,13 @@ class Verdict:
 
     def labels(self, reply: int, criterion: str) -> list[str] | None:
         """The labels that a reply got, one each time it was shown; None where an answer could not be read."""
-        found = []
+        labels = []
         for answer in self.answers:
             if reply in answer.shown:
                 if answer.labels is None:
                     return None
-                found.append(answer.labels[answer.shown.index(reply)][criterion])
-        return found
+                labels.append(answer.labels[answer.shown.index(reply)][criterion])
+        return labels
 
 
 class Judge(Component):
@@ -112,18 +103,18 @@ class Judge(Component):
 
     def mistakes(self) -> list[str]:
         """A rubric or a calibration that cannot be read."""
-        told = []
+        mistakes = []
         try:
             Rubric.read(self.rubric)
         except ValueError as error:
-            told.append(f"rubric: {error}")
+            mistakes.append(f"rubric: {error}")
         try:
             self._calibrated()
         except OSError:
-            told.append(f"calibration: {self.calibration}: no such file; suite=calibrate leaves one")
+            mistakes.append(f"calibration: {self.calibration}: no such file; suite=calibrate leaves one")
         except ValueError:
-            told.append(f"calibration: {self.calibration}: is no calibration; suite=calibrate leaves one")
-        return told
+            mistakes.append(f"calibration: {self.calibration}: is no calibration; suite=calibrate leaves one")
+        return mistakes
 
     @cached_property
     def criteria(self) -> dict[str, Criterion]:
@@ -132,36 +123,34 @@ class Judge(Component):
 
     def identity(self) -> dict[str, Any]:
         """What its labels depend on: the rubric, the hash of rubric and prompt, the generator."""
-        texts = (_source(self.rubric).read_text(encoding="utf-8"), read_prompt(None, PROMPT, "evaluation"))
+        texts = (rubric_file(self.rubric).read_text(encoding="utf-8"), read_prompt(None, PROMPT, "evaluation"))
         return {
             "rubric": Rubric.read(self.rubric).name,
             "sha256": _digest("\0".join(texts)),
             "generator": self.generator.identity(),
         }
 
-    def agreement(self) -> dict[str, dict[str, float | None]]:
-        """How well it agrees with people, by criterion: ``kappa`` with ``low`` and ``high``, and ``n``.
-
-        Empty where it was not calibrated.
+    def agreement(self) -> dict[str, JudgeAgreement]:
+        """How well it agrees with people, by criterion; empty where it was not calibrated.
 
         Raises:
             UserError: The calibration is another judge's; names what differs.
         """
-        found = self._calibrated()
-        if found is None:
+        calibrated = self._calibrated()
+        if calibrated is None:
             return {}
-        if other := list(differences(found.judge, self.identity())):
+        if other := list(differences(calibrated.judge, self.identity())):
             raise UserError(f"judge.calibration: {self.calibration} is another judge's: {'; '.join(other)}")
         return {
-            row.criterion: {"kappa": row.kappa, "low": row.kappa_low, "high": row.kappa_high, "n": row.n}
-            for row in found.criteria
+            row.criterion: JudgeAgreement(kappa=row.kappa, low=row.kappa_low, high=row.kappa_high, n=row.n)
+            for row in calibrated.criteria
         }
 
     def facts(self) -> dict[str, str]:
         """Who judges, and how well that agrees with people."""
         identity, agreed = self.identity(), self.agreement()
         figures = ", ".join(
-            f"{name} {'–' if row['kappa'] is None else format(row['kappa'], '.2f')} (n {row['n']})"
+            f"{name} {'–' if row.kappa is None else format(row.kappa, '.2f')} (n {row.n})"
             for name, row in agreed.items()
         )
         return {
@@ -169,20 +158,20 @@ class Judge(Component):
             "judge's calibration": f"{self.calibration}: κ against people {figures}" if agreed else "not calibrated",
         }
 
-    def judge(self, cases: Sequence[Case], seed: int, kept: Path | None = None) -> list[Verdict]:
+    def judge(self, cases: Sequence[Case], seed: int, answers_path: Path | None = None) -> list[Verdict]:
         """A verdict for each case.
 
         Args:
             cases: Places in dialogues with the replies there.
             seed: Of the judge's sampling.
-            kept: Answers are written to ``<kept>.partial`` as they come, and what a run that ended early left there is
-                not asked again.
+            answers_path: Answers are written to ``<answers_path>.partial`` as they come, and what a run that ended
+                early left there is not asked again.
 
         Raises:
             UserError: The generator fails.
         """
         asked = [(case, shown) for case in cases for shown in _orders(len(case.replies))]
-        written = self._written([self._request(case, shown, seed) for case, shown in asked], kept)
+        written = self._written([self._request(case, shown, seed) for case, shown in asked], answers_path)
         answers = (
             Answer(shown, raw, self._read(raw, len(shown))) for (_, shown), raw in zip(asked, written, strict=True)
         )
@@ -226,22 +215,23 @@ class Judge(Component):
             shorten=True,
         )
 
-    def _written(self, requests: Sequence[Request], kept: Path | None) -> list[str]:
+    def _written(self, requests: Sequence[Request], answers_path: Path | None) -> list[str]:
         """What the generator writes to each request, behind a progress bar."""
         from tqdm import tqdm
 
         identity = self.identity()
         keys = [_digest(json.dumps([identity, request.messages, request.seed])) for request in requests]
-        stage = StageFile(kept, key=lambda row: row["asked"]) if kept else None
-        written = {one.asked: one.raw for one in stage.kept(Written)} if stage is not None else {}
+        stage = StageFile(answers_path, key=lambda row: row["asked"]) if answers_path else None
+        written = {answer.asked: answer.raw for answer in stage.kept(Written)} if stage is not None else {}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
-        places = list(missing)
+        missing_keys = list(missing)
         answers = self.generator.generate(list(missing.values()))
-        with of_component("judge"), tqdm(answers, "judge", len(places), unit=" answers", delay=2) as bar:
-            for place, reply in bar:
-                written[places[place]] = reply.text
+        with of_component("judge"), tqdm(answers, "judge", len(missing_keys), unit=" answers", delay=2) as bar:
+            for index, reply in bar:
+                key = missing_keys[index]
+                written[key] = reply.text
                 if stage is not None:
-                    stage.append(Written(asked=places[place], raw=reply.text))
+                    stage.append(Written(asked=key, raw=reply.text))
         return [written[key] for key in keys]
 
     def _calibrated(self) -> CalibrationFile | None:
@@ -251,19 +241,19 @@ class Judge(Component):
 
     def _read(self, text: str, count: int) -> tuple[dict[str, str], ...] | None:
         try:
-            found = self._forms[count].model_validate_json(text)
+            labels = self._forms[count].model_validate_json(text)
         except ValidationError:
             return None
-        return tuple(getattr(found, name).model_dump() for name in NAMES[:count])
+        return tuple(getattr(labels, name).model_dump() for name in NAMES[:count])
 
     @cached_property
     def _forms(self) -> dict[int, type[BaseModel]]:
         """What the judge's JSON must be, by how many replies it is about."""
         strict = ConfigDict(extra="forbid")
-        labels: dict[str, Any] = {name: Literal[tuple(one.scores)] for name, one in self.criteria.items()}
+        labels: dict[str, Any] = {name: Literal[tuple(criterion.scores)] for name, criterion in self.criteria.items()}
         marks: Any = create_model("Marks", __config__=strict, **labels)
-        shown: list[dict[str, Any]] = [dict.fromkeys(NAMES[:count], marks) for count in (1, 2)]
-        return {len(one): create_model("Judgement", __config__=strict, **one) for one in shown}
+        forms: list[dict[str, Any]] = [dict.fromkeys(NAMES[:count], marks) for count in (1, 2)]
+        return {len(form): create_model("Judgement", __config__=strict, **form) for form in forms}
 
 
 def alike(verdicts: Sequence[Verdict], criteria: Collection[str]) -> tuple[int, int]:

@@ -14,9 +14,6 @@ from socratic_rl.core.rows import read_rows
 RIGHT = "Yes (and the answer is correct)"
 
 
-WRONG = "Yes (but the answer is incorrect)"
-
-
 UNKNOWN = "Not Available"
 
 

@@ -1,4 +1,4 @@
-"""A model as judge: it labels replies by a rubric, two at a time and in both orders, and how well it can is told."""
+"""The questions that a judge answers about a reply."""
 
 from importlib import resources
 from pathlib import Path
@@ -31,7 +31,7 @@ class Rubric(Component):
     criteria: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], Criterion], Field(min_length=1)]
 
     @classmethod
-    def read(cls, given: str) -> Self:
+    def read(cls, source: str) -> Self:
         """A rubric that comes with the project, by its name, or a YAML file.
 
         Raises:
@@ -41,15 +41,16 @@ class Rubric(Component):
 
         try:
             # by this loader all values are text: a label may be yes, or 1, without quotation marks
-            return cls.model_validate(yaml.load(_source(given).read_text(encoding="utf-8"), yaml.BaseLoader))  # noqa: S506
+            return cls.model_validate(yaml.load(rubric_file(source).read_text(encoding="utf-8"), yaml.BaseLoader))  # noqa: S506
         except OSError as error:
-            raise ValueError(f"{given}: no such file, and no rubric that comes with the project") from error
+            raise ValueError(f"{source}: no such file, and no rubric that comes with the project") from error
         except ValidationError as error:
-            raise ValueError(f"{given}: {reason(error)}") from error
+            raise ValueError(f"{source}: {reason(error)}") from error
         except yaml.YAMLError as error:
-            raise ValueError(f"{given}: not YAML: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
 
 
-def _source(rubric: str) -> Any:
+def rubric_file(rubric: str) -> Any:
+    """The file of a rubric that comes with the project, or the path that was given."""
     shipped = RUBRICS / f"{rubric}.yaml"
     return shipped if shipped.is_file() else Path(rubric).expanduser()

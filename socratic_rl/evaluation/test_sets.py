@@ -1,7 +1,4 @@
-"""Outside test sets: pairs that people made, on which base and tutor are scored and which no tutor is trained on.
-
-Each has a ``name``, a ``path`` and ``pairs()``, whose splits are not read.
-"""
+"""Outside test sets: pairs that people made, on which base and tutor are scored and which no tutor is trained on."""
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
@@ -14,6 +11,7 @@ from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.evaluation import mrbench
+from socratic_rl.evaluation.suites import Options, Result, suite_result
 from socratic_rl.pairs import trl_pairs
 from socratic_rl.pairs.dataset import SocraticPairs
 
@@ -24,7 +22,60 @@ UNSTATED = problems_module.topic_sentence("").removesuffix("mathematics.")
 """How a dialogue opens whose source names a lesson's topic and states no problem: "We are working on "."""
 
 
-class Bridge(problems_module.Bridge):
+GUIDING = {"focus", "probing"}
+"""What MathDial's teachers call a turn that guides."""
+
+
+class RankedPairs(Component):
+    """A suite of pairs, on which base and tutor are scored."""
+
+    asks_tutor: ClassVar[bool] = True
+
+    name: str
+    """What its figures are called: ``suites/<name>.json``."""
+    path: str
+
+    def pairs(self) -> Iterator[PreferencePair]:
+        """The pairs, in the order of the data; their splits are not read."""
+        raise NotImplementedError
+
+    def run(self, tutor: "Tutor", options: Options) -> Result:
+        """Score base and tutor on the pairs about problems that the tutor was not trained on; see ``Suite``.
+
+        Raises:
+            UserError: There are none.
+        """
+        # they load torch, which a mistake in the config need not wait for
+        from socratic_rl.evaluation.preferences import compare_preferences
+        from socratic_rl.models.tokens import fit_pairs
+        from socratic_rl.pairs.audit import audit_rows
+
+        fresh, trained_on = not_trained_on(list(self.pairs()), tutor, f"suite: {self.name}")
+        options.begin()
+        fitted = fit_pairs(fresh[: options.limit], tutor.tokenizer, tutor.max_length)
+        figures = compare_preferences(
+            {"base": tutor.base, "tutor": tutor.tutor},
+            tutor.tokenizer,
+            fitted.pairs,
+            {},
+            options.sampling.width,
+            seed=options.seed,
+            resamples=options.resamples,
+        )
+        lines: dict[str, object] = {
+            "pairs": f"{len(fitted.pairs)} about {len({pair.problem_id for pair in fitted.pairs})} problems",
+            "too long": len(fitted.dropped),
+            "trained on": trained_on,
+        }
+        # its warnings are about what one may train on
+        audited, _ = audit_rows(fitted.pairs, options.seed)
+        lines |= {rule: auc for rule, auc in audited.items() if rule != "warning"}
+        facts = {"suite": self.path, "tutor": options.adapter, "base": tutor.settings.name, **lines}
+        title = f"{self.name}: tutor against base, {len(fitted.pairs)} pairs"
+        return suite_result(self.name, title, figures, facts, lines, score=figures[0].tutor)
+
+
+class Bridge(problems_module.Bridge, RankedPairs):
     """Bridge: an expert's revision is chosen over the novice's reply that stood at the same place."""
 
     key: ClassVar[str] = "suite"
@@ -32,12 +83,12 @@ class Bridge(problems_module.Bridge):
     def pairs(self) -> Iterator[PreferencePair]:
         """The pairs, in the order of the data."""
         for problem, number, turns in _dialogues(self.read()):
-            for place, turn in enumerate(turns):
+            for index, turn in enumerate(turns):
                 if turn.worse:
-                    yield _pair(problem.id, f"{problem.id}/{number}", turns[:place], turn.text, turn.worse, "novice")
+                    yield _pair(problem.id, f"{problem.id}/{number}", turns[:index], turn.text, turn.worse, "novice")
 
 
-class MathDial(problems_module.MathDial):
+class MathDial(problems_module.MathDial, RankedPairs):
     """MathDial: where a teacher guided and, one exchange later, told, the first turn is chosen over the second.
 
     Guided is what the teachers themselves call focus or probing, told what they call telling. The two stand one
@@ -49,23 +100,20 @@ class MathDial(problems_module.MathDial):
     def pairs(self) -> Iterator[PreferencePair]:
         """The pairs, in the order of the data."""
         for problem, number, turns in _dialogues(self.read()):
-            taught = [place for place, turn in enumerate(turns) if turn.speaker == "teacher" and place]
-            for place, later in pairwise(taught):
-                guided, told = turns[place], turns[later]
-                if told.act == "telling" and guided.act and {"focus", "probing"}.issuperset(guided.act.split("+")):
+            taught = [index for index, turn in enumerate(turns) if turn.speaker == "teacher" and index]
+            for index, later in pairwise(taught):
+                guiding, telling = turns[index], turns[later]
+                if telling.act == "telling" and guiding.act and GUIDING.issuperset(guiding.act.split("+")):
                     conversation = f"{problem.id}/{number}"
-                    yield _pair(problem.id, conversation, turns[:place], guided.text, told.text, "telling")
+                    yield _pair(problem.id, conversation, turns[:index], guiding.text, telling.text, "telling")
 
 
-class MRBench(Component):
+class MRBench(RankedPairs):
     """MRBench: a reply that people call guiding and not revealing is chosen over each that they call revealing.
 
     Both replied to the same dialogue. A reply that reveals a wrong answer is revealing too. A dialogue in which the
     student does not speak last gives none.
     """
-
-    name: str
-    path: str
 
     def mistakes(self) -> list[str]:
         """A path that is no file."""
@@ -87,12 +135,10 @@ class MRBench(Component):
                     yield _pair(problem_id, dialogue.id, before, chosen, revealing, "reveals")
 
 
-class RankedReplies(trl_pairs.TrlPairs):
+class RankedReplies(trl_pairs.TrlPairs, RankedPairs):
     """Any preference data set in TRL's forms; UltraFeedback in ``conf/suite/ultrafeedback.yaml``."""
 
     key: ClassVar[str] = "suite"
-
-    name: str
 
     def pairs(self) -> Iterator[PreferencePair]:
         """The pairs, in the order of the data."""
@@ -116,7 +162,7 @@ def _dialogues(source: Iterator[Problem]) -> Iterator[tuple[Problem, int, list[T
 def _pair(
     problem: str, conversation: str, before: Sequence[Turn], chosen: str, rejected: str, kind: str
 ) -> PreferencePair:
-    turn = sum(said.speaker == "teacher" for said in before)
+    turn = sum(earlier.speaker == "teacher" for earlier in before)
     return PreferencePair.of(
         before,
         chosen,
@@ -159,11 +205,11 @@ def not_trained_on(pairs: Sequence[PreferencePair], tutor: "Tutor", source: str)
         UserError: There are none.
     """
     earlier, missing = tutor.earlier()
-    by_round = [trained_problems(one.dataset) for one in (tutor, *earlier)]
-    known = [problems for problems in by_round if problems is not None]
-    if missing or len(known) < len(by_round):
+    by_round = [trained_problems(one_round.dataset) for one_round in (tutor, *earlier)]
+    trained = [problems for problems in by_round if problems is not None]
+    if missing or len(trained) < len(by_round):
         return list(pairs), "not known: a data set or an earlier round is gone, so pairs trained on may be among them"
-    fresh = unseen(pairs, set().union(*known))
+    fresh = unseen(pairs, set().union(*trained))
     if not fresh:
         raise UserError(f"{source}: has no pair about a problem that {tutor.folder} was not trained on")
     return fresh, f"{len(pairs) - len(fresh)} of {len(pairs)} pairs left out, whose problems were"

@@ -188,7 +188,7 @@ def ends_in(text: str, answer: str) -> bool:
     return len(gold) == 1 and bool(stated) and _same(gold[0], stated[-1])
 
 
-_TELLS = re.compile(r"\banswer is\b", re.IGNORECASE)
+_NAMES_ANSWER = re.compile(r"\banswer is\b", re.IGNORECASE)
 
 
 _DENIED = re.compile(
@@ -210,23 +210,29 @@ _WORKED_WITH = re.compile(r" (?:times|plus|minus) \d")
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
 
 
-def _told(said: str, answer: str) -> str:
+def solves(text: str, answer: str) -> bool:
+    """Whether what a text names as its answer, or else the last number in it, is the gold answer."""
+    named = _named_answer(text, answer)
+    return _is_answer(named, answer) if named else ends_in(text, answer)
+
+
+def _named_answer(text: str, answer: str) -> str:
     """The rest of the line after the last "answer is" that a number, or else any word, follows; empty without one."""
-    told = [rest.partition("\n")[0].strip(" *:") for rest in _TELLS.split(said)[1:]]
-    if not told or not re.search(r"\w", told[-1]):
+    named = [rest.partition("\n")[0].strip(" *:") for rest in _NAMES_ANSWER.split(text)[1:]]
+    if not named or not re.search(r"\w", named[-1]):
         return ""
-    return next((rest for rest in reversed(told) if _numbers(rest, answer)), " ".join(told))
+    return next((rest for rest in reversed(named) if _numbers(rest, answer)), " ".join(named))
 
 
-def _is_answer(told: str, answer: str) -> bool:
-    """Whether the first number told is the gold answer; for one with several numbers, or in words, whether all is told.
+def _is_answer(named: str, answer: str) -> bool:
+    """Whether the first number named is the gold answer; of an answer in words or several numbers, whether all is.
 
-    What is denied is not told, working comes before it, and of several that are offered each must be the answer.
+    What is denied is not named, working comes before it, and of several that are offered each must be the answer.
     """
-    told = _DENIED.sub("", told)
+    named = _DENIED.sub("", named)
     if not ends_in(answer, answer):
-        return states(told, answer) and (not _OR.search(told) or bool(_OR.search(answer)))
-    clause = next((clause for clause in _CLAUSE_ENDS.split(told) if _numbers(clause, answer)), "")
+        return states(named, answer) and (not _OR.search(named) or bool(_OR.search(answer)))
+    clause = next((clause for clause in _CLAUSE_ENDS.split(named) if _numbers(clause, answer)), "")
     offered = [part for part in _OR.split(clause) if _numbers(part, answer)]
     return bool(offered) and all(ends_in(_up_to_first(part, answer), answer) for part in offered)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from socratic_rl.measures.figures import Figure
+
 CONFIDENCE = 0.95
 
 
@@ -38,6 +40,10 @@ class Comparison:
     groups: int
     """Problems those rows come from."""
 
+    def figures(self) -> dict[str, Any]:
+        """All but ``groups``, by name."""
+        return {name: value for name, value in asdict(self).items() if name != "groups"}
+
 
 def paired_bootstrap(
     base: Values | None, tutor: Values, groups: Sequence[str], *, resamples: int = 10_000, seed: int
@@ -62,9 +68,9 @@ def paired_bootstrap(
         ValueError: The three do not have the same length.
     """
     rows = np.array([tutor, tutor if base is None else base], dtype=float)
-    keep = ~np.isnan(rows).any(axis=0)
-    kept = [group for group, whole in zip(groups, keep, strict=True) if whole]
-    sides = _sums([*rows[:, keep], np.ones(len(kept))], kept)
+    measured = ~np.isnan(rows).any(axis=0)
+    problems = [group for group, is_measured in zip(groups, measured, strict=True) if is_measured]
+    sides = _sums([*rows[:, measured], np.ones(len(problems))], problems)
 
     def means(tutor_total: Any, base_total: Any, total: Any) -> Any:
         return np.stack([tutor_total / total, base_total / total, (tutor_total - base_total) / total])
@@ -83,8 +89,8 @@ def paired_bootstrap(
         difference=estimate[2],
         low=low[2],
         high=high[2],
-        n=len(kept),
-        groups=len(set(kept)),
+        n=len(problems),
+        groups=len(set(problems)),
     )
 
 
@@ -120,8 +126,8 @@ def agreement(
         ``precision``, ``recall``, ``f1``, ``kappa``, and each with ``_low`` and ``_high``; None where the data does not
         give it.
     """
-    said, meant = np.array(measured, dtype=bool), np.array(people, dtype=bool)
-    counts = _sums([said & meant, said & ~meant, ~said & meant, ~said & ~meant], groups)
+    ours, theirs = np.array(measured, dtype=bool), np.array(people, dtype=bool)
+    counts = _sums([ours & theirs, ours & ~theirs, ~ours & theirs, ~ours & ~theirs], groups)
 
     def figures(hits: Any, false: Any, missed: Any, rest: Any) -> Any:
         n = hits + false + missed + rest
@@ -150,25 +156,26 @@ def score_agreement(
     Returns:
         ``agreement``, ``kappa``, and each with ``_low`` and ``_high``; None where the data does not give it.
     """
-    said, meant = np.array(measured, dtype=float), np.array(people, dtype=float)
-    ours, theirs = np.unique(said), np.unique(meant)
-    distance = np.abs(ours[:, None] - theirs)
-    columns = [said == meant, abs(said - meant), np.ones(len(said))]
-    sums = _sums([*columns, *(said == score for score in ours), *(meant == score for score in theirs)], groups)
+    ours, theirs = np.array(measured, dtype=float), np.array(people, dtype=float)
+    our_scores, their_scores = np.unique(ours), np.unique(theirs)
+    distance = np.abs(our_scores[:, None] - their_scores)
+    columns = [ours == theirs, abs(ours - theirs), np.ones(len(ours))]
+    counts_of_scores = [*(ours == score for score in our_scores), *(theirs == score for score in their_scores)]
+    sums = _sums([*columns, *counts_of_scores], groups)
 
     def figures(equal: Any, apart: Any, n: Any, *counts: Any) -> Any:
-        both = np.array(counts[: len(ours)]), np.array(counts[len(ours) :])
+        both = np.array(counts[: len(our_scores)]), np.array(counts[len(our_scores) :])
         by_chance = np.einsum("i...,j...,ij->...", *both, distance) / n
         return np.stack([equal / n, 1 - apart / by_chance])
 
     return _named(("agreement", "kappa"), _with_interval(figures, sums, resamples, seed))
 
 
-def _named(names: Sequence[str], found: Any) -> dict[str, float | None]:
+def _named(names: Sequence[str], figures: Any) -> dict[str, float | None]:
     """The figures by name, with the low and high ends of their intervals."""
     return {
         name + end: None if np.isnan(figure) else float(figure)
-        for name, column in zip(names, found.T, strict=True)
+        for name, column in zip(names, figures.T, strict=True)
         for end, figure in zip(("", "_low", "_high"), column, strict=True)
     }
 
@@ -176,8 +183,8 @@ def _named(names: Sequence[str], found: Any) -> dict[str, float | None]:
 def _sums(columns: Sequence[Any], groups: Sequence[str]) -> list[Any]:
     """Each column's sum in every group."""
     names = sorted(set(groups))
-    place = {name: index for index, name in enumerate(names)}
-    index = np.array([place[group] for group in groups], dtype=int)
+    positions = {name: position for position, name in enumerate(names)}
+    index = np.array([positions[group] for group in groups], dtype=int)
     return [np.bincount(index, weights=column, minlength=len(names)).astype(float) for column in columns]
 
 
@@ -194,8 +201,8 @@ def _with_interval(figures: Callable[..., Any], sums: Sequence[Any], resamples: 
 
     with np.errstate(invalid="ignore"):
         estimate = figures(*totals(*sums, axis=-1))
-        found = np.full((3, len(estimate)), np.nan)
-        found[0] = estimate
+        estimates = np.full((3, len(estimate)), np.nan)
+        estimates[0] = estimate
         if len(sums[0]) > 1:
             drawn = bootstrap(
                 sums,
@@ -208,17 +215,17 @@ def _with_interval(figures: Callable[..., Any], sums: Sequence[Any], resamples: 
                 method="percentile",
                 rng=np.random.default_rng(seed),
             ).bootstrap_distribution
-            told = ~np.isnan(estimate)
+            defined = ~np.isnan(estimate)
             ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-            found[1:, told] = np.nanquantile(figures(*drawn)[told], ends, axis=-1)
-    return found
+            estimates[1:, defined] = np.nanquantile(figures(*drawn)[defined], ends, axis=-1)
+    return estimates
 
 
 NO_ROUNDS: Mapping[str, Any] = MappingProxyType({})
-"""Where a tutor is the first of its kind."""
+"""The earlier rounds of a tutor that has none."""
 
 
-def metric_row(
+def compare_sides(
     name: str,
     kind: str,
     base: Values | None,
@@ -228,23 +235,28 @@ def metric_row(
     seed: int,
     resamples: int,
     earlier: Mapping[str, Values] = NO_ROUNDS,
-) -> dict[str, Any]:
-    """A row of ``evaluation.json``: base against tutor, with intervals by problem.
+) -> Figure:
+    """Base against tutor on one measure, with intervals by problem.
 
-    With earlier rounds also ``earlier``, the figure of each, and ``step``, the tutor's difference to the last of them.
+    Args:
+        name: The measure.
+        kind: Of the rows.
+        base: A value a row; None for a measure that only the tutor has.
+        tutor: A value a row.
+        groups: The problem of each row.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+        earlier: The values of earlier rounds, oldest first; with them the figure has ``earlier`` and ``step``.
     """
     compare = partial(paired_bootstrap, groups=groups, resamples=resamples, seed=seed)
-    found = asdict(compare(base, tutor))
-    problems = found.pop("groups")
-    row = {"name": name, "kind": kind, **found, "problems": problems}
-    if not earlier:
-        return row
-    alone = {round_: compare(None, values) for round_, values in earlier.items()}
-    step = compare([*earlier.values()][-1], tutor)
-    return row | {
-        "earlier": [
-            {"name": round_, "value": one.tutor, "low": one.tutor_low, "high": one.tutor_high}
-            for round_, one in alone.items()
-        ],
-        "step": {"difference": step.difference, "low": step.low, "high": step.high},
-    }
+    compared = compare(base, tutor)
+    values: dict[str, Any] = {"name": name, "kind": kind, **compared.figures(), "problems": compared.groups}
+    if earlier:
+        alone = {round_name: compare(None, values_of_round) for round_name, values_of_round in earlier.items()}
+        step = compare([*earlier.values()][-1], tutor)
+        values["earlier"] = [
+            {"name": round_name, "value": past.tutor, "low": past.tutor_low, "high": past.tutor_high}
+            for round_name, past in alone.items()
+        ]
+        values["step"] = {"difference": step.difference, "low": step.low, "high": step.high}
+    return Figure.model_validate(values)

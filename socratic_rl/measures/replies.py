@@ -6,14 +6,8 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
 
-from socratic_rl.core.dialogue import Message
 from socratic_rl.measures.answers import concluded, ends_in, first_stated, values
 from socratic_rl.measures.spans import Origins, Span, pieces
-from socratic_rl.pages.page import Row
-
-TOPIC = "topic: "
-"""How the kind of a figure that is about one problem topic begins."""
-
 
 # a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
 _STUDENT_LABEL = re.compile(
@@ -241,37 +235,3 @@ def _words(text: str) -> list[str]:
 def word_count(reply: str) -> int:
     """How many words the reply has, split at white space."""
     return len(reply.split())
-
-
-def spans(reply: str, answer: str, question: str, prompt: Sequence[Message]) -> dict[str, list[Span] | None]:
-    """By measure, where the reply does what the measure counts; None where the measure is not defined.
-
-    Args:
-        reply: The teacher's reply.
-        answer: The problem's gold answer; empty where there is none.
-        question: The problem's text.
-        prompt: The dialogue before the reply.
-    """
-    known = [question, *(message["content"] for message in prompt)]
-    earlier = [message["content"] for message in prompt if message["role"] == "assistant"]
-    return {
-        "asks_question": questions(reply),
-        "reveals_answer": revealed(reply, answer, known),
-        "speaks_for_student": students_part(reply),
-        "repeats_turn": [(0, len(reply))] if repeats_turn(reply, earlier) else [],
-    }
-
-
-FAILURES: dict[str, tuple[bool, str]] = {
-    "reveals_answer": (True, "reveals the answer"),
-    "asks_question": (False, "does not ask"),
-    "speaks_for_student": (True, "speaks for the student"),
-    "repeats_turn": (True, "repeats a turn"),
-    "cut_off": (True, "is cut off"),
-}
-"""With which value of a measure a reply fails, and how that is called; the gravest first."""
-
-
-def failures(marks: Row) -> list[str]:
-    """The measures by which a reply fails, the gravest first."""
-    return [name for name, (value, _) in FAILURES.items() if marks.get(name) is value]

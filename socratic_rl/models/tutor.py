@@ -13,9 +13,9 @@ from trl.trainer.utils import use_adapter
 from socratic_rl.core.component import ModelSettings, tutor_folder
 from socratic_rl.core.dialogue import Problem
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.files import read_json
 from socratic_rl.core.provenance import MADE_FROM, digest, in_a_line
 from socratic_rl.models import weights
+from socratic_rl.models.record import TutorRecord
 from socratic_rl.pairs.dataset import SocraticPairs
 
 
@@ -36,15 +36,15 @@ class Tutor:
         except ValueError as error:
             raise UserError(f"adapter: {error}") from None
         self.folder = folder
-        self.made_from = read_json(folder / MADE_FROM)
-        self.settings = ModelSettings.model_validate(self.made_from["model"])
+        self.record = TutorRecord.read(folder)
+        self.settings = self.record.model
         if not quantised:
             self.settings = self.settings.model_copy(update={"quantization": None})
 
     @property
     def dataset(self) -> SocraticPairs:
         """The data set it was trained on."""
-        return SocraticPairs.model_validate(self.made_from["dataset"])
+        return self.record.dataset
 
     def held_out_problems(self) -> list[Problem]:
         """The problems of its data set's test side; none where the data does not lie where it was."""
@@ -56,15 +56,15 @@ class Tutor:
     @property
     def trained_on(self) -> str:
         """How many pairs about how many problems, from which file, and what that was made from."""
-        pairs, source = self.made_from["dataset"]["path"], self.made_from.get("data_source", {}).get("path")
-        file = pairs if source in (None, pairs) else f"{pairs}, made from {source}"
-        counts = self.made_from.get("trained_on")
-        return f"{counts['pairs']} pairs about {counts['problems']} problems, {file}" if counts else file
+        pairs, source = self.dataset.path, self.record.pairs_made_from
+        file = pairs if source == pairs else f"{pairs}, made from {source}"
+        counts = self.record.trained_on
+        return f"{counts.pairs} pairs about {counts.problems} problems, {file}" if counts else file
 
     @property
     def max_length(self) -> int:
         """Tokens of prompt and answer together in training."""
-        return int(self.made_from["dpo"]["max_length"])
+        return int(self.record.dpo["max_length"])
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -93,14 +93,14 @@ class Tutor:
 
     def earlier(self) -> tuple[list["Tutor"], str | None]:
         """The tutors that it was trained on top of, oldest first; and why older ones are missing, None if none is."""
-        previous = self.made_from.get("previous")
+        previous = self.record.previous
         if previous is None:
             return [], None
-        folder = Path(previous["adapter"])
+        folder = Path(previous.adapter)
         if not (folder / MADE_FROM).exists():
             return [], f"{folder} is gone"
         before = Tutor(folder)
-        if before.digest != previous["sha256"]:
+        if before.digest != previous.sha256:
             return [], f"{folder} was trained anew since"
         older, missing = before.earlier()
         return [*older, before], missing
@@ -149,7 +149,7 @@ class Tutor:
 
     def settings_line(self) -> str:
         """What it was trained with, in a line."""
-        dpo, lora = self.made_from["dpo"], self.made_from["lora"]
+        dpo, lora = self.record.dpo, self.record.lora
         named = {key: dpo[key] for key in ("beta", "learning_rate", "loss_type", "max_length")}
         adapter = f"LoRA r={lora['r']}, alpha={lora['lora_alpha']}" if lora else "all weights"
         return f"{in_a_line(named)}; {adapter}"

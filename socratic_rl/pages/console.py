@@ -10,20 +10,46 @@ from socratic_rl.pages.sweep_jobs import FIGURES, Job, ranked, written
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+    from socratic_rl.measures.figures import CriterionAgreement, Figure, LabelAgreement
+
+
+def table(title: str, columns: Mapping[str, Mapping[str, Any]], **options: Any) -> "Table":
+    """A table in the style of all that are printed.
+
+    Args:
+        title: Stands above it.
+        columns: By heading, how rich draws each; figures are right-aligned unless told otherwise.
+        options: Of rich's table.
+    """
+    from rich import box
+    from rich.table import Table
+
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, **{"title_justify": "left", "title_style": "bold"} | options)
+    for heading, column in columns.items():
+        drawn.add_column(heading, **{"justify": "right", **column})
+    return drawn
+
+
+LEFT = {"justify": "left"}
+
+
+NARROW_FIGURE = {"no_wrap": True}
 
 
 def closing_table(title: str, rows: Mapping[str, object]) -> None:
     """Print what a command made and where it lies."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, show_header=False, title_justify="left", title_style="bold")
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    drawn = table(
+        title,
+        {"name": {"style": "dim", "no_wrap": True} | LEFT, "value": {"overflow": "fold"} | LEFT},
+        show_header=False,
+    )
     for name, value in rows.items():
-        table.add_row(name, Text(str(value)))
-    console().print(table)
+        drawn.add_row(name, Text(str(value)))
+    console().print(drawn)
 
 
 def parity_table(gaps: Mapping[str, Mapping[str, float]], share: tuple[float, float] | None, turns: int) -> None:
@@ -34,76 +60,96 @@ def parity_table(gaps: Mapping[str, Mapping[str, float]], share: tuple[float, fl
         share: How much of training's change the export shows, and its standard error; None where nothing changed.
         turns: How many were read.
     """
-    from rich import box
-    from rich.table import Table
-
-    title = f"Exported against trained, {turns} held-out turns, {gaps['tutor']['n']} tokens"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("difference")
     sides = {"base": "base", "tutor": "tutor", "training": "tutor against base"}
-    for name in sides.values():
-        table.add_column(name, justify="right")
+    title = f"Exported against trained, {turns} held-out turns, {gaps['tutor']['n']} tokens"
+    drawn = table(title, {"difference": LEFT} | {name: {} for name in sides.values()})
     rows = {
         "mean |Δ log-prob|": ("mean", ".4f"),
         "largest |Δ log-prob|": ("largest", ".4f"),
         "same likeliest token": ("greedy", ".1%"),
     }
     for name, (figure, form) in rows.items():
-        table.add_row(name, *(format(gaps[side][figure], form) if side in gaps else "–" for side in sides))
-    table.add_row("share of training shown", "–", f"{share[0]:.2f} ± {share[1]:.2f}" if share else "–", "1")
-    console().print(table)
+        drawn.add_row(name, *(format(gaps[side][figure], form) if side in gaps else "–" for side in sides))
+    drawn.add_row("share of training shown", "–", f"{share[0]:.2f} ± {share[1]:.2f}" if share else "–", "1")
+    console().print(drawn)
 
 
-def metrics_table(title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
+def metrics_table(title: str, figures: Sequence["Figure"]) -> None:
     """Print an evaluation's figures: base, tutor, the difference with its 95% interval, n; not those by topic.
 
     Earlier rounds stand between base and tutor, which then is the last round; a second table compares the last two.
     """
-    past = [one["name"] for one in metrics[0].get("earlier", ())]
+    past = [earlier.name for earlier in figures[0].earlier]
     names = ["base", *past, f"round {len(past) + 1}" if past else "tutor"]
-    _print_metrics(title, metrics, names)
+    _print_metrics(title, figures, names)
     if past:
         steps = [
-            {**row, **row["step"], "base": row["earlier"][-1]["value"], "earlier": []}
-            for row in metrics
-            if row["kind"] == "all"
+            figure.model_copy(update={**dict(figure.step), "base": figure.earlier[-1].value, "earlier": ()})
+            for figure in figures
+            if figure.overall and figure.step
         ]
         _print_metrics(f"{names[-1].capitalize()} against {names[-2]}", steps, names[-2:])
 
 
-def _print_metrics(title: str, metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from socratic_rl.measures.replies import TOPIC
+def _print_metrics(title: str, figures: Sequence["Figure"], names: Sequence[str]) -> None:
     from socratic_rl.pages.page import in_digits
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for column in ("measure", "kind", *names, "difference", "95% interval", "n"):
-        table.add_column(column, justify="left" if column in ("measure", "kind") else "right")
-    judged = any("agreement" in row for row in metrics)
-    if judged:
-        table.add_column("κ against people", justify="right")
-    for row in metrics:
-        if row["kind"].startswith(TOPIC):
+    judged = any(figure.judged for figure in figures)
+    headings = (
+        "measure",
+        "kind",
+        *names,
+        "difference",
+        "95% interval",
+        "n",
+        *(("κ against people",) if judged else ()),
+    )
+    drawn = table(title, {heading: LEFT if heading in ("measure", "kind") else {} for heading in headings})
+    for figure in figures:
+        if figure.by_topic:
             continue
-        base, *others = in_digits(row).values()
-        rounds = ["–" if one["value"] is None else f"{one['value']:.3f}" for one in row.get("earlier", ())]
-        table.add_row(row["name"], row["kind"], base, *rounds, *others, *([_trust(row)] if judged else []))
-    console().print(table)
+        base, *others = in_digits(figure).values()
+        rounds = ["–" if past.value is None else f"{past.value:.3f}" for past in figure.earlier]
+        drawn.add_row(figure.name, figure.kind, base, *rounds, *others, *([_trust(figure)] if judged else []))
+    console().print(drawn)
 
 
-def _trust(row: Mapping[str, Any]) -> str:
+def _trust(figure: "Figure") -> str:
     """How well a judge's score agrees with people; empty for what no judge gave."""
-    if "agreement" not in row:
+    if not figure.judged:
         return ""
-    found = row["agreement"]
-    if found is None:
+    agreement = figure.agreement
+    if agreement is None:
         return "not calibrated"
-    if found["kappa"] is None:
-        return f"– ({found['n']})"
-    interval = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
-    return f"{found['kappa']:.2f}{interval} ({found['n']})"
+    if agreement.kappa is None:
+        return f"– ({agreement.n})"
+    interval = "" if agreement.low is None else f" [{agreement.low:.2f}, {agreement.high:.2f}]"
+    return f"{agreement.kappa:.2f}{interval} ({agreement.n})"
+
+
+def print_human_labels(rows: Sequence["LabelAgreement"]) -> None:
+    """Print the figures with their 95% intervals, to how many of n people say yes, and how many have no gold answer."""
+    headings = {"precision": "precision", "recall": "recall", "f1": "F1", "kappa": "Cohen's κ"}
+    # the set stands below the measure, so that it all fits into 80 columns
+    columns = {"measure": LEFT | NARROW_FIGURE} | dict.fromkeys((*headings.values(), "n"), NARROW_FIGURE)
+    drawn = table("Measures against people", columns)
+    for row in rows:
+        figures = (in_two_lines(*row.estimate(key)) for key in headings)
+        drawn.add_row(f"{row.measure}\n{row.set}", *figures, str(row.n))
+    console().print(drawn)
+
+
+def print_calibration(rows: Sequence["CriterionAgreement"]) -> None:
+    """Print the figures with their 95% intervals, how many replies have no score, and how often both orders agree."""
+    columns = {"criterion": LEFT | NARROW_FIGURE} | {
+        heading: {} for heading in ("agreement", "Cohen's κ", "n", "unreadable", "same in both orders")
+    }
+    drawn = table("Judge against people", columns)
+    for row in rows:
+        figures = (in_two_lines(*row.estimate(key)) for key in ("agreement", "kappa"))
+        order = f"{row.in_both_orders} of {row.shown_twice}" if row.shown_twice else "–"
+        drawn.add_row(row.criterion, *figures, str(row.n), str(row.unreadable), order)
+    console().print(drawn)
 
 
 def in_two_lines(figure: float | None, low: float | None, high: float | None) -> str:
@@ -115,32 +161,29 @@ def in_two_lines(figure: float | None, low: float | None, high: float | None) ->
 
 def print_closing_table(jobs: Sequence[Job]) -> None:
     """Print a table of the jobs of a multirun, best first; with several seeds each group's mean and spread."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     groups = ranked(jobs)
     seeds = any(len(group.jobs) > 1 for group in groups)
     trained = any(job.held_out for job in jobs)
     title = f"{len(jobs)} jobs{f' in {len(groups)} groups of seeds' if seeds else ''}, best first"
-    table = Table("job", "choices", title=title, box=box.SIMPLE_HEAD)
     names = list(FIGURES) if trained else list(FIGURES)[:1]
-    for name in names:
-        table.add_column(name if trained else "score", justify="right", no_wrap=True)
-    table.add_column("where", overflow="fold")
+    columns = {"job": LEFT, "choices": LEFT} | {name if trained else "score": NARROW_FIGURE for name in names}
+    columns["where"] = {"overflow": "fold"} | LEFT
+    drawn = table(title, columns, title_justify="center", title_style=None)
     for group in groups:
         if seeds:
             done = sum(job.status == "finished" for job in group.jobs)
             count = f"{done} seeds" if done == len(group.jobs) else f"{done} of {len(group.jobs)} seeds"
             means = [_mean_and_spread(group.mean(name), group.spread(name)) for name in names]
-            table.add_row("", Text(written(group.choices) or "(defaults)"), *means, count, style="bold")
+            drawn.add_row("", Text(written(group.choices) or "(defaults)"), *means, count, style="bold")
         for job in group.jobs:
             choices = {key: value for key, value in job.choices.items() if not seeds or key == "seed"}
             figures = ["–" if (value := job.figure(name)) is None else f"{value:.4f}" for name in names]
             where = str(job.folder) if job.status == "finished" else f"{job.status}{job.error and f': {job.error}'}"
-            table.add_row(*map(Text, (job.folder.name, written(choices) or "(defaults)", *figures, where)))
-    Console(width=140).print(table)
+            drawn.add_row(*map(Text, (job.folder.name, written(choices) or "(defaults)", *figures, where)))
+    Console(width=140).print(drawn)
     if any(group.spread(name) is not None for group in groups for name in names):
         print("mean ± standard deviation over the seeds that finished")
 

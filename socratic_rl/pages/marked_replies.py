@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from socratic_rl.core.dialogue import from_messages, text_id
-from socratic_rl.measures import replies
-from socratic_rl.measures.replies import FAILURES, failures
+from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, Marks, MeasuredReply, failures, spans
+from socratic_rl.measures.replies import repeated_turn
 from socratic_rl.measures.spans import Span
 from socratic_rl.pages.page import Row
 
@@ -19,19 +19,10 @@ ROOM = 750_000
 """Characters of the dialogues' records that the page takes, so that it stays below 2 MB."""
 
 
-MERITS = {("asks_question", True): "asks", ("reveals_answer", False): "does not reveal"}
-"""What else is written beside a reply."""
-
-
 UNKNOWN = "no gold answer"
 
 
-TAGS = {
-    "asks_question": "asks",
-    "reveals_answer": "reveals",
-    "speaks_for_student": "speaks for the student",
-    "repeats_turn": "repeats",
-}
+TAGS = {name: MEASURES[name].tag for name in MARKED}
 """What is written behind a mark in a text."""
 
 
@@ -58,18 +49,18 @@ def counted(dialogues: Sequence[Row], names: Sequence[str]) -> list[dict[str, An
     rows = [
         {
             "name": name,
-            "label": label,
+            "label": measure.fault,
             "counts": [
-                sum(marks.get(name) is value for marks in column)
+                sum(marks.get(name) is measure.fails_when for marks in column)
                 if any(marks.get(name) is not None for marks in column)
                 else None
                 for column in columns
             ],
         }
-        for name, (value, label) in FAILURES.items()
+        for name, measure in FAILURES.items()
     ]
-    whole = [sum(bool(failures(marks)) for marks in column) for column in columns]
-    return [*rows, {"name": "any", "label": "any of these", "counts": whole}]
+    failing = [sum(bool(failures(marks)) for marks in column) for column in columns]
+    return [*rows, {"name": "any", "label": "any of these", "counts": failing}]
 
 
 def select(dialogues: Iterable[Row], room: int = ROOM) -> list[Row]:
@@ -98,15 +89,15 @@ def select(dialogues: Iterable[Row], room: int = ROOM) -> list[Row]:
 def sides(row: Row, names: Sequence[str]) -> list[dict[str, Any]]:
     """What base, earlier rounds and tutor say at a turn: ``name``, ``style``, ``text`` and ``marks``."""
     past = [(reply["name"], "earlier", reply["text"], reply["marks"]) for reply in row.get("earlier") or ()]
-    said = [
+    replies = [
         (names[0], "base", row["base"], row["base_marks"]),
         *past,
         (names[-1], "tutor", row["tutor"], row["tutor_marks"]),
     ]
-    return [dict(zip(("name", "style", "text", "marks"), side, strict=True)) for side in said]
+    return [dict(zip(("name", "style", "text", "marks"), reply, strict=True)) for reply in replies]
 
 
-def shown(row: Row, names: Sequence[str]) -> dict[str, Any]:
+def on_page(row: Row, names: Sequence[str]) -> dict[str, Any]:
     """A row of ``replies.jsonl`` as the page shows it.
 
     Args:
@@ -123,25 +114,29 @@ def shown(row: Row, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _reply(row: Row, text: str, marks: Row) -> dict[str, Any]:
-    found = replies.spans(text, row["answer"], row["question"], row["prompt"])
-    chips = [(FAILURES[name][1], "worse") for name in failures(marks)]
-    chips += [(label, "better") for (name, value), label in MERITS.items() if marks.get(name) is value]
+def _reply(row: Row, text: str, marks: Marks) -> dict[str, Any]:
+    """What the page says of a reply: its pieces with their marks, and how it fails."""
+    reply = MeasuredReply.of(text, row["answer"], row["question"], row["prompt"])
+    chips = [(FAILURES[name].fault, "worse") for name in failures(marks)]
+    chips += [
+        (measure.merit, "better")
+        for name, measure in MEASURES.items()
+        if measure.merit and marks.get(name) is (not measure.fails_when)
+    ]
     if "reveals_answer" in marks and marks["reveals_answer"] is None:
         chips.append((UNKNOWN, "unclear"))
-    earlier = [message["content"] for message in row["prompt"] if message["role"] == "assistant"]
     return {
-        "pieces": cut(text, {name: places for name, places in found.items() if places and marks.get(name)}),
+        "pieces": cut(text, {name: found for name, found in spans(reply).items() if found and marks.get(name)}),
         "chips": chips,
         "cut_off": marks.get("cut_off") is True,
         "words": marks.get("words"),
-        "repeats": replies.repeated_turn(text, earlier) if marks.get("repeats_turn") else None,
+        "repeats": repeated_turn(text, reply.teacher_turns) if marks.get("repeats_turn") else None,
     }
 
 
-def cut(text: str, found: Mapping[str, Sequence[Span]]) -> list[Piece]:
+def cut(text: str, marked: Mapping[str, Sequence[Span]]) -> list[Piece]:
     """The text in pieces that each have the same marks from end to end."""
-    every = [(name, span) for name, places in found.items() for span in places]
+    every = [(name, span) for name, spans_of_measure in marked.items() for span in spans_of_measure]
     edges = sorted({0, len(text), *(edge for _, span in every for edge in span)})
     return [
         Piece(

@@ -1,7 +1,6 @@
 """What the pages share: their frame, their pictures, figures in words."""
 
 import io
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
+
+from socratic_rl.measures.figures import Figure, finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,13 +41,6 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(hues=HUE_NAMES, **values)
 
 
-def number(value: Any) -> float | None:
-    """The value as a finite number; ``None`` where it is not one."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
-
-
 def rounded(value: float | None, share: bool) -> str:
     """A mean, rounded so that neither "0%" nor "100%" is said of what only comes near it."""
     if value is None:
@@ -58,25 +52,32 @@ def rounded(value: float | None, share: bool) -> str:
     return f"{percent:.{1 if near_an_end else 0}f}%".replace("-", "−")
 
 
-def in_digits(row: Row) -> dict[str, str]:
-    """A row of ``evaluation.json`` for a plain table: base, tutor, difference, its 95% interval, with three digits."""
+def in_digits(figure: Figure) -> dict[str, str]:
+    """A figure for a plain table: base, tutor, difference, its 95% interval, with three digits."""
 
-    def figure(name: str, sign: str = "") -> str:
-        return "–" if row[name] is None else f"{row[name]:{sign}.3f}"
+    def digits(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{value:{sign}.3f}"
 
     return {
-        "base": figure("base"),
-        "tutor": figure("tutor"),
-        "difference": figure("difference", "+"),
-        "interval": "–" if row["low"] is None else f"[{figure('low', '+')}, {figure('high', '+')}]",
-        "n": str(row["n"]),
+        "base": digits(figure.base),
+        "tutor": digits(figure.tutor),
+        "difference": digits(figure.difference, "+"),
+        "interval": "–" if figure.low is None else f"[{digits(figure.low, '+')}, {digits(figure.high, '+')}]",
+        "n": str(figure.n),
     }
 
 
 def points(history: Iterable[Row], key: str) -> list[tuple[float, float]]:
     """The steps at which a key of a ``log_history`` has a value, with the value."""
-    logged = ((number(row.get("step")), number(row.get(key))) for row in history)
+    logged = ((finite(row.get("step")), finite(row.get(key))) for row in history)
     return [(step, value) for step, value in logged if step is not None and value is not None]
+
+
+def steps_axis(axes: "Axes") -> None:
+    """Training steps from left to right, as whole numbers."""
+    axes.grid(axis="y")
+    axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ class Plot:
 
 def draw(name: str, draw: Callable[["Axes"], None], height: float) -> Markup:
     """Draw as inline SVG, 360 px wide; colours and typeface come from the page around it."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text
@@ -112,8 +112,8 @@ def draw(name: str, draw: Callable[["Axes"], None], height: float) -> Markup:
         "grid.color": LINE,
         "legend.frameon": False,
     }
-    with rc_context(settings):
-        figure = Figure(figsize=(360 / 72, height / 72), layout="constrained", facecolor="none")
+    with matplotlib.rc_context(settings):
+        figure = matplotlib.figure.Figure(figsize=(360 / 72, height / 72), layout="constrained", facecolor="none")
         draw(figure.subplots())
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})

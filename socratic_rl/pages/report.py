@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from socratic_rl.core.files import read_json, whole_file
 from socratic_rl.core.rows import read_rows
-from socratic_rl.measures.replies import TOPIC
+from socratic_rl.measures.figures import Figure, FigureFile
 from socratic_rl.pages import marked_replies, pictures
 from socratic_rl.pages.page import Row, fill
-from socratic_rl.pages.wording import HEADLINE, JUDGE, lead, ordered, pivoted, worded
+from socratic_rl.pages.wording import JUDGE, lead, measure_of, ordered, pivoted, worded
 
 TITLE = "Socratic RL: tutor against base"
 
@@ -25,17 +26,16 @@ class Report:
     title: str
     facts: Mapping[str, str]
     """What was trained on what, with which settings, when: shown as they are, in their order."""
-    metrics: Sequence[Row]
-    """The rows of ``evaluation.json``; with ``earlier``, the figures of earlier rounds, ``step``, the difference to the
-    last of them, and ``agreement``, how well a judge agrees with people, where they have them."""
+    metrics: Sequence[Figure]
+    """The rows of ``evaluation.json``."""
     curves: Sequence[Row]
     """The rows of the ``log_history`` of transformers."""
     dialogues: Sequence[Row]
     """Replies side by side: ``problem_id``, ``topic``, ``question``, ``answer``, ``turn`` (from 0), ``prompt`` (chat
     messages), ``reference`` (the annotated turn), ``base``, ``tutor``, ``base_marks``, ``tutor_marks``, and ``earlier``
     (``name``, ``text``, ``marks`` of each earlier round)."""
-    suites: Sequence[Row] = ()
-    """Figures on outside test sets: ``name``, ``metrics``, ``facts``."""
+    suites: Sequence[FigureFile] = ()
+    """Figures of other suites."""
 
 
 def write(folder: Path, log: Path) -> Path:
@@ -53,60 +53,83 @@ def write(folder: Path, log: Path) -> Path:
 
 def from_folder(folder: Path, log: Path) -> Report:
     """The report of what lies in a folder; see ``write``."""
-    found = read_json(folder / "evaluation.json")
+    evaluation = FigureFile.model_validate(read_json(folder / "evaluation.json"))
     return Report(
         TITLE,
-        found["facts"],
-        found["metrics"],
+        evaluation.facts,
+        evaluation.metrics,
         curves=[row for _, row in read_rows(str(log))] if log.exists() else [],
         dialogues=[row for _, row in read_rows(str(folder / "replies.jsonl"))],
-        suites=[read_json(path) for path in sorted((folder / "suites").glob("*.json"))],
+        suites=[FigureFile.model_validate(read_json(path)) for path in sorted((folder / "suites").glob("*.json"))],
     )
 
 
 def render(report: Report) -> str:
     """The report as one HTML page that needs nothing from outside; all text in it is escaped."""
-    rows = ordered(row for row in report.metrics if not row["name"].startswith(JUDGE))
-    overall = [row for row in rows if row["kind"] == "all"]
-    topics = [row for row in rows if row["kind"].startswith(TOPIC)]
-    kinds = [row for row in rows if row["kind"] != "all" and not row["kind"].startswith(TOPIC)]
-    lines = [worded(row) for row in overall]
-    past = list(dict.fromkeys(past["name"] for row in report.metrics for past in row.get("earlier") or ()))
-    names = ["base", *past, f"round {len(past) + 1}" if past else "tutor"]
-    dialogues = [marked_replies.shown(row, names) for row in marked_replies.select(report.dialogues)]
     facts = list(report.facts.items())
+    past = list(dict.fromkeys(past.name for figure in report.metrics for past in figure.earlier))
+    names = ["base", *past, f"round {len(past) + 1}" if past else "tutor"]
     return fill(
         "report.html.j2",
         title=report.title,
         facts=facts[:FIRST_FACTS],
         settings=facts[FIRST_FACTS:],
-        lead=lead([line for line in lines if line["difference"]]),
-        headline=[
-            line for line in lines if (line["name"] in HEADLINE or line["verdict"] == "worse") and line["sentence"]
-        ],
-        differences=pictures.difference_plot(rows),
         names=names,
-        rounds=pictures.round_plots([row for row in overall if row.get("earlier") and row["name"] in HEADLINE], names),
-        by_topic=pivoted(worded(row) for row in topics if row["name"] in HEADLINE),
-        by_kind=pivoted(map(worded, kinds)),
-        parts=[
+        judged=[worded(figure) for figure in report.metrics if figure.name.startswith(JUDGE)],
+        suites=[
+            {"name": suite.name, "facts": suite.facts, "lines": [worded(figure) for figure in suite.metrics]}
+            for suite in report.suites
+        ],
+        curves=pictures.curve_plots(report.curves),
+        **_measured(report.metrics, names),
+        **_dialogues(report.dialogues, names),
+    )
+
+
+def _measured(figures: Sequence[Figure], names: Sequence[str]) -> dict[str, Any]:
+    """The parts of the page about what was measured without a judge."""
+    rows = ordered(figure for figure in figures if not figure.name.startswith(JUDGE))
+    overall = [figure for figure in rows if figure.overall]
+    topics = [figure for figure in rows if figure.by_topic]
+    kinds = [figure for figure in rows if not figure.overall and not figure.by_topic]
+    lines = [worded(figure) for figure in overall]
+    return {
+        "lead": lead([line for line in lines if line["difference"]]),
+        "headline": [
+            line
+            for line in lines
+            if (measure_of(line["name"]).headline or line["verdict"] == "worse") and line["sentence"]
+        ],
+        "overall": lines,
+        "differences": pictures.difference_plot(rows),
+        "rounds": pictures.round_plots([figure for figure in _headline(overall) if figure.earlier], names),
+        "by_topic": pivoted(map(worded, _headline(topics))),
+        "by_kind": pivoted(map(worded, kinds)),
+        "parts": [
             *pictures.sides_plot(
-                "Asks a question, by problem topic", [row for row in topics if row["name"] == "asks_question"]
+                "Asks a question, by problem topic", [figure for figure in topics if figure.name == "asks_question"]
             ),
             *pictures.sides_plot(
                 "Prefers the chosen reply, by kind of rejected reply",
-                [row for row in kinds if row["name"] == "preference_accuracy"],
+                [figure for figure in kinds if figure.name == "preference_accuracy"],
             ),
         ],
-        judged=[worded(row) for row in report.metrics if row["name"].startswith(JUDGE)],
-        suites=[{**suite, "lines": [worded(row) for row in suite["metrics"]]} for suite in report.suites],
-        curves=pictures.curve_plots(report.curves),
-        overall=lines,
-        dialogues=dialogues,
-        first=marked_replies.SHOWN,
-        count=len(report.dialogues),
-        problems=len({row["problem_id"] for row in report.dialogues}),
-        failures=marked_replies.counted(report.dialogues, names),
-        tags=marked_replies.TAGS,
-        topics=sorted({row["topic"] for row in dialogues}),
-    )
+    }
+
+
+def _headline(figures: Sequence[Figure]) -> list[Figure]:
+    return [figure for figure in figures if measure_of(figure.name).headline]
+
+
+def _dialogues(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+    """The parts of the page about what was said."""
+    dialogues = [marked_replies.on_page(row, names) for row in marked_replies.select(rows)]
+    return {
+        "dialogues": dialogues,
+        "first": marked_replies.SHOWN,
+        "count": len(rows),
+        "problems": len({row["problem_id"] for row in rows}),
+        "failures": marked_replies.counted(rows, names),
+        "tags": marked_replies.TAGS,
+        "topics": sorted({row["topic"] for row in dialogues}),
+    }

@@ -8,7 +8,20 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from socratic_rl.core.dialogue import from_messages
-from socratic_rl.pages.page import HUE_NAMES, HUES, INK, MUTED, TUTOR, Plot, Row, draw, fill, points, rounded
+from socratic_rl.pages.page import (
+    HUE_NAMES,
+    HUES,
+    INK,
+    MUTED,
+    TUTOR,
+    Plot,
+    Row,
+    draw,
+    fill,
+    points,
+    rounded,
+    steps_axis,
+)
 from socratic_rl.pages.sweep_jobs import FIGURES, Group, Job, ranked, written
 
 if TYPE_CHECKING:
@@ -313,6 +326,4 @@ def _lines(axes: "Axes", lines: Sequence[Sequence[Sequence[tuple[float, float]]]
             marker = "o" if len(logged) == 1 else ""
             width = 2.2 if rank == 0 else 1.4 if rank < len(HUES) else 0.8
             axes.plot(*zip(*logged, strict=True), style, color=colour, linewidth=width, marker=marker, markersize=4)
-    axes.grid(axis="y")
-    axes.set_xlabel("step")
-    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    steps_axis(axes)

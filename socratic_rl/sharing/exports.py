@@ -15,9 +15,10 @@ from transformers import AutoConfig, PreTrainedModel
 from socratic_rl.core import component
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.files import read_json, whole_file
+from socratic_rl.core.files import whole_file
 from socratic_rl.core.provenance import CARD, MADE_FROM
 from socratic_rl.models import weights
+from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.sharing import gguf_files, model_card
 
@@ -133,8 +134,7 @@ def exported(tutor: Tutor, tutor_gguf: str | None, base_gguf: str | None) -> Exp
     path = Path(tutor_gguf).expanduser() if tutor_gguf else next(filter(Path.exists, _default_files(tutor)), None)
     if path is None:
         raise UserError(f"backend: there is no GGUF file of the tutor yet: python export.py adapter={tutor.folder}")
-    record = path.with_name(MADE_FROM)
-    if record.exists() and read_json(record) != tutor.made_from:
+    if path.with_name(MADE_FROM).exists() and TutorRecord.read(path.parent) != tutor.record:
         raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
     kind = gguf.GGUFReader(path).fields.get("general.type")
     base = base_file(tutor.settings, base_gguf)
@@ -227,7 +227,7 @@ def _card(tutor_folder: Path, kind: Kind) -> str:
 
 def _own_card(tutor_folder: Path) -> str:
     card = tutor_folder / CARD
-    return card.read_text(encoding="utf-8") if card.exists() else model_card.render(read_json(tutor_folder / MADE_FROM))
+    return card.read_text(encoding="utf-8") if card.exists() else model_card.render(TutorRecord.read(tutor_folder))
 
 
 def renew_cards(tutor_folder: Path) -> list[Path]:
@@ -239,11 +239,10 @@ def renew_cards(tutor_folder: Path) -> list[Path]:
     Returns:
         The cards.
     """
-    made_from = read_json(tutor_folder / MADE_FROM)
+    record = TutorRecord.read(tutor_folder)
     cards = []
     for folder, kind in _default_folders(tutor_folder).items():
-        record = folder / MADE_FROM
-        if record.exists() and read_json(record) == made_from:
+        if (folder / MADE_FROM).exists() and TutorRecord.read(folder) == record:
             with whole_file(folder / CARD) as temporary:
                 temporary.write_text(_card(tutor_folder, kind), encoding="utf-8")
             cards.append(folder / CARD)

@@ -16,6 +16,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import read_json
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.core.rows import looks_local
+from socratic_rl.models.record import TutorRecord
 
 RECORDS = ("adapter_config.json", "config.json", MADE_FROM)
 """Files that name folders of this machine."""
@@ -67,13 +68,12 @@ def push(folder: Path, settings: HubSettings, message: str) -> str | None:
     return f"{HfApi().endpoint}/{settings.target}"
 
 
-def base_id(model: dict[str, Any]) -> str | None:
+def base_id(source: str) -> str | None:
     """The hub id of a base model; None where it is a folder or a file that the hub does not know.
 
     Args:
-        model: Its settings, as the record of a tutor's folder keeps them.
+        source: Where its weights come from, ``model.pretrained``.
     """
-    source = str(model["pretrained"])
     if source == "embedded":
         return component.HUB_ID
     return None if looks_local(source) or source.endswith(".gguf") or Path(source).exists() else source
@@ -84,8 +84,8 @@ def _without_paths(path: Path) -> Path | bytes:
         return path
     values = read_json(path)
     if "base_model_name_or_path" in values:
-        model = read_json(path.with_name(MADE_FROM))["model"]
-        values["base_model_name_or_path"] = base_id(model) or model["name"]
+        model = TutorRecord.read(path.parent).model
+        values["base_model_name_or_path"] = base_id(model.pretrained) or model.name
     return (json.dumps(_names(values), indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -24,7 +24,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Sampling, in_order
 from socratic_rl.core.records import RecordFile, StageFile
-from socratic_rl.measures.replies import FAILURES, failures
+from socratic_rl.measures.registry import FAILURES, failures
 from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file
 
 if TYPE_CHECKING:
@@ -221,10 +221,10 @@ def _place(turn: "HeldOutTurn | Candidates") -> tuple[str, int]:
 def _source(tutor: "Tutor") -> SocraticPairs:
     """The data set that has every turn; one of replies lacks the turns at which they were alike."""
     earlier, _ = tutor.earlier()
-    for one in (tutor, *reversed(earlier)):
-        if "adapter" not in one.made_from.get("data_source", {}):
+    for trained in (tutor, *reversed(earlier)):
+        if "adapter" not in (trained.record.data_source or {}):
             break
-    return one.dataset
+    return trained.dataset
 
 
 def pairs_of(
@@ -236,7 +236,7 @@ def pairs_of(
         candidates: The replies at each turn.
         sides: The side of the split that each turn is on, by conversation id and turn.
     """
-    from socratic_rl.measures.replies import FAILURES, failures
+    from socratic_rl.measures.registry import FAILURES, failures
 
     pass
     from socratic_rl.pairs.dataset import counts
@@ -248,7 +248,7 @@ def pairs_of(
     for found in candidates:
         turns += 1
         replies += len(found.replies)
-        faults.update(FAILURES[name][1] for reply in found.replies for name in failures(reply.marks))
+        faults.update(FAILURES[name].fault for reply in found.replies for name in failures(reply.marks))
         faults["says nothing"] += sum(not reply.text.strip() for reply in found.replies)
         faults["not scored, since the judge cannot be read"] += sum(reply.score is None for reply in found.replies)
         # what says nothing reveals nothing, and would be better than what does

@@ -26,6 +26,7 @@ from socratic_rl.core.files import whole_file, write_json
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.models import processes
 from socratic_rl.models import weights as weights_module
+from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.models.tokens import token_ids
 from socratic_rl.training.checkpoints import find_checkpoint, train_from
@@ -233,7 +234,7 @@ def save(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
-    made_from: dict[str, Any],
+    record: TutorRecord,
     weights: dict[str, torch.Tensor] | None = None,
     write_card: Callable[[Path], None] | None = None,
 ) -> None:
@@ -243,14 +244,14 @@ def save(
         model: The policy.
         tokenizer: Its tokenizer.
         folder: What is to hold them.
-        made_from: What is kept beside them.
+        record: What it was made from.
         weights: The model's weights, where it does not hold them all itself.
         write_card: Writes the card of a folder that has all the rest.
     """
     with whole_file(folder) as temporary:
         model.save_pretrained(str(temporary), state_dict=weights)
         tokenizer.save_pretrained(str(temporary))
-        write_json(temporary / MADE_FROM, made_from)
+        write_json(temporary / MADE_FROM, record.to_record())
         if write_card:
             write_card(temporary)
         shutil.rmtree(folder, ignore_errors=True)

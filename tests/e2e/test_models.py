@@ -23,6 +23,7 @@ from socratic_rl.core.generator import Sampling
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.models import weights as weights_module
+from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.sharing import model_card
@@ -135,7 +136,8 @@ def case(
         "held_out": outcome.held_out,
         "versions": provenance.versions(),
     }
-    dpo.save(outcome.model, tokenizer, folder / "adapter", made_from, write_card=model_card.write_card)
+    record = TutorRecord.model_validate(made_from)
+    dpo.save(outcome.model, tokenizer, folder / "adapter", record, write_card=model_card.write_card)
     return SimpleNamespace(
         settings=settings,
         tokenizer=tokenizer,

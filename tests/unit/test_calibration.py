@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from socratic_rl.core.errors import UserError
-from socratic_rl.evaluation.comparison import judge_replies
 from socratic_rl.evaluation.human_agreement import Calibration, calibrate
 from socratic_rl.evaluation.judge import Judge
+from socratic_rl.evaluation.judged_replies import judge_replies
 from tests.unit.test_judge import Judging, fair, judge
 
 
@@ -43,7 +43,7 @@ def test_a_reply_that_stands_alone_faces_its_labels(tmp_path: Path) -> None:
     rows = [judgement("Why?"), judgement("How many?"), judgement("7", **bad), judgement("It is 12.", helpful=3.0)]
     one, _ = judge(fair)
     found = calibrate(one, cases(tmp_path, judgements=rows), resamples=200, seed=0)
-    figures = {row["criterion"]: row for row in found.criteria}
+    figures = {row.criterion: row.to_record() for row in found.criteria}
     assert list(figures) == ["asks", "on_topic", "helps", "reveals"]
     assert (figures["asks"]["agreement"], figures["asks"]["kappa"], figures["asks"]["n"]) == (0.75, 0.5, 4)
     # half a scale away, where by chance it would be half of one
@@ -59,7 +59,7 @@ def test_replies_to_one_dialogue_are_shown_in_pairs(tmp_path: Path) -> None:
         lambda *_: {"A": first_only | rest, "B": {**first_only, "guides": "No"} | rest}, rubric="mrbench"
     )
     found = calibrate(one, cases(tmp_path, mrbench=[dialogue("a", "b", "c")]), resamples=200, seed=0)
-    figures = {row["criterion"]: row for row in found.criteria}
+    figures = {row.criterion: row.to_record() for row in found.criteria}
     # what people did not label is not compared
     assert list(figures) == ["reveals", "guides", "tone"]
     assert len(generator.asked) == 4
@@ -73,8 +73,8 @@ def test_what_cannot_be_read_is_counted_and_not_compared(tmp_path: Path) -> None
     one, _ = judge(lambda reply: "yes" if reply == "7" else fair(reply))
     rows = [judgement("Why?"), judgement("7"), judgement("12", questions="no")]
     found = calibrate(one, cases(tmp_path, judgements=rows), resamples=200, seed=0)
-    assert [(row["n"], row["unreadable"]) for row in found.criteria] == [(2, 1)] * 4
-    assert found.criteria[0]["kappa"] == 1
+    assert [(row.n, row.unreadable) for row in found.criteria] == [(2, 1)] * 4
+    assert found.criteria[0].kappa == 1
     assert [answer["raw"] for answer in found.answers][1] == "yes"
 
 
@@ -114,9 +114,9 @@ def test_scores_stand_beside_how_well_the_judge_agrees_with_people(tmp_path: Pat
     one, _ = judge(fair)
     found = calibrate(one, cases(tmp_path, judgements=[judgement("Why?"), judgement("7", questions="no")]), 200, 0)
     path = tmp_path / "calibration.json"
-    path.write_text(json.dumps({"judge": one.identity(), "criteria": found.criteria}))
+    path.write_text(json.dumps({"judge": one.identity(), "criteria": [row.to_record() for row in found.criteria]}))
     judged = judge_replies(one.model_copy(update={"calibration": str(path)}), REPLIES, seed=0, resamples=200)
-    asks = judged.metrics[0]
+    asks = judged.figures[0].to_record()
     assert (asks["name"], asks["base"], asks["tutor"], asks["n"], asks["problems"]) == ("judge/asks", 0, 0.75, 4, 4)
     assert asks["agreement"] == {"kappa": 1, "low": asks["agreement"]["low"], "high": 1, "n": 2}
     assert judged.facts["judge's calibration"].startswith(f"{path}: κ against people asks 1.00 (n 2), on_topic ")
@@ -124,7 +124,7 @@ def test_scores_stand_beside_how_well_the_judge_agrees_with_people(tmp_path: Pat
     assert [row["shown"] for row in judged.answers[:2]] == [["base", "tutor"], ["tutor", "base"]]
 
     uncalibrated = judge_replies(one, REPLIES, seed=0, resamples=200)
-    assert [row["agreement"] for row in uncalibrated.metrics] == [None] * 4
+    assert [figure.to_record()["agreement"] for figure in uncalibrated.figures] == [None] * 4
     assert uncalibrated.facts["judge's calibration"] == "not calibrated"
 
 
@@ -138,7 +138,7 @@ def test_every_round_is_judged_beside_the_base() -> None:
         ["base", "tutor"],
         ["tutor", "base"],
     ]
-    asks = judged.metrics[0]
+    asks = judged.figures[0].to_record()
     assert (asks["base"], asks["earlier"][0]["value"], asks["tutor"]) == (0, 0, 0.75)
     assert "It is 7." in generator.asked[0].messages[0]["content"]
 
@@ -146,8 +146,8 @@ def test_every_round_is_judged_beside_the_base() -> None:
 def test_what_cannot_be_read_is_scored_for_neither_side() -> None:
     one, _ = judge(lambda first, second: "" if first == "7" else fair(first, second))
     judged = judge_replies(one, REPLIES, seed=0, resamples=200)
-    assert [row["n"] for row in judged.metrics] == [3] * 4
-    assert judged.metrics[0]["tutor"] == 1
+    assert [figure.n for figure in judged.figures] == [3] * 4
+    assert judged.figures[0].tutor == 1
     assert judged.facts["judge's answers"].startswith("8, of which 1 unreadable; 24 of 24")
     assert sum(row["labels"] is None for row in judged.answers) == 1
 

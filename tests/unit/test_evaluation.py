@@ -1,7 +1,7 @@
 """Which rows of an evaluation are measured together."""
 
 from socratic_rl.core.dialogue import Problem
-from socratic_rl.evaluation.comparison import _by_topic
+from socratic_rl.evaluation.preferences import by_topic
 
 
 def problems(**topics: str) -> dict[str, Problem]:
@@ -14,10 +14,10 @@ def problems(**topics: str) -> dict[str, Problem]:
 def test_topics_of_few_problems_go_together() -> None:
     known = problems(a="area", b="area", c="area", d="ratio", e="")
     ids = ["a", "d", "b", "a", "c", "e", "gone"]
-    assert dict(_by_topic(ids, known)) == {"topic: area": [0, 2, 3, 4], "topic: other": [1, 5, 6]}
+    assert dict(by_topic(ids, known)) == {"topic: area": [0, 2, 3, 4], "topic: other": [1, 5, 6]}
 
 
 def test_one_topic_is_no_division() -> None:
-    assert list(_by_topic(["a", "b", "c"], problems(a="area", b="area", c="area"))) == []
-    assert list(_by_topic(["a", "b"], problems(a="area", b="ratio"))) == []
-    assert list(_by_topic(["a"], {})) == []
+    assert list(by_topic(["a", "b", "c"], problems(a="area", b="area", c="area"))) == []
+    assert list(by_topic(["a", "b"], problems(a="area", b="ratio"))) == []
+    assert list(by_topic(["a"], {})) == []

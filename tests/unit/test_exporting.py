@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import CARD, MADE_FROM
+from socratic_rl.measures.figures import Figure
 from socratic_rl.models import weights
+from socratic_rl.models.record import TutorRecord
 from socratic_rl.sharing import exports, model_card
 from socratic_rl.sharing.exports import Exported
 from tests.unit.test_model_card import MADE_FROM as RECORD
@@ -26,7 +28,7 @@ def whole(tiny_llama: Path, tmp_path: Path) -> SimpleNamespace:
     model = AutoModelForCausalLM.from_pretrained(folder)
     return SimpleNamespace(
         folder=folder,
-        made_from=made_from,
+        record=TutorRecord.model_validate(made_from),
         settings=SimpleNamespace(name="tiny", pretrained="tiny"),
         tokenizer=weights.tokenizer_from(str(folder)),
         tutor=lambda: contextlib.nullcontext(model),
@@ -53,7 +55,7 @@ def test_a_whole_model_is_written_found_again_and_described(whole: SimpleNamespa
     assert "library_name: llama.cpp" in card
     assert "llama-cli -m model.gguf" in card
     assert "## Settings" in card
-    whole.made_from = whole.made_from | {"seed": 4}
+    whole.record = whole.record.model_copy(update={"seed": 4})
     with pytest.raises(UserError, match=r"gguf: .*model.gguf was exported before this tutor was trained"):
         exports.exported(whole, None, None)
 
@@ -104,7 +106,7 @@ def test_cards_of_exports_beside_a_tutor_are_renewed_from_its_own(whole: SimpleN
     assert exports.not_measured(whole, tmp_path / "elsewhere") == f"{asked}first, then export again"
     row = {"name": "asks_question", "kind": "all", "base": 0.1, "tutor": 0.987, "difference": 0.9, "low": 0.8,
            "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
-    model_card.write_card(whole.folder, model_card.Measured([row], "50 pairs", "temperature=0.0"))
+    model_card.write_card(whole.folder, model_card.Measured([Figure(**row)], "50 pairs", "temperature=0.0"))
     assert exports.not_measured(whole, tmp_path / "gguf") is None
     assert exports.renew_cards(whole.folder) == [tmp_path / "gguf" / CARD]
     card = (tmp_path / "gguf" / CARD).read_text()

@@ -45,7 +45,7 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def figures(judged: Sequence[Judged]) -> dict[tuple[str, str], dict[str, Any]]:
     rows, _ = compare(judged, resamples=200, seed=0)
-    return {(row["measure"], row["set"]): row for row in rows}
+    return {(row.measure, row.set): row.to_record() for row in rows}
 
 
 def test_each_measure_faces_its_label(tmp_path: Path) -> None:

@@ -88,16 +88,16 @@ def test_answers_of_a_run_that_ended_early_are_not_asked_again(tmp_path: Any) ->
         return fair(first, second)
 
     with pytest.raises(UserError, match=r"^judge\.generator\.base_url: gone"):
-        judge(breaks)[0].judge(cases, seed=0, kept=kept)
+        judge(breaks)[0].judge(cases, seed=0, answers_path=kept)
     one, generator = judge(fair)
-    found = one.judge(cases, seed=0, kept=kept)
+    found = one.judge(cases, seed=0, answers_path=kept)
     assert len(generator.asked) == 1
     assert found == judge(fair)[0].judge(cases, seed=0)
     # no lock or the like is left beside it
     assert [path.name for path in tmp_path.iterdir()] == ["judge.jsonl.partial"]
     # another seed asks anew
     again, generator = judge(fair)
-    again.judge(cases, seed=1, kept=kept)
+    again.judge(cases, seed=1, answers_path=kept)
     assert len(generator.asked) == 4
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from socratic_rl.evaluation import mrbench
+from socratic_rl.measures.registry import MeasuredReply, spans
 from socratic_rl.measures.replies import (
     asks_question,
     questions,
@@ -13,7 +14,6 @@ from socratic_rl.measures.replies import (
     repeats_turn,
     revealed,
     reveals_answer,
-    spans,
     speaks_for_student,
     students_part,
     word_count,
@@ -285,14 +285,14 @@ def test_which_turn_is_repeated() -> None:
 
 def test_all_spans_of_a_reply() -> None:
     prompt = [{"role": "user", "content": "I get 7."}, {"role": "assistant", "content": "Is it 12?"}]
-    found = spans("Is it 12?", "12", "What is 3 × 4?", prompt[:1])
+    found = spans(MeasuredReply.of("Is it 12?", "12", "What is 3 × 4?", prompt[:1]))
     assert found == {
         "asks_question": [(0, 9)],
         "reveals_answer": [(6, 8)],
         "speaks_for_student": [],
         "repeats_turn": [],
     }
-    found = spans("Is it 12?", "", "What is 3 × 4?", prompt)
+    found = spans(MeasuredReply.of("Is it 12?", "", "What is 3 × 4?", prompt))
     assert (found["reveals_answer"], found["repeats_turn"]) == (None, [(0, 9)])
 
 
@@ -300,9 +300,8 @@ def test_spans_lie_in_real_replies_and_hold_something(shared_data: Callable[[str
     seen = 0
     for _, dialogue in mrbench.read(str(shared_data("mrbench.jsonl"))):
         for reply in dialogue.replies.values():
-            found = spans(
-                reply.text, dialogue.answer, "", [{"role": "user", "content": t.text} for t in dialogue.turns]
-            )
+            turns = [{"role": "user", "content": turn.text} for turn in dialogue.turns]
+            found = spans(MeasuredReply.of(reply.text, dialogue.answer, "", turns))
             for start, end in (span for places in found.values() for span in places or ()):
                 assert 0 <= start < end <= len(reply.text)
                 assert not reply.text[start].isspace()

@@ -3,11 +3,14 @@ from copy import deepcopy
 import pytest
 import yaml
 
+from socratic_rl.measures.figures import Figure
+from socratic_rl.models.record import TutorRecord
 from socratic_rl.sharing import hub
 from socratic_rl.sharing.model_card import Measured, render
 
 MADE_FROM = {
     "model": {"name": "mistral-7b-4bit", "pretrained": "mistralai/Mistral-7B-v0.1", "revision": None,
+              "dtype": "auto", "attn_implementation": "sdpa",
               "quantization": {"_target_": "transformers.BitsAndBytesConfig", "load_in_4bit": True}},
     "dataset": {"path": "/home/someone/secret/pairs.jsonl"},
     "dpo": {"beta": 0.1, "learning_rate": 2e-4, "lr_scheduler_type": "linear", "loss_type": ["sigmoid"],
@@ -25,7 +28,7 @@ def card(**changes: dict) -> tuple[dict, str]:
     made_from = deepcopy(MADE_FROM)
     for key, values in changes.items():
         made_from[key] = made_from.get(key, {}) | values if values else values
-    text = render(made_from)
+    text = render(TutorRecord.model_validate(made_from))
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
 
@@ -76,7 +79,10 @@ def test_figures_come_with_n_and_interval():
     row = {"name": "asks_question", "kind": "all", "base": 0.08, "tutor": 1.0, "difference": 0.92, "low": 0.84,
            "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
     of_kind = row | {"kind": "irrelevant", "n": 5}
-    text = render(MADE_FROM, Measured([row, of_kind], "50 pairs of x.jsonl", "temperature=0.0"))
+    text = render(
+        TutorRecord.model_validate(MADE_FROM),
+        Measured([Figure(**row), Figure(**of_kind)], "50 pairs of x.jsonl", "temperature=0.0"),
+    )
     assert "| Asks a question | 0.080 | 1.000 | +0.920 | [+0.840, +0.980] | 50 | 25 |" in text
     assert text.count("| Asks a question |") == 1
     assert "- **Asks a question.** Share of replies" in text
@@ -88,11 +94,16 @@ def test_a_judges_scores_stand_apart_with_its_agreement():
     row = {"name": "asks_question", "kind": "all", "base": 0.08, "tutor": 1.0, "difference": 0.92, "low": 0.84,
            "high": 0.98, "n": 50, "problems": 25}  # fmt: skip
     helps = row | {"name": "judge/helps", "agreement": {"kappa": 0.41, "low": 0.2, "high": 0.6, "n": 34}}
-    text = render(MADE_FROM, Measured([row, helps], "50 pairs", "temperature=0.0", "mrbench, by a model"))
+    text = render(
+        TutorRecord.model_validate(MADE_FROM),
+        Measured([Figure(**row), Figure(**helps)], "50 pairs", "temperature=0.0", "mrbench, by a model"),
+    )
     by_rule, _, by_judge = text.partition("A judge (mrbench, by a model)")
     assert "Helps" not in by_rule
     assert "judge against people: κ\u00a00.41 [0.20,\u00a00.60], n\u00a0=\u00a034 |" in by_judge
-    text = render(MADE_FROM, Measured([row, helps | {"agreement": None}], "", ""))
+    text = render(
+        TutorRecord.model_validate(MADE_FROM), Measured([Figure(**row), Figure(**helps | {"agreement": None})], "", "")
+    )
     assert "the judge was not compared with people" in text
 
 
@@ -109,4 +120,4 @@ def test_a_judges_scores_stand_apart_with_its_agreement():
     ],
 )
 def test_a_base_is_named_where_the_hub_knows_it(source: str, known: str | None):
-    assert hub.base_id({"pretrained": source}) == known
+    assert hub.base_id(source) == known

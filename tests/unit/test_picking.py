@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from socratic_rl.measures.replies import FAILURES
+from socratic_rl.measures.registry import FAILURES
 from socratic_rl.training.best_of_n import best_and_worst, measured_score
 
 GOOD = {"asks_question": True, "reveals_answer": False, "speaks_for_student": False, "repeats_turn": False}

@@ -9,7 +9,8 @@ import pytest
 import socratic_rl.pages.report
 from socratic_rl.core import files
 from socratic_rl.core.files import write_jsonl
-from socratic_rl.measures.replies import failures
+from socratic_rl.measures.figures import Figure, FigureFile
+from socratic_rl.measures.registry import failures
 from socratic_rl.pages.marked_replies import select
 from socratic_rl.pages.report import TITLE, Report, from_folder, render, write
 
@@ -47,7 +48,10 @@ def failing(problem: str, turn: int = 0, **marks: Any) -> dict[str, Any]:
 
 def page(**changes: Any) -> str:
     parts: dict[str, Any] = {"title": "A tutor", "facts": {}, "metrics": [], "curves": [], "dialogues": []}
-    return render(Report(**{**parts, **changes}))
+    parts |= changes
+    parts["metrics"] = [Figure(**row) for row in parts["metrics"]]
+    parts["suites"] = [FigureFile(**suite) for suite in parts.get("suites", ())]
+    return render(Report(**parts))
 
 
 class Reader(HTMLParser):
@@ -251,7 +255,7 @@ def test_pictures_take_their_colours_from_the_page_and_say_what_they_show(full: 
 
 
 def test_every_run_gives_the_same_page(full: str) -> None:
-    report = Report("t", {}, [metric()], [{"step": 1, "loss": 0.5}], [dialogue()])
+    report = Report("t", {}, [Figure(**metric())], [{"step": 1, "loss": 0.5}], [dialogue()])
     assert render(report) == render(report)
 
 
@@ -445,14 +449,14 @@ def test_the_page_is_made_from_files(tmp_path: Path) -> None:
     facts = {"base": "tiny", "seed": "7"}
     files.write_json(tmp_path / "evaluation.json", {"metrics": [metric()], "facts": facts})
     write_jsonl(tmp_path / "replies.jsonl", [dialogue()])
-    assert from_folder(tmp_path, log) == Report(TITLE, facts, [metric()], [], [dialogue()], [])
+    assert from_folder(tmp_path, log) == Report(TITLE, facts, (Figure(**metric()),), [], [dialogue()], [])
     write_jsonl(log, [{"step": 1, "loss": 0.5}])
     (tmp_path / "suites").mkdir()
     suites = [{"name": name, "metrics": [metric()], "facts": {}} for name in ("bridge", "mathdial")]
     for suite in reversed(suites):
         files.write_json(tmp_path / "suites" / f"{suite['name']}.json", suite)
     found = from_folder(tmp_path, log)
-    assert (found.curves, found.suites) == ([{"step": 1, "loss": 0.5}], suites)
+    assert (found.curves, found.suites) == ([{"step": 1, "loss": 0.5}], [FigureFile(**suite) for suite in suites])
     assert write(tmp_path, log).read_text(encoding="utf-8") == render(found)
 
 

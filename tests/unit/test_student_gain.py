@@ -47,8 +47,8 @@ def test_a_teacher_that_asks_and_one_that_tells() -> None:
     student = Student()
     tries = gain(student).tries([PENS, CARS], {"base": tells, "tutor": asks}, seed=0)
     assert len(tries) == 4
-    rows = {(row["name"], row["kind"]): row for row in compare(tries, seed=0, resamples=200)}
-    sides = {key: (row["base"], row["tutor"], row["n"], row["problems"]) for key, row in rows.items()}
+    rows = {(figure.name, figure.kind): figure for figure in compare(tries, seed=0, resamples=200)}
+    sides = {key: (row.base, row.tutor, row.n, row.problems) for key, row in rows.items()}
     assert sides["solves_alone", "all"] == (0, 0, 4, 2)
     assert sides["solves_after", "all"] == (0.5, 1, 4, 2)
     assert sides["gain", "all"] == (0.5, 1, 4, 2)

@@ -1,0 +1,97 @@
+"""A judge's scores of the replies of base, earlier rounds and tutor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from socratic_rl.core.dialogue import from_messages, render_transcript
+from socratic_rl.evaluation.judge import Case, Judge, alike
+from socratic_rl.measures.figures import Figure
+from socratic_rl.measures.intervals import compare_sides
+
+
+@dataclass(frozen=True)
+class JudgedReplies:
+    """What a judge says of the replies of an evaluation."""
+
+    figures: list[Figure]
+    """With ``agreement``: the judge's κ against people, None where it is not known."""
+    answers: list[dict[str, Any]]
+    """The rows of ``judge.jsonl``: what it wrote, and what was read of it."""
+    facts: dict[str, str]
+
+
+def judge_replies(
+    judge: Judge,
+    dialogues: Sequence[Mapping[str, Any]],
+    *,
+    seed: int,
+    resamples: int,
+    answers_path: Path | None = None,
+) -> JudgedReplies:
+    """Let a judge compare what the tutor says with what its base says, in both orders, and so each earlier round.
+
+    With earlier rounds the base is shown beside each of them, and its score is the mean.
+
+    Args:
+        judge: The judge.
+        dialogues: The rows of ``replies.jsonl``.
+        seed: Of the judge's sampling and of the bootstrap.
+        resamples: Of the bootstrap.
+        answers_path: Keeps the judge's answers as they come.
+
+    Raises:
+        UserError: The judge's calibration is another judge's, or its generator fails.
+    """
+    agreement = judge.agreement()
+    past = [reply["name"] for reply in dialogues[0]["earlier"]]
+    # a turn, who speaks beside the base, and what they say
+    shown_replies = [
+        (row, name, text)
+        for row in dialogues
+        for name, text in zip(
+            (*past, "tutor"), (*(reply["text"] for reply in row["earlier"]), row["tutor"]), strict=True
+        )
+    ]
+    cases = [
+        Case(render_transcript(from_messages(row["prompt"])), (row["base"], text), row["answer"])
+        for row, _, text in shown_replies
+    ]
+    verdicts = judge.judge(cases, seed, answers_path)
+    groups = [row["problem_id"] for row in dialogues]
+    figures = []
+    for criterion in judge.criteria:
+        by_case = [[judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1)]
+        # turn by turn, in the order of the sides
+        of_base, of_others = (np.array(scores, dtype=float).reshape(len(dialogues), -1).T for scores in by_case)
+        figure = compare_sides(
+            f"judge/{criterion}",
+            "all",
+            of_base.mean(0).tolist(),
+            of_others[-1].tolist(),
+            groups,
+            seed=seed,
+            resamples=resamples,
+            earlier={name: scores.tolist() for name, scores in zip(past, of_others[:-1], strict=True)},
+        )
+        figures.append(figure.model_copy(update={"agreement": agreement.get(criterion)}))
+    answers = [
+        {
+            "conversation_id": row["conversation_id"],
+            "turn": row["turn"],
+            "shown": [("base", name)[reply] for reply in answer.shown],
+            "raw": answer.raw,
+            "labels": answer.labels,
+        }
+        for (row, name, _), verdict in zip(shown_replies, verdicts, strict=True)
+        for answer in verdict.answers
+    ]
+    same, twice = alike(verdicts, judge.criteria)
+    facts = judge.facts() | {
+        "judge's answers": f"{len(answers)}, of which {sum(verdict.unreadable for verdict in verdicts)} unreadable; "
+        f"{same} of {twice} labels are the same in both orders",
+    }
+    return JudgedReplies(figures, answers, facts)
