@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
 from socratic_rl.commands import cli
@@ -57,7 +56,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
     from socratic_rl.training import dpo
 
     args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
-    lora = hydra.utils.instantiate(cfg.lora) if settings.lora else None
+    lora = dpo.lora_config(cfg.lora) if settings.lora else None
     if processes.is_main():
         if checkpoint is None:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)

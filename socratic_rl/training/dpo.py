@@ -188,6 +188,22 @@ def held_out_figures(policy: PairScores, reference: PairScores, beta: float) -> 
     }
 
 
+NEEDED = {
+    # the batches are made by columns that the model itself does not read
+    "remove_unused_columns": False,
+    # every weight takes part in every step, and looking for one that does not takes time
+    "ddp_find_unused_parameters": False,
+    # it logs a loss that is not a number as 0
+    "logging_nan_inf_filter": False,
+}
+"""What training here needs of ``DPOConfig``; a command line may still say otherwise by a plus."""
+
+
+def lora_config(node: DictConfig) -> LoraConfig:
+    """PEFT's ``LoraConfig`` of a config node, for a causal language model."""
+    return instantiate(node) if "task_type" in node else instantiate(node, task_type="CAUSAL_LM")
+
+
 def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     """TRL's ``DPOConfig`` of a config node, with what depends on this machine filled in.
 
@@ -196,16 +212,16 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     """
     bf16 = weights_module.has_bf16() if node.bf16 is None else node.bf16
     on_cpu = {"use_cpu": True} if weights_module.device().type == "cpu" else {}
+    fixed = {key: value for key, value in NEEDED.items() if key not in node}
     try:
         args = instantiate(
             node,
             output_dir=str(folder),
             bf16=bf16,
             report_to=["wandb"] if tracked else [],
-            # it logs a loss that is not a number as 0
-            logging_nan_inf_filter=False,
             dataloader_pin_memory=torch.cuda.is_available(),
             **on_cpu,
+            **fixed,
         )
     except InstantiationException as error:
         told = " ".join(str(error.__cause__ or error).split())

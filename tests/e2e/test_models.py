@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers import AutoModelForCausalLM, GPTQConfig
 
@@ -123,7 +122,7 @@ def case(
         data=rows,
     )
     args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=False)
-    lora = instantiate(cfg.lora) if settings.lora else None
+    lora = dpo.lora_config(cfg.lora) if settings.lora else None
     tokenizer = weights_module.load_tokenizer(settings.model)
     model = weights_module.load_policy(settings.model, lora)
     before = score_pairs(model, tokenizer, pairs())

@@ -29,3 +29,23 @@ def test_a_server_may_come_back_at_another_address_but_not_with_another_model(tm
     remember(path, OmegaConf.merge(first, {"generator": {"base_url": "http://b:2/v1", "wait": 0}}))
     with pytest.raises(UserError, match=r"generator\.model: 'm' → 'n'"):
         remember(path, OmegaConf.merge(first, {"generator": {"model": "n"}}))
+
+
+def test_a_folder_that_was_begun_before_the_rooms_goes_on(tmp_path: Path):
+    path = tmp_path / "train_config.json"
+    old = {
+        "dataset": {"_target_": "socratic_rl.seed_rows.SeedRows", "path": "a.csv"},
+        "problems": {"_target_": "socratic_rl.problems.Records"},
+        "dpo": {"beta": 0.1, "remove_unused_columns": False, "ddp_find_unused_parameters": False},
+        "lora": {"r": 8, "task_type": "CAUSAL_LM"},
+    }
+    remember(path, OmegaConf.create(old))
+    new = {
+        "dataset": {"_target_": "socratic_rl.pairs.SeedCsv", "path": "a.csv"},
+        "problems": {"_target_": "socratic_rl.conversations.JsonlProblems"},
+        "dpo": {"beta": 0.1},
+        "lora": {"r": 8},
+    }
+    remember(path, OmegaConf.create(new))
+    with pytest.raises(UserError, match=r"begun with another config \(dataset\._target_: 'SeedCsv' → 'TrlPairs'\)"):
+        remember(path, OmegaConf.create(new | {"dataset": {"_target_": "socratic_rl.pairs.TrlPairs", "path": "a.csv"}}))
