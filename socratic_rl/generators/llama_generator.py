@@ -1,7 +1,6 @@
 """A GGUF file by llama.cpp."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,28 +10,13 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from socratic_rl.core import component
 from socratic_rl.core.component import gguf_file
-from socratic_rl.core.dialogue import Message, templated
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk, fitting
 
 if TYPE_CHECKING:
     from socratic_rl.generators.llama_decoder import Decoder
 
-logger = logging.getLogger(__name__)
-
-
 T = TypeVar("T")
-
-
-LLAMA_2_TEMPLATE = (
-    "{% set system = messages[0].content if messages[0].role == 'system' else none %}"
-    "{% for message in (messages[1:] if system else messages) %}"
-    "{% if message.role == 'user' %}{{ bos_token + '[INST] ' }}"
-    "{% if system and loop.first %}{{ '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' }}{% endif %}"
-    "{{ message.content + ' [/INST]' }}{% else %}{{ ' ' + message.content + ' ' + eos_token }}{% endif %}"
-    "{% endfor %}"
-)
-"""How Llama-2-chat was trained to read a dialogue; its older GGUF files carry no template of their own."""
 
 
 class LlamaCpp(Sampling):
@@ -110,9 +94,9 @@ class LlamaCpp(Sampling):
 
     @cached_property
     def _decoder(self) -> "Decoder":
+        # llama.cpp is slow to import, and a config is checked without it
         from joblib import cpu_count
 
-        # llama.cpp takes a second to import, and a config is checked without it
         from socratic_rl.generators.llama_decoder import Decoder
         from socratic_rl.generators.llama_model import NotAdaptedError, NotLoadedError
 
@@ -131,33 +115,13 @@ class LlamaCpp(Sampling):
         except NotLoadedError as error:
             raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {error}") from error
 
-    @cached_property
-    def _chat_template(self) -> Any:
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-        template = self._decoder.metadata("tokenizer.chat_template")
-        if template is None:
-            if self._decoder.metadata("general.architecture") != "llama":
-                raise UserError(f"generator.model_path: {self.path}: a chat model is needed, this has no chat template")
-            logger.warning("%s has no chat template; it is spoken to as Llama-2-chat", self.path.name)
-            template = LLAMA_2_TEMPLATE
-        return Jinja2ChatFormatter(template=template, eos_token=self._decoder.eos, bos_token=self._decoder.bos)
-
     def _tokens(self, request: Request) -> list[int]:
         """The prompt's tokens, with one BOS where the model wants one, also where its template writes it."""
-        text = self._render(request.messages) if request.messages else request.text
-        return self._decoder.tokenize(text, special=bool(request.messages))
-
-    def _render(self, messages: Sequence[Message]) -> str:
-        from jinja2 import TemplateError
-
-        def render(messages: Sequence[Message]) -> str:
-            return str(self._chat_template(messages=list(messages)).prompt)
-
         try:
-            return templated(render, messages, (ValueError, TemplateError))
-        except (ValueError, TemplateError) as error:
-            raise UserError(f"generator.model_path: {self.path}: its chat template fails: {error}") from error
+            text = self._decoder.render(request.messages) if request.messages else request.text
+        except ValueError as error:
+            raise UserError(f"generator.model_path: {self.path}: {error}") from error
+        return self._decoder.tokenize(text, special=bool(request.messages))
 
 
 def _path(name: str | None) -> Path:

@@ -1,6 +1,7 @@
 """A GGUF file loaded by llama.cpp: its tokens, its header, and how the next token is drawn."""
 
 import ctypes
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -8,15 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from jinja2 import TemplateError
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llama_cpp.llama_grammar import json_schema_to_gbnf
 
+from socratic_rl.core.dialogue import Message, templated
 from socratic_rl.core.generator import Sampling
+
+logger = logging.getLogger(__name__)
 
 GGML_LOG_LEVEL_ERROR = 4
 """As in ggml.h."""
 
 MOST_BATCHED = 512
 """The most tokens that are evaluated in one step."""
+
+
+LLAMA_2_TEMPLATE = (
+    "{% set system = messages[0].content if messages[0].role == 'system' else none %}"
+    "{% for message in (messages[1:] if system else messages) %}"
+    "{% if message.role == 'user' %}{{ bos_token + '[INST] ' }}"
+    "{% if system and loop.first %}{{ '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' }}{% endif %}"
+    "{{ message.content + ' [/INST]' }}{% else %}{{ ' ' + message.content + ' ' + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+"""How Llama-2-chat was trained to read a dialogue; its older GGUF files carry no template of their own."""
 
 
 class NotLoadedError(ValueError):
@@ -53,6 +70,7 @@ class LlamaModel:
         mapped: bool = True,
         **context: Any,
     ) -> None:
+        self.path = path
         errors, _ = quiet_log()
         errors.clear()
         of_model = llama_cpp.llama_model_default_params()
@@ -125,6 +143,30 @@ class LlamaModel:
             tokens = (llama_cpp.llama_token * -count)()
             count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), wants_bos, special)
         return list(tokens[:count])
+
+    @cached_property
+    def _chat_template(self) -> Jinja2ChatFormatter:
+        template = self.metadata("tokenizer.chat_template")
+        if template is None:
+            if self.metadata("general.architecture") != "llama":
+                raise ValueError("a chat model is needed, this has no chat template")
+            logger.warning("%s has no chat template; it is spoken to as Llama-2-chat", self.path.name)
+            template = LLAMA_2_TEMPLATE
+        return Jinja2ChatFormatter(template=template, eos_token=self.eos, bos_token=self.bos)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Chat messages as the file's own template writes them, up to where the reply begins.
+
+        Raises:
+            ValueError: The file has no template, or it fails; says which.
+        """
+        template = self._chat_template
+        try:
+            return templated(
+                lambda rows: str(template(messages=list(rows)).prompt), messages, (ValueError, TemplateError)
+            )
+        except (ValueError, TemplateError) as error:
+            raise ValueError(f"its chat template fails: {error}") from error
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token's text; none of a special token's."""
