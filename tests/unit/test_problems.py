@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
@@ -355,9 +357,8 @@ def test_wrong_keys_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_configs_make_their_source(path: Path) -> None:
-    from hydra.utils import instantiate
-
-    config = OmegaConf.load(path)
+    with initialize_config_dir(str(CONF.parent), version_base="1.3"):
+        config = compose("generate", overrides=[f"problems={path.stem}"]).problems
     if OmegaConf.is_missing(config, "path"):
         config.path = "mine.jsonl"
     source = instantiate(config)
