@@ -46,15 +46,15 @@ def evaluate(suite: Suite, tutor: "Tutor", settings: "EvaluateSettings", cfg: Di
     """Run a suite of a tutor as a W&B run, which begins once the input is known to be right."""
     from socratic_rl.commands import tracking
 
-    place = cli.job_place(cfg)
-    folder = place["folder"]
+    tracked_as = cli.job_place(cfg)
+    folder = tracked_as["folder"]
     address: dict[str, object] = {}
     runs: list[wandb.Run] = []
     with contextlib.ExitStack() as tracked:
 
         def begin() -> None:
             config = provenance.resolved(cfg)
-            runs.append(tracked.enter_context(tracking.track(settings.wandb, "evaluate", config, **place)))
+            runs.append(tracked.enter_context(tracking.track(settings.wandb, "evaluate", config, **tracked_as)))
             if settings.suite is None:
                 write_json(folder / "evaluate_config.json", config)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
@@ -22,9 +22,10 @@ from socratic_rl.core.files import read_json, whole_file, write_json
 from socratic_rl.core.provenance import ELSEWHERE, MADE_FROM
 from socratic_rl.core.rows import read_rows
 from socratic_rl.pages import sweep_jobs
-from socratic_rl.pages.page import fill
 from socratic_rl.pages.sweep_jobs import FIGURES, RESULT, START, Job, key_of, written
-from socratic_rl.pages.sweep_page import Sweep, best_job, render
+
+if TYPE_CHECKING:
+    from socratic_rl.pages.sweep_page import Sweep
 
 OPTUNA = {"hydra/sweeper=optuna": "hydra/sweeper=optuna_tpe"}
 """Hydra lets no file of ours bear the plugin's name, and the plugin's own defaults minimise, anew after each stop."""
@@ -207,6 +208,9 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
         jobs: Its jobs.
         config: What the multirun was started with, ``hydra`` included.
     """
+    # the page is made at the end of a sweep alone, and every command would load what draws it
+    from socratic_rl.pages.sweep_page import Sweep, best_job, render
+
     start = files.read_json(folder / sweep_jobs.START)
     logs = {job.folder: job.folder / sweep_jobs.TRAINING_LOG for job in jobs if job.status == "finished"}
     best = best_job(jobs)
@@ -232,11 +236,12 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
     return path
 
 
-def _track(path: Path, sweep: Sweep, best: Job, start: Mapping[str, Any], config: DictConfig) -> None:
+def _track(path: Path, sweep: "Sweep", best: Job, start: Mapping[str, Any], config: DictConfig) -> None:
     """The page, its table and its pictures as a run of the sweep's group."""
     from socratic_rl.commands import tracking
     from socratic_rl.core import provenance
     from socratic_rl.core.component import WandbSettings
+    from socratic_rl.pages.page import fill
 
     settings = WandbSettings.model_validate(OmegaConf.to_container(config.wandb, resolve=True))
     if settings.mode == "disabled":

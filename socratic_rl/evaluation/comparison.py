@@ -114,7 +114,10 @@ def compare_replies(
     for kind, rows in [("all", range(len(turns))), *by_topic(problem_ids, problems)]:
         groups = [problem_ids[row] for row in rows]
         for measure in registry.OF_REPLIES:
-            values = {name: [said[row]["marks"][measure] for row in rows] for name, said in replies_of.items()}
+            values = {
+                name: [replies_of_side[row]["marks"][measure] for row in rows]
+                for name, replies_of_side in replies_of.items()
+            }
             base, tutor = values.pop("base"), values.pop("tutor")
             figure = compare_sides(measure, kind, base, tutor, groups, seed=seed, resamples=resamples, earlier=values)
             figures.append(figure)
@@ -133,7 +136,9 @@ def dialogue_rows(
             "base_marks": replies_of["base"][row]["marks"],
             "tutor_marks": replies_of["tutor"][row]["marks"],
             "earlier": [
-                {"name": name, **said[row]} for name, said in replies_of.items() if name not in ("base", "tutor")
+                {"name": name, **replies_of_side[row]}
+                for name, replies_of_side in replies_of.items()
+                if name not in ("base", "tutor")
             ],
         }
         for row, turn in enumerate(turns)

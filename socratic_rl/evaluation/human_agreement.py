@@ -15,7 +15,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.records import parse_record
 from socratic_rl.core.rows import read_rows
 from socratic_rl.evaluation import mrbench as mrbench_module
-from socratic_rl.evaluation.judge import Case, Judge, alike
+from socratic_rl.evaluation.judge import Case, Judge, Verdict, alike
 from socratic_rl.evaluation.rubric import Criterion
 from socratic_rl.evaluation.suites import File, Options, Result
 from socratic_rl.measures import answers as answers_module
@@ -58,7 +58,7 @@ MEASURES: dict[str, tuple[Literal["asks", "reveals"], Callable[[Judged], bool | 
 """Each measure that people have labels for, with the label that it faces."""
 
 
-class Verdict(Record):
+class PeoplesVerdict(Record):
     """What people say of a reply by the four criteria of Socratic-LLM, of which two face a judge-free measure."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -74,7 +74,7 @@ class Judgement(Record):
 
     prompt: str
     output: str
-    evaluation: Verdict
+    evaluation: PeoplesVerdict
 
 
 class HumanLabels(Component):
@@ -277,42 +277,56 @@ def calibrate(
         for name, criterion in judge.criteria.items()
     }
     verdicts = judge.judge([case.case for case in asked], seed, answers_path)
-    rows = []
-    for name in judge.criteria:
-        labelled = [
-            (judge.score(verdict, reply, name), score, case.dialogue)
-            for case, verdict, scores in zip(asked, verdicts, people[name], strict=True)
-            for reply, score in enumerate(scores)
-            if score is not None
-        ]
-        if not labelled:
-            continue
-        both = [(ours, theirs, dialogue) for ours, theirs, dialogue in labelled if ours is not None]
-        ours, theirs, dialogues = zip(*both, strict=True) if both else ((), (), ())
-        same, twice = alike(verdicts, [name])
-        rows.append(
-            CriterionAgreement(
-                criterion=name,
-                **score_agreement(ours, theirs, dialogues, resamples=resamples, seed=seed),
-                n=len(both),
-                dialogues=len(set(dialogues)),
-                unreadable=len(labelled) - len(both),
-                in_both_orders=same,
-                shown_twice=twice,
-            )
-        )
+    criteria = [
+        row
+        for name, scores in people.items()
+        if (row := _criterion(judge, name, asked, verdicts, scores, resamples=resamples, seed=seed))
+    ]
     answers = [
         {
-            "where": case.where,
-            "shown": [case.case.replies[reply] for reply in answer.shown],
+            "where": labelled.where,
+            "shown": [labelled.case.replies[reply] for reply in answer.shown],
             "raw": answer.raw,
             "labels": answer.labels,
-            "people": [case.labels[reply] for reply in answer.shown],
+            "people": [labelled.labels[reply] for reply in answer.shown],
         }
-        for case, verdict in zip(asked, verdicts, strict=True)
+        for labelled, verdict in zip(asked, verdicts, strict=True)
         for answer in verdict.answers
     ]
-    return Calibrated(rows, answers)
+    return Calibrated(criteria, answers)
+
+
+def _criterion(
+    judge: Judge,
+    name: str,
+    cases: Sequence[Labelled],
+    verdicts: Sequence[Verdict],
+    people: Sequence[Sequence[float | None]],
+    *,
+    resamples: int,
+    seed: int,
+) -> CriterionAgreement | None:
+    """How well the judge agrees with people on a criterion; None where they did not label it."""
+    labelled = [
+        (judge.score(verdict, reply, name), score, case.dialogue)
+        for case, verdict, scores in zip(cases, verdicts, people, strict=True)
+        for reply, score in enumerate(scores)
+        if score is not None
+    ]
+    if not labelled:
+        return None
+    both = [(ours, theirs, dialogue) for ours, theirs, dialogue in labelled if ours is not None]
+    ours, theirs, dialogues = zip(*both, strict=True) if both else ((), (), ())
+    same, twice = alike(verdicts, [name])
+    return CriterionAgreement(
+        criterion=name,
+        **score_agreement(ours, theirs, dialogues, resamples=resamples, seed=seed),
+        n=len(both),
+        dialogues=len(set(dialogues)),
+        unreadable=len(labelled) - len(both),
+        in_both_orders=same,
+        shown_twice=twice,
+    )
 
 
 def _score(criterion: Criterion, case: Labelled, labels: Mapping[str, str]) -> float | None:

@@ -197,20 +197,20 @@ class Judge(Component):
             good.append(score if criterion.better == "more" else 1 - score)
         return sum(good) / len(good)
 
-    def _request(self, case: Case, shown: Sequence[int], seed: int) -> Request:
-        names = NAMES[: len(shown)]
+    def _request(self, case: Case, indices: Sequence[int], seed: int) -> Request:
+        names = NAMES[: len(indices)]
         prompt = render(
             PROMPT,
             criteria=self.criteria,
             form=json.dumps(dict.fromkeys(names, dict.fromkeys(self.criteria, "…")), ensure_ascii=False),
             dialogue=case.dialogue,
             answer=case.answer,
-            replies={name: case.replies[reply] for name, reply in zip(names, shown, strict=True)},
+            replies={name: case.replies[reply] for name, reply in zip(names, indices, strict=True)},
         )
         return Request(
             seed=seed_from(seed, prompt),
             messages=({"role": "user", "content": prompt},),
-            schema=json.dumps(self._forms[len(shown)].model_json_schema()),
+            schema=json.dumps(self._forms[len(indices)].model_json_schema()),
             # one that does not fit is counted with those that cannot be read
             shorten=True,
         )

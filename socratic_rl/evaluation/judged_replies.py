@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from socratic_rl.core.dialogue import from_messages, render_transcript
-from socratic_rl.evaluation.judge import Case, Judge, alike
+from socratic_rl.evaluation.judge import Case, Judge, Verdict, alike
 from socratic_rl.measures.figures import Figure
 from socratic_rl.measures.intervals import compare_sides
 
@@ -32,7 +32,7 @@ def judge_replies(
     resamples: int,
     answers_path: Path | None = None,
 ) -> JudgedReplies:
-    """Let a judge compare what the tutor says with what its base says, in both orders, and so each earlier round.
+    """Scores of a judge that sees each reply of the tutor beside its base's, in both orders, and so an earlier round's.
 
     With earlier rounds the base is shown beside each of them, and its score is the mean.
 
@@ -64,18 +64,10 @@ def judge_replies(
     groups = [row["problem_id"] for row in dialogues]
     figures = []
     for criterion in judge.criteria:
-        by_case = [[judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1)]
-        # turn by turn, in the order of the sides
-        of_base, of_others = (np.array(scores, dtype=float).reshape(len(dialogues), -1).T for scores in by_case)
+        base, *others = _scores(judge, verdicts, criterion, len(dialogues))
+        earlier = dict(zip(past, others[:-1], strict=True))
         figure = compare_sides(
-            f"judge/{criterion}",
-            "all",
-            of_base.mean(0).tolist(),
-            of_others[-1].tolist(),
-            groups,
-            seed=seed,
-            resamples=resamples,
-            earlier={name: scores.tolist() for name, scores in zip(past, of_others[:-1], strict=True)},
+            f"judge/{criterion}", "all", base, others[-1], groups, seed=seed, resamples=resamples, earlier=earlier
         )
         figures.append(figure.model_copy(update={"agreement": agreement.get(criterion)}))
     answers = [
@@ -95,3 +87,10 @@ def judge_replies(
         f"{same} of {twice} labels are the same in both orders",
     }
     return JudgedReplies(figures, answers, facts)
+
+
+def _scores(judge: Judge, verdicts: Sequence[Verdict], criterion: str, turns: int) -> list[list[float | None]]:
+    """The scores of base, earlier rounds and tutor, each turn by turn; NaN where an answer could not be read."""
+    by_reply = [[judge.score(verdict, reply, criterion) for verdict in verdicts] for reply in (0, 1)]
+    of_base, of_others = (np.array(scores, dtype=float).reshape(turns, -1).T for scores in by_reply)
+    return [scores.tolist() for scores in (of_base.mean(0), *of_others)]

@@ -17,68 +17,68 @@ def values(text: str) -> list[Fraction]:
     return [q.value for q in read(text)[0] if q.form in ("number", "fraction")]
 
 
-def _agree(one: Quantity, other: Quantity) -> bool:
+def _agree(first: Quantity, second: Quantity) -> bool:
     """Whether two quantities may measure the same thing; a number without a unit may measure anything."""
-    if one.dimension and other.dimension:
-        return one.dimension == other.dimension
-    return not ((one.dimension and other.noun) or (other.dimension and one.noun))
+    if first.dimension and second.dimension:
+        return first.dimension == second.dimension
+    return not ((first.dimension and second.noun) or (second.dimension and first.noun))
 
 
-def _near(gold: Quantity, value: Fraction, said: Quantity) -> bool:
+def _near(gold: Quantity, value: Fraction, stated: Quantity) -> bool:
     """Equal, or rounded: a gold answer with decimals may be a rounded one, a whole number is taken as exact."""
     if value == gold.value:
         return True
     gap = abs(value - gold.value)
-    finer = said.decimals > gold.decimals or said.form == "fraction"
-    if finer and gold.decimals >= (1 if said.form == "fraction" else 2):
+    finer = stated.decimals > gold.decimals or stated.form == "fraction"
+    if finer and gold.decimals >= (1 if stated.form == "fraction" else 2):
         return 2 * gap <= Fraction(1, 10**gold.decimals)
-    if 2 <= said.decimals < gold.decimals:
-        return 2 * gap <= Fraction(1, 10**said.decimals)
+    if 2 <= stated.decimals < gold.decimals:
+        return 2 * gap <= Fraction(1, 10**stated.decimals)
     return False
 
 
-def _in_unit_of(gold: Quantity, said: Quantity) -> Iterator[Fraction]:
-    """The values that ``said`` may have in the unit of ``gold``."""
-    if gold.dimension == said.dimension:
-        yield said.value if said.factor == gold.factor else said.value * said.factor / gold.factor
-    if not (gold.dimension and said.dimension):
-        yield said.value
-    if gold.dimension == "percent" and not said.dimension and (said.decimals or said.form == "fraction"):
-        yield said.value * 100
-    if said.dimension == "percent" and not gold.dimension and (gold.decimals or gold.form == "fraction"):
-        yield said.value / 100
-    if said.dimension == "dollar" and not gold.dimension:  # a bare 0.45 is 45 cents, a bare 45 is $0.45
+def _in_unit_of(gold: Quantity, stated: Quantity) -> Iterator[Fraction]:
+    """The values that ``stated`` may have in the unit of ``gold``."""
+    if gold.dimension == stated.dimension:
+        yield stated.value if stated.factor == gold.factor else stated.value * stated.factor / gold.factor
+    if not (gold.dimension and stated.dimension):
+        yield stated.value
+    if gold.dimension == "percent" and not stated.dimension and (stated.decimals or stated.form == "fraction"):
+        yield stated.value * 100
+    if stated.dimension == "percent" and not gold.dimension and (gold.decimals or gold.form == "fraction"):
+        yield stated.value / 100
+    if stated.dimension == "dollar" and not gold.dimension:  # a bare 0.45 is 45 cents, a bare 45 is $0.45
         if gold.decimals:
-            yield said.value * said.factor
-        elif 0 < said.value < 1:
-            yield said.value * 100
+            yield stated.value * stated.factor
+        elif 0 < stated.value < 1:
+            yield stated.value * 100
 
 
-def _same(gold: Quantity, said: Quantity) -> bool:
-    """Whether ``said`` states the value of ``gold``."""
-    if gold.parts and said.parts:
-        return len(gold.parts) == len(said.parts) and all(
-            g * said.parts[0] == s * gold.parts[0] for g, s in zip(gold.parts, said.parts, strict=True)
+def _same(gold: Quantity, stated: Quantity) -> bool:
+    """Whether ``stated`` states the value of ``gold``."""
+    if gold.parts and stated.parts:
+        return len(gold.parts) == len(stated.parts) and all(
+            g * stated.parts[0] == s * gold.parts[0] for g, s in zip(gold.parts, stated.parts, strict=True)
         )
-    if gold.parts or said.parts:
-        ratio, other = (gold, said) if gold.parts else (said, gold)
+    if gold.parts or stated.parts:
+        ratio, other = (gold, stated) if gold.parts else (stated, gold)
         is_ratio = ratio.form == "ratio" and len(ratio.parts) == 2 and other.form in ("fraction", "quotient")
         return is_ratio and ratio.value == other.value
-    if said.form == "operand":
+    if stated.form == "operand":
         return False
-    if said.form in ("quotient", "power") and gold.form not in ("fraction", "quotient", "power"):
+    if stated.form in ("quotient", "power") and gold.form not in ("fraction", "quotient", "power"):
         return False
-    return _agree(gold, said) and any(_near(gold, value, said) for value in _in_unit_of(gold, said))
+    return _agree(gold, stated) and any(_near(gold, value, stated) for value in _in_unit_of(gold, stated))
 
 
 @lru_cache(maxsize=1 << 12)
 def _gold(answer: str) -> tuple[Quantity, ...]:
     """The quantities of a gold answer; none where it is words, or a term ("5√2") that its numbers do not state."""
-    found, rest = read(answer)
+    quantities, rest = read(answer)
     if re.search(r"\d|[√π<>≤≥^|]|\b(?:sqrt|pi)\b", rest):
         return ()
-    ranges = tuple(quantity for quantity in found if quantity.form == "range")
-    return ranges or tuple(quantity for quantity in found if quantity.form != "operand")
+    ranges = tuple(quantity for quantity in quantities if quantity.form == "range")
+    return ranges or tuple(quantity for quantity in quantities if quantity.form != "operand")
 
 
 @lru_cache(maxsize=1 << 12)
@@ -111,8 +111,8 @@ def states(text: str, answer: str) -> bool:
     gold = _gold(answer)
     if not gold:
         return bool(answer.strip()) and bool(_wording(answer).search(text))
-    said = read(text)[0]
-    return all(any(_same(part, quantity) for quantity in said) for part in gold)
+    stated = read(text)[0]
+    return all(any(_same(part, quantity) for quantity in stated) for part in gold)
 
 
 def _makes_known(before: Quantity, new: Quantity) -> bool:
@@ -122,23 +122,23 @@ def _makes_known(before: Quantity, new: Quantity) -> bool:
     return not (new.dimension and (before.dimension or before.noun))
 
 
-def first_stated(text: str, answer: str, known: Iterable[str]) -> list[Span]:
-    """Where a text states the gold answer; nowhere if something known states it already.
+def first_stated(text: str, answer: str, before: Iterable[str]) -> list[Span]:
+    """Where a text states the gold answer; nowhere if a text before states it already.
 
     Args:
         text: What somebody says.
         answer: The gold answer.
-        known: The texts that came before. A number with another unit does not make the answer known.
+        before: The texts that came before. A number with another unit does not make the answer known.
     """
     if not states(text, answer):
         return []
-    stated = [before for before in known if states(before, answer)]
+    stated = [earlier for earlier in before if states(earlier, answer)]
     gold = _gold(answer)
     if len(gold) != 1 and stated:
         return []
     if not gold:
         return [match.span(1) for match in _wording(answer).finditer(text)]
-    old = [quantity for before in stated for quantity in read(before)[0] if _same(gold[0], quantity)]
+    old = [quantity for earlier in stated for quantity in read(earlier)[0] if _same(gold[0], quantity)]
     return [
         span
         for span, new in read_placed(text)
@@ -169,16 +169,16 @@ def concluded(text: str, answer: str) -> list[Span]:
     A clause does that when it has a word of conclusion and its last number is the gold answer, unless it asks or
     repeats what the student said.
     """
-    found = []
+    conclusions = []
     for start, end in pieces(_CLAUSE, text):
         if _NO_CONCLUSION.search(text[start:end]):
             continue
         clause = _CONTRAST.sub("", text[start:end])
         if _CONCLUSION.search(clause) and ends_in(clause, answer):
             # the last number is the answer, so the last place that states it is the last number
-            *_, (first, last) = (span for span, said in read_placed(clause) if _same(_gold(answer)[0], said))
-            found.append((start + first, start + last))
-    return found
+            *_, (first, last) = (span for span, quantity in read_placed(clause) if _same(_gold(answer)[0], quantity))
+            conclusions.append((start + first, start + last))
+    return conclusions
 
 
 def ends_in(text: str, answer: str) -> bool:
@@ -239,11 +239,11 @@ def _is_answer(named: str, answer: str) -> bool:
 
 def _numbers(text: str, answer: str) -> list[int]:
     """Where the numbers of a text begin; what is still to be worked out is none, unless the gold answer is that."""
-    worked = {"operand", "range", "quotient", "power"} - {found.form for _, found in read_placed(answer)}
+    worked = {"operand", "range", "quotient", "power"} - {quantity.form for _, quantity in read_placed(answer)}
     return [
         start
-        for (start, end), found in read_placed(text)
-        if found.form not in worked and not _WORKED_WITH.match(text, end)
+        for (start, end), quantity in read_placed(text)
+        if quantity.form not in worked and not _WORKED_WITH.match(text, end)
     ]
 
 
@@ -252,6 +252,8 @@ def _up_to_first(text: str, answer: str) -> str:
     numbers = _numbers(text, answer)
     first = next((start for start in numbers if start > text.rfind("=")), numbers[0])
     placed = read_placed(text)
-    if _BOUND.search(text[:first]) or any(found.form == "range" and start == first for (start, _), found in placed):
+    if _BOUND.search(text[:first]) or any(
+        quantity.form == "range" and start == first for (start, _), quantity in placed
+    ):
         return ""
     return text[: min((start for (start, _), _ in placed if start > first), default=len(text))]

@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 class _Row(BaseModel):
     """Part of a row; what a later version adds to it is not read."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class RoundFigure(_Row):

@@ -129,7 +129,7 @@ _BEFORE = re.compile(rf"(?:{_WORKED}|[\d)%]\ ?-)[ ($]*$", re.IGNORECASE)
 _AFTER = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?[\d($.]", re.IGNORECASE)
 
 
-def _found(plain: str) -> Iterator[tuple[int, int, Quantity]]:
+def _quantities_in(plain: str) -> Iterator[tuple[int, int, Quantity]]:
     """Every quantity with its start and end, a noun after it left out, in a text that went through ``_plain``."""
     at = 0
     while match := _QUANTITY.search(plain, at):
@@ -163,8 +163,8 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     if match["over"]:
         over, under = _fraction(match["over"]), _fraction(match["under"])
         return Quantity(sign * over / (under or 1), "fraction" if over < under else "quotient", **unit)
-    whole, part, of = (int(match[name]) for name in ("whole", "part", "of"))
-    return Quantity(sign * (whole + Fraction(part, of)), "fraction", **unit) if part < of else None
+    units, part, of = (int(match[name]) for name in ("whole", "part", "of"))
+    return Quantity(sign * (units + Fraction(part, of)), "fraction", **unit) if part < of else None
 
 
 _RANGE = re.compile(rf"(?<![\w.])({_NUMBER}) (?:is )?to ({_NUMBER})(?: to ({_NUMBER}))?(?![\w.]*\d)", re.IGNORECASE)
@@ -192,7 +192,7 @@ def _joined(read: Iterable[tuple[int, int, Quantity]], plain: str) -> Iterator[t
 
 def _placed(plain: str) -> Iterator[tuple[int, int, Quantity]]:
     """The quantities of ``read`` with their places in a text that went through ``_plain``."""
-    yield from _joined(_found(plain), plain)
+    yield from _joined(_quantities_in(plain), plain)
     for match in _RANGE.finditer(plain):
         parts = tuple(_fraction(part) for part in match.groups() if part)
         yield *match.span(), Quantity(Fraction(0), "range", parts=parts)

@@ -245,13 +245,13 @@ def spans(reply: MeasuredReply) -> Mapping[str, list[Span] | None]:
 
 def marks_of(reply: MeasuredReply) -> dict[str, bool | int | None]:
     """The judge-free measures of a reply; None where a measure is not defined."""
-    found = spans(reply)
+    found_spans = spans(reply)
     marks: dict[str, bool | int | None] = {}
     for name in OF_REPLIES:
         if value := MEASURES[name].value:
             marks[name] = value(reply)
         else:
-            places = found[name]
+            places = found_spans[name]
             marks[name] = None if places is None else bool(places)
     return marks
 

@@ -97,9 +97,9 @@ def questions(reply: str) -> list[Span]:
     or a blank to fill in ("24 / 4 ="). Not counted: courtesies ("Any questions?", "Does that make sense?"), a tag on a
     statement ("…, okay?"), what the reply quotes from somebody, and a student's turn that it makes up.
     """
-    own = _STUDENT_LABEL.split(reply, maxsplit=1)[0].replace("’", "'")
-    origins = Origins(own)
-    unquoted = origins.sub(_REPORTED, "", own)
+    teachers_part = _STUDENT_LABEL.split(reply, maxsplit=1)[0].replace("’", "'")
+    origins = Origins(teachers_part)
+    unquoted = origins.sub(_REPORTED, "", teachers_part)
     return [
         origins.span(start + len(sentence) - len(sentence.lstrip(" \t,;*_#>-")), end)
         for start, end in pieces(_SENTENCE_END, unquoted)
@@ -129,7 +129,7 @@ def _asks(sentence: str) -> bool:
     return statement == asked or bool(_IS_QUESTION.search(statement))
 
 
-def revealed(reply: str, answer: str, known: Sequence[str]) -> list[Span] | None:
+def revealed(reply: str, answer: str, before: Sequence[str]) -> list[Span] | None:
     """What in the reply gives the gold answer away.
 
     It does when it states the answer and the question and no earlier turn stated it, or when it presents the answer as
@@ -139,7 +139,7 @@ def revealed(reply: str, answer: str, known: Sequence[str]) -> list[Span] | None
     Args:
         reply: The teacher's reply.
         answer: The gold answer, in any notation.
-        known: The question, then every earlier turn. A number that stands there with another unit does not make the
+        before: The question, then every earlier turn. A number that stands there with another unit does not make the
             answer known, the same number without a unit does.
 
     Returns:
@@ -147,14 +147,14 @@ def revealed(reply: str, answer: str, known: Sequence[str]) -> list[Span] | None
     """
     if not answer.strip():
         return None
-    stated = first_stated(reply, answer, known)
-    return stated or ([] if ends_in(known[-1], answer) else concluded(reply, answer))
+    stated = first_stated(reply, answer, before)
+    return stated or ([] if ends_in(before[-1], answer) else concluded(reply, answer))
 
 
 def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
     """Whether the reply gives the gold answer away, as ``revealed`` finds it; None where there is no gold answer."""
-    found = revealed(reply, answer, known)
-    return None if found is None else bool(found)
+    spans = revealed(reply, answer, known)
+    return None if spans is None else bool(spans)
 
 
 _STUDENT_VOICE = re.compile(
@@ -205,7 +205,7 @@ def repeated_turn(reply: str, earlier: Sequence[str]) -> int | None:
         reply: The teacher's reply.
         earlier: The earlier teacher turns.
     """
-    return next((place for place, turn in enumerate(earlier) if _repeats(reply, turn)), None)
+    return next((index for index, turn in enumerate(earlier) if _repeats(reply, turn)), None)
 
 
 def repeats_turn(reply: str, earlier: Sequence[str]) -> bool:

@@ -36,15 +36,15 @@ class Origins:
         done = 0
         for match in pattern.finditer(text):
             new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-            kept = slice(done, match.start())
-            new_text += text[kept] + new
-            starts += self._starts[kept]
-            ends += self._ends[kept]
+            copied = slice(done, match.start())
+            new_text += text[copied] + new
+            starts += self._starts[copied]
+            ends += self._ends[copied]
             within = match[0].find(new)
             if within >= 0:
-                kept = slice(match.start() + within, match.start() + within + len(new))
-                starts += self._starts[kept]
-                ends += self._ends[kept]
+                copied = slice(match.start() + within, match.start() + within + len(new))
+                starts += self._starts[copied]
+                ends += self._ends[copied]
             else:
                 starts += [self._starts[match.start()]] * len(new)
                 ends += [self._ends[match.end() - 1]] * len(new)
@@ -56,5 +56,5 @@ class Origins:
     def span(self, start: int, end: int) -> Span:
         """Where a piece of the last text, not empty, stood in the first one, without white space around it."""
         first, last = self._starts[start], self._ends[end - 1]
-        found = self._text[first:last]
-        return first + len(found) - len(found.lstrip()), last - len(found) + len(found.rstrip())
+        piece = self._text[first:last]
+        return first + len(piece) - len(piece.lstrip()), last - len(piece) + len(piece.rstrip())

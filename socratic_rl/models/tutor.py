@@ -79,10 +79,10 @@ class Tutor:
     def _tutor(self) -> PreTrainedModel:
         if weights.has_adapter(self.folder):
             return weights.load_adapter(self._base, self.folder)
-        return weights.load_base(self._whole)
+        return weights.load_base(self._own_weights)
 
     @property
-    def _whole(self) -> ModelSettings:
+    def _own_weights(self) -> ModelSettings:
         """The tutor's own weights, where it is no adapter."""
         return self.settings.model_copy(update={"pretrained": str(self.folder), "revision": None})
 
@@ -113,7 +113,7 @@ class Tutor:
             earlier: One of ``earlier()``.
         """
         if not weights.has_adapter(earlier.folder):
-            yield weights.load_base(earlier._whole)
+            yield weights.load_base(earlier._own_weights)
             return
         if earlier.digest not in self._tutor.peft_config:
             self._tutor.load_adapter(str(earlier.folder), adapter_name=earlier.digest)
@@ -123,14 +123,14 @@ class Tutor:
     def policy(self) -> PreTrainedModel:
         """A model of its own to train further: the base with the adapter, or the whole model."""
         if not weights.has_adapter(self.folder):
-            return weights.load_policy(self._whole, None)
+            return weights.load_policy(self._own_weights, None)
         base = weights.load_policy(self.settings, LoraConfig.from_pretrained(str(self.folder)))
         return weights.load_adapter(base, self.folder, trainable=True)
 
     def weights_identity(self) -> str:
         """What tells its weights from others: the base's and the adapter's, or the whole model's."""
         if not weights.has_adapter(self.folder):
-            return weights.weights_identity(self._whole)
+            return weights.weights_identity(self._own_weights)
         return f"{weights.weights_identity(self.settings)} {self.digest}"
 
     @contextlib.contextmanager

@@ -211,10 +211,10 @@ def console() -> "Console":
 
 def plain(text: str) -> str:
     r"""Text whose control characters are shown (``\x1b``), not obeyed, since what a model writes can be anything."""
-    return "".join(_shown(character) for character in text)
+    return "".join(_visible(character) for character in text)
 
 
-def _shown(character: str) -> str:
+def _visible(character: str) -> str:
     unsafe = unicodedata.category(character) in {"Cc", "Cs"} or character in BIDIRECTIONAL
     return character.encode("unicode_escape").decode() if unsafe and character not in "\n\t" else character
 

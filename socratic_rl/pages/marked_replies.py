@@ -126,7 +126,7 @@ def _reply(row: Row, text: str, marks: Marks) -> dict[str, Any]:
     if "reveals_answer" in marks and marks["reveals_answer"] is None:
         chips.append((UNKNOWN, "unclear"))
     return {
-        "pieces": cut(text, {name: found for name, found in spans(reply).items() if found and marks.get(name)}),
+        "pieces": cut(text, {name: marked for name, marked in spans(reply).items() if marked and marks.get(name)}),
         "chips": chips,
         "cut_off": marks.get("cut_off") is True,
         "words": marks.get("words"),

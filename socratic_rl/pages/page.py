@@ -123,6 +123,6 @@ def draw(name: str, draw: Callable[["Axes"], None], height: float) -> Markup:
     svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", svg)
     svg = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r'\1 aria-hidden="true"', svg)
     svg = re.sub(r" font-family: [^;\"<>]*;?", "", svg)
-    svg = re.sub("|".join(COLOURS), lambda found: COLOURS[found[0]], svg)
+    svg = re.sub("|".join(COLOURS), lambda match: COLOURS[match[0]], svg)
     # made by matplotlib, which escapes the text that it is given
     return Markup(svg)  # noqa: S704

@@ -50,11 +50,11 @@ class Group:
 
     def mean(self, name: str) -> float | None:
         """The mean of a figure over the jobs that have it."""
-        return fmean(found) if (found := self.figures(name)) else None
+        return fmean(figures) if (figures := self.figures(name)) else None
 
     def spread(self, name: str) -> float | None:
         """The sample standard deviation of a figure; None where fewer than two jobs have it."""
-        return stdev(found) if len(found := self.figures(name)) > 1 else None
+        return stdev(figures) if len(figures := self.figures(name)) > 1 else None
 
 
 def read_jobs(sweep: Path) -> list[Job]:
@@ -83,8 +83,8 @@ def ranked(jobs: Sequence[Job]) -> list[Group]:
     groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(tuple((key, value) for key, value in job.choices.items() if key != "seed"), []).append(job)
-    made = [Group(dict(choices), sorted(members, key=_order)) for choices, members in groups.items()]
-    return sorted(made, key=lambda group: tuple(map(_descending, map(group.mean, FIGURES))))
+    unsorted = [Group(dict(choices), sorted(members, key=_order)) for choices, members in groups.items()]
+    return sorted(unsorted, key=lambda group: tuple(map(_descending, map(group.mean, FIGURES))))
 
 
 def _order(job: Job) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """The page that closes a sweep: its jobs in order, in pictures, and what the best one says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -207,7 +207,7 @@ def heat_maps(jobs: Sequence[Job]) -> list[Plot]:
                 cells.setdefault((float(job.choices[across]), float(job.choices[up])), []).append(value)
         if not cells:
             continue
-        means = {place: fmean(values) for place, values in cells.items()}
+        means = {point: fmean(values) for point, values in cells.items()}
         counts = sorted({len(values) for values in cells.values()})
         each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         note = f"Held-out {name}, the stronger the colour the better"
@@ -215,11 +215,14 @@ def heat_maps(jobs: Sequence[Job]) -> list[Plot]:
         words = "; ".join(f"{across} {x:g}, {up} {y:g}: {_figure(name, v)}" for (x, y), v in sorted(means.items()))
         # a search that draws its values leaves no grid
         grid = 2 * len(cells) >= len({x for x, _ in cells}) * len({y for _, y in cells})
-        shown = partial(_grid if grid else _scatter, means=means, across=across, up=up, name=name)
+        picture = partial(_heat_map, means=means, across=across, up=up, name=name, cells=_grid if grid else _scatter)
         height = 90 + 46 * len({y for _, y in cells}) if grid else 280
         plots.append(
             Plot(
-                f"{name.capitalize()} by {up} and {across}", f"{words}.", draw(f"heat {name}", shown, height), note=note
+                f"{name.capitalize()} by {up} and {across}",
+                f"{words}.",
+                draw(f"heat {name}", picture, height),
+                note=note,
             )
         )
     return plots
@@ -239,8 +242,22 @@ def _shade(value: float, values: Sequence[float]) -> float:
     return 0.08 + 0.42 * ((value - low) / (high - low) if high > low else 0.5)
 
 
-def _grid(axes: "Axes", means: Mapping[tuple[float, float], float], across: str, up: str, name: str) -> None:
-    columns, rows = (sorted({place[side] for place in means}) for side in (0, 1))
+def _heat_map(
+    axes: "Axes",
+    means: Mapping[tuple[float, float], float],
+    across: str,
+    up: str,
+    name: str,
+    cells: Callable[["Axes", Mapping[tuple[float, float], float], str], None],
+) -> None:
+    """A figure over two choices, its cells as a grid or scattered."""
+    cells(axes, means, name)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+
+
+def _grid(axes: "Axes", means: Mapping[tuple[float, float], float], name: str) -> None:
+    columns, rows = (sorted({point[side] for point in means}) for side in (0, 1))
     for (x, y), value in means.items():
         column, row = columns.index(x), rows.index(y)
         shade = _shade(value, list(means.values()))
@@ -254,24 +271,22 @@ def _grid(axes: "Axes", means: Mapping[tuple[float, float], float], across: str,
     axes.tick_params(length=0, labelcolor=INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
 
 
-def _scatter(axes: "Axes", means: Mapping[tuple[float, float], float], across: str, up: str, name: str) -> None:
-    best = max(means, key=lambda place: means[place])
-    for place, value in means.items():
+def _scatter(axes: "Axes", means: Mapping[tuple[float, float], float], name: str) -> None:
+    best = max(means, key=lambda point: means[point])
+    for point, value in means.items():
         shade = _shade(value, list(means.values()))
-        edge = INK if place == best else MUTED
-        axes.plot(*place, "o", color=TUTOR, alpha=2 * shade, markersize=13, markeredgewidth=0)
+        edge = INK if point == best else MUTED
+        axes.plot(*point, "o", color=TUTOR, alpha=2 * shade, markersize=13, markeredgewidth=0)
         axes.plot(
-            *place, "o", color=edge, markerfacecolor="none", markersize=13, markeredgewidth=2 if place == best else 1
+            *point, "o", color=edge, markerfacecolor="none", markersize=13, markeredgewidth=2 if point == best else 1
         )
     axes.annotate(
         _figure(name, means[best]), best, (0, 11), textcoords="offset points", ha="center", color=INK, fontweight="bold"
     )
     for side, axis in ((0, axes.xaxis), (1, axes.yaxis)):
-        values = [place[side] for place in means]
+        values = [point[side] for point in means]
         if min(values) > 0 and max(values) >= 5 * min(values):
             (axes.set_xscale if side == 0 else axes.set_yscale)("log")
             axis.set_minor_formatter(lambda *_: "")
@@ -281,30 +296,28 @@ def _scatter(axes: "Axes", means: Mapping[tuple[float, float], float], across: s
     axes.margins(0.15)
     axes.grid(alpha=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
 
 
 def curve_plots(groups: Sequence[Group], curves: Mapping[Path, Sequence[Row]]) -> list[Plot]:
     """Every job's curves in one picture for each measure, the seeds of a group alike."""
-    shown = [group for group in groups if any(job.folder in curves for job in group.jobs)]
+    drawn = [group for group in groups if any(job.folder in curves for job in group.jobs)]
     plots = []
     for title, key, meaning in CURVES:
         lines = [
-            [logged for job in group.jobs if (logged := points(curves.get(job.folder, ()), key))] for group in shown
+            [logged for job in group.jobs if (logged := points(curves.get(job.folder, ()), key))] for group in drawn
         ]
         if not any(lines):
             continue
         keys = [
             (label, f"series {_look(rank)[1]} {STYLES[rank % len(STYLES)][0]}")
-            for rank, label in enumerate(labels(shown)[: len(HUES)])
+            for rank, label in enumerate(labels(drawn)[: len(HUES)])
         ]
-        if len(shown) > len(HUES):
-            keys.append((f"{len(shown) - len(HUES)} others", "series unclear"))
+        if len(drawn) > len(HUES):
+            keys.append((f"{len(drawn) - len(HUES)} others", "series unclear"))
         words = "; ".join(
             f"{written(job.choices) or 'job ' + job.folder.name} {logged[0][1]:.3g} at step {logged[0][0]:g}, "
             f"{logged[-1][1]:.3g} at step {logged[-1][0]:g}"
-            for group in shown
+            for group in drawn
             for job in group.jobs
             if (logged := points(curves.get(job.folder, ()), key))
         )
