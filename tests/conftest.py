@@ -1,5 +1,6 @@
 """What several tests stand on."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,27 @@ def shared_data() -> Callable[[str], Path]:
     return path
 
 
-LONGEST = ()
+LONGEST = (
+    "test_processes.py",
+    "test_suites.py",
+    "test_data_sets.py",
+    "test_web_page.py",
+    "test_mistakes.py",
+    "test_report_page.py",
+    "test_export.py",
+    "test_forest_equality.py",
+    "test_decoding.py",
+    "test_sweeps.py",
+    "test_served.py",
+    "test_policy.py",
+    "test_reference.py",
+    "test_rounds.py",
+    "test_pipeline.py",
+    "test_million_rows.py",
+    "test_configs.py",
+    "test_judge.py",
+    "test_shards.py",
+)
 """Files by the time that they took, the longest first: begun late, one of them would keep a single worker busy."""
 
 
@@ -35,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest; ``--dist loadfile`` gives each to one worker, in this order."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of what the garbage collector looks at, which training calls again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]

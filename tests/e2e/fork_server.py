@@ -127,4 +127,8 @@ if __name__ == "__main__":
     os.write(1, b"ready\n")
     become(serve())
     with Ending():
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if sys.argv[0] == "-m":
+            sys.argv = sys.argv[1:]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")

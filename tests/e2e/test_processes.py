@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.e2e.conftest import run, run_process
+from tests.e2e.conftest import run
 from tests.wandb_files import read_run
 
 
 def launch(config: str, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """``accelerate launch`` with one of our configs: what it starts are processes."""
-    return run_process(
-        "-m", "accelerate.commands.launch", "--config_file", f"conf/accelerate/{config}.yaml", *command, ok=ok
-    )
+    """``accelerate launch`` with one of our configs: what it starts are processes of their own."""
+    return run("-m", "accelerate.commands.launch", "--config_file", f"conf/accelerate/{config}.yaml", *command, ok=ok)
 
 
 def mistakes(done: subprocess.CompletedProcess[str]) -> list[str]:
