@@ -13,4 +13,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    cli.run(main, "evaluate", text="prompt")
+    cli.run(main, "evaluate")

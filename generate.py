@@ -1,11 +1,9 @@
 """Problems become conversations, conversations become preference pairs: ``python generate.py --help``."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
-from socratic_rl.commands import cli, sweeps
+from socratic_rl.commands import cli
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="generate")
@@ -16,4 +14,3 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     cli.run(main, "generate")
-    sys.exit(sweeps.pair_shards(__file__, sys.argv[1:]))

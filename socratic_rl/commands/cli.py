@@ -1,4 +1,4 @@
-"""What the entry points share: one clear line for a mistake, and the closing table."""
+"""What the entry points share: the console command, one clear line for a mistake, and a sweep's closing table."""
 
 import gc
 import importlib
@@ -10,10 +10,11 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -23,14 +24,28 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from socratic_rl.commands import sweeps
-from socratic_rl.commands.mistakes import explain, explain_missing_extra
-from socratic_rl.core.errors import UserError
+from socratic_rl.commands.mistakes import CONF, did_you_mean, explain, explain_missing_extra
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
 
 OmegaConf.register_new_resolver(
     "parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True
 )
+OmegaConf.register_new_resolver("shell_command", shell_command, replace=True)
+
+
+COMMANDS = {
+    "generate": "problems become conversations, conversations become preference pairs",
+    "train": "train a base model on preference pairs with DPO",
+    "evaluate": "compare a trained tutor with the base it came from",
+    "chat": "talk to a tutor, in the terminal or on a page",
+    "export": "write a tutor as a file for llama.cpp or as merged weights",
+}
+
+
+TEXT = {"evaluate": "prompt"}
+"""Keys whose value on the command line is text as it stands, with its commas, quotes and brackets."""
 
 
 TELLS_FIRST = 5.0
@@ -39,6 +54,25 @@ TELLS_FIRST = 5.0
 
 ONE_OF_SEVERAL = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none")
 """Overrides by which a process beside the main one leaves Hydra's files to it."""
+
+
+def main() -> None:
+    """Run ``socratic-rl COMMAND …``, which does what ``python COMMAND.py …`` does in a clone."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help"):
+        print("Usage: socratic-rl COMMAND [KEY=VALUE …]\n\nCommands:")
+        print("\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
+        print("\nThe keys of a command: socratic-rl COMMAND --help\nYour own configs: --config-dir FOLDER")
+        return
+    if command not in COMMANDS:
+        _exit(f"{command}: there is no such command{did_you_mean(command, COMMANDS)}; they are {', '.join(COMMANDS)}")
+    sys.argv[1:] = arguments
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
+    def start(cfg: DictConfig) -> float | None:
+        return job(command, cfg)
+
+    run(start, command, program=[sys.argv[0], command])
 
 
 def job(command: str, cfg: DictConfig) -> float | None:
@@ -84,14 +118,16 @@ def _remove_if_bare(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def run(main: Callable[[], Any], command: str, text: str | None = None) -> None:
+def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> None:
     """Run a Hydra entry point; a mistake ends in its lines on stderr and exit code 2, a bug in a traceback and 1.
 
     Args:
         main: The function that ``hydra.main`` made.
         command: ``train``, ``generate``, …: the name of its primary config.
-        text: A key whose value on the command line is text as it stands, with its commas, quotes and brackets.
+        program: What starts this command again, without its overrides; the script that runs where it is left out.
     """
+    program = program or sys.argv[:1]
+    text = TEXT.get(command)
     sys.argv[1:] = [as_text(argument) if argument.startswith(f"{text}=") else argument for argument in sys.argv[1:]]
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -124,6 +160,8 @@ def run(main: Callable[[], Any], command: str, text: str | None = None) -> None:
     if failed := _close_sweep():
         # Optuna goes on past them
         _exit(f"{failed} job{'s' if failed > 1 else ''} failed", 1)
+    if code := sweeps.pair_shards(program, sys.argv[1:]):
+        sys.exit(code)
 
 
 def _begin(cfg: DictConfig) -> dict[str, Any] | None:
@@ -156,7 +194,7 @@ def _close_sweep() -> int:
 def _how_to_go_on() -> str:
     config = sweeps.started
     if config and "sweep" in config:
-        return f"go on with it by python {config.hydra.job.name}.py -m sweep={shlex.quote(config.hydra.sweep.dir)}"
+        return f"go on with it by {shell_command(config.hydra.job.name)} -m sweep={shlex.quote(config.hydra.sweep.dir)}"
     return "the same command goes on where it was"
 
 
@@ -193,7 +231,7 @@ def _join(command: str) -> None:
     if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
         _exit(
             "-m: the processes of one launch train one job; leave the launcher out, or start it once for each choice"
-            " (python train.py -m … hydra/launcher=submitit_slurm gives each job a machine of its own)"
+            f" ({shell_command('train')} -m … hydra/launcher=submitit_slurm gives each job a machine of its own)"
         )
     if not processes.is_main():
         processes.keep_quiet()

@@ -4,10 +4,11 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,7 +26,8 @@ FOR_SEED_ROWS = ("rejection", "generator")
 """Groups of train.py and evaluate.py that one data set brings with it."""
 
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = next(folder / "conf" for folder in Path(__file__).parents[1:3] if (folder / "conf").is_dir())
+"""The configs: inside an installed package, at the top of a clone."""
 
 
 def explain_composition(error: HydraException, name: str) -> str:
@@ -40,10 +42,13 @@ def explain_composition(error: HydraException, name: str) -> str:
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        arguments = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+        options, _ = get_args_parser().parse_known_args(sys.argv[1:])
+        arguments = options.overrides
+        # a folder of the user's own configs
+        users = [f"hydra.searchpath=[{Path(options.config_dir).absolute()}]"] if options.config_dir else []
         # a lone one is what Hydra has just refused
-        found = {text: _compose(name, text, []) if arguments[1:] else ("", error) for text in arguments}
-        good = [override for override, mistake in found.values() if mistake is None]
+        found = {text: _compose(name, text, users) if arguments[1:] else ("", error) for text in arguments}
+        good = [*users, *(override for override, mistake in found.values() if mistake is None)]
         # options before the keys that they bring
         for text in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):
             if good and found[text][1] is not None:
@@ -103,7 +108,7 @@ def _explain(text: str, error: BaseException, name: str, whole: DictConfig) -> s
         return f"{text}: cannot be read as key=value; quote what holds spaces, commas or braces"
     if isinstance(error, MissingConfigException) and error.options is not None:
         options = ", ".join(error.options)
-        return f"{key}: there is no option {value!r}{_meant(value, error.options)}; the options are {options}"
+        return f"{key}: there is no option {value!r}{did_you_mean(value, error.options)}; the options are {options}"
     if (group := key.partition(".")[0]) in FOR_SEED_ROWS and group not in whole:
         return f"{key}: is there only with dataset=seed_csv, whose empty bad answers it fills"
     if group == "web" and group not in whole:
@@ -115,12 +120,13 @@ def _explain(text: str, error: BaseException, name: str, whole: DictConfig) -> s
         keys = [k for k in keys if not k.startswith("_")]
         place = f"; the keys of {parent or f'conf/{name}.yaml'} are {', '.join(keys)}" if keys else ""
         plus = f"; any other field of {THIRD_PARTY[parent]} is added by +{text}" if parent in THIRD_PARTY else ""
-        return f"{key}: there is no such key{_meant(last, keys) or place}{plus}"
+        return f"{key}: there is no such key{did_you_mean(last, keys) or place}{plus}"
     return f"{text}: {_first_line(error)}"
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The choice that was probably meant, in brackets; nothing where none is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -131,8 +137,6 @@ def _first_line(error: BaseException) -> str:
 def explain(error: BaseException, command: str = "") -> str:
     """What went wrong and what would be right, one line a mistake."""
     if isinstance(error, HydraException):
-        pass
-
         return explain_composition(error, command)
     if missing := missing_value(error):
         return missing

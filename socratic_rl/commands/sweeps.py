@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from socratic_rl.core import files, provenance
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import read_json, whole_file, write_json
 from socratic_rl.core.provenance import ELSEWHERE, MADE_FROM
 from socratic_rl.core.rows import read_rows
@@ -103,7 +103,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     place = overrides.pop("sweep").partition("=")[2]
     folder = Path(_value(place))
     if not {"-m", "--multirun"} & set(flags) and overrides.get("hydra.mode") != "hydra.mode=MULTIRUN":
-        raise UserError(f"sweep: is for a multirun; add -m: python train.py -m sweep={place}")
+        raise UserError(f"sweep: is for a multirun; add -m: {shell_command('train')} -m sweep={place}")
     other = overrides.pop("output_dir", "").partition("=")[2]
     if other and Path(_value(other)) != folder:
         raise UserError(f"output_dir: {other} is not the folder of sweep={place}; leave output_dir out")
@@ -218,7 +218,7 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
     sweep = Sweep(
         title=f"Socratic RL: sweep {folder.name}",
         facts={
-            "started by": f"python {config.hydra.job.name}.py -m {' '.join(start['overrides'])}".rstrip(),
+            "started by": f"{shell_command(config.hydra.job.name)} -m {' '.join(start['overrides'])}".rstrip(),
             "jobs": ", ".join(f"{sum(job.status == s for job in jobs)} {s}" for s in ("finished", "failed", "stopped")),
             "best job": str(best.folder) if best else "none",
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -272,9 +272,14 @@ def _track(path: Path, sweep: "Sweep", best: Job, start: Mapping[str, Any], conf
         tracking.log_artifact(run, provenance.artifact_name("sweep", [path]), "sweep", [path], inputs=[adapter])
 
 
-def pair_shards(script: str, arguments: list[str]) -> int:
-    """After a multirun of shards, make the pairs of their conversations in one more job; returns its exit code."""
-    left = [each for each in arguments if each not in ("-m", "--multirun") and key_of(each) != "shard"]
-    if started is None or not any(key_of(each) == "shard" for each in arguments):
+def pair_shards(program: Sequence[str], arguments: Sequence[str]) -> int:
+    """After a multirun of shards, make the pairs of their conversations in one more job; returns its exit code.
+
+    Args:
+        program: What starts the command again: a script, or the console command and its sub-command.
+        arguments: Those of the multirun.
+    """
+    if started is None or not any(key_of(text) == "shard" for text in arguments):
         return 0
-    return subprocess.run([sys.executable, script, *left], check=False).returncode  # noqa: S603
+    of_one_job = [text for text in arguments if text not in ("-m", "--multirun") and key_of(text) != "shard"]
+    return subprocess.run([sys.executable, *program, *of_one_job], check=False).returncode  # noqa: S603

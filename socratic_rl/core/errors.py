@@ -1,8 +1,10 @@
 """The one exception for what a user can put right."""
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +43,16 @@ def reasons(error: "ValidationError") -> Mapping[str, str]:
             message += f" (got {item['input']!r})"
         found[".".join(str(part) for part in item["loc"])] = message
     return found
+
+
+CONSOLE_COMMAND = "socratic-rl"
+
+
+def shell_command(name: str) -> str:
+    """How a message tells to start a command: ``python train.py`` in a clone, ``socratic-rl train`` elsewhere."""
+    in_clone = (Path(__file__).parents[2] / f"{name}.py").exists()
+    started_by_script = Path(sys.argv[0]).name != CONSOLE_COMMAND
+    return f"python {name}.py" if in_clone and started_by_script else f"{CONSOLE_COMMAND} {name}"
 
 
 def missing_value(error: BaseException) -> str | None:

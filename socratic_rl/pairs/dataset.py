@@ -10,7 +10,7 @@ from pydantic import Field
 
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import PreferencePair, Problem
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.records import read_records
 
@@ -30,7 +30,7 @@ class SocraticPairs(Component):
         """Paths that do not exist."""
         named = {"path": self.path} | ({"problems": self.problems} if self.problems else {})
         return [
-            f"{key}: {path}: no such file; python generate.py makes one"
+            f"{key}: {path}: no such file; {shell_command('generate')} makes one"
             for key, path in named.items()
             if not Path(path).is_file()
         ]
