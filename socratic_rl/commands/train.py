@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
     """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
     from socratic_rl.core import provenance
-    from socratic_rl.models import processes
+    from socratic_rl.models import policy, processes
     from socratic_rl.sharing import hub, model_card
 
     place = cli.job_place(cfg)
@@ -75,7 +75,7 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             }
         else:
             base, of_tutor = settings.model, {}
-            tokenizer, model = weights_module.load_tokenizer(base), weights_module.load_policy(base, lora)
+            tokenizer, model = weights_module.load_tokenizer(base), policy.load_policy(base, lora)
             weights = weights_module.weights_identity(base)
         length = dpo.check_length(args.max_length, weights_module.context_length(model))
         fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))

@@ -200,5 +200,9 @@ def attend(
     return torch.cat(attended, dim=1), None
 
 
-# without `query_spans` it is what it was
-AttentionInterface.register("sdpa", attend)
+def attend_by_spans() -> None:
+    """Have transformers' ``sdpa`` attend by spans where a call brings ``query_spans``; other calls are as before.
+
+    It stays: gradient checkpointing calls the layers once more in the backward pass, when no hook stands any longer.
+    """
+    AttentionInterface.register("sdpa", attend)

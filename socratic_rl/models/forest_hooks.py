@@ -1,4 +1,4 @@
-"""TRL's ``DPOTrainer`` on batches laid out as forests, where the model can take them and they save enough."""
+"""Hooks by which a model reads a batch as a prefix forest, and whether it can."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from socratic_rl.models import processes
-from socratic_rl.models.forest import attention_masks, grow, query_spans
+from socratic_rl.models.forest import attend_by_spans, attention_masks, grow, query_spans
 
 TOLERANCE = 0.06
 """How far a model's log-probabilities of a forest may be from those of its rows, relative to how they vary."""
@@ -22,6 +22,7 @@ def reading_forests(*models: PreTrainedModel | None) -> Iterator[None]:
 
     What TRL's fused head gets and gives back looks as for padded rows: log-probabilities of shape (rows, kept - 1).
     """
+    attend_by_spans()
     handles = [handle for model in models if model is not None for handle in _hook(model)]
     try:
         yield
@@ -105,10 +106,10 @@ def reads_forests(model: PreTrainedModel) -> bool:
         return model(**inputs, use_cache=False).logits[0].float().log_softmax(-1)  # type: ignore[no-any-return]
 
     model.eval()
-    found = log_probs(input_ids=ids, position_ids=depths, attention_mask=mask)
+    forest_log_probs = log_probs(input_ids=ids, position_ids=depths, attention_mask=mask)
     for number, row in enumerate(rows):
         expected = log_probs(input_ids=torch.tensor([row], device=model.device))
-        error = found[tree.paths[number]] - expected
+        error = forest_log_probs[tree.paths[number]] - expected
         if error.norm() > TOLERANCE * (expected - expected.mean(0)).norm():
             return False
     return True

@@ -14,7 +14,7 @@ from socratic_rl.core.component import ModelSettings, tutor_folder
 from socratic_rl.core.dialogue import Problem
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import MADE_FROM, digest, in_a_line
-from socratic_rl.models import weights
+from socratic_rl.models import policy, weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.pairs.dataset import SocraticPairs
 
@@ -123,8 +123,8 @@ class Tutor:
     def policy(self) -> PreTrainedModel:
         """A model of its own to train further: the base with the adapter, or the whole model."""
         if not weights.has_adapter(self.folder):
-            return weights.load_policy(self._own_weights, None)
-        base = weights.load_policy(self.settings, LoraConfig.from_pretrained(str(self.folder)))
+            return policy.load_policy(self._own_weights, None)
+        base = policy.load_policy(self.settings, LoraConfig.from_pretrained(str(self.folder)))
         return weights.load_adapter(base, self.folder, trainable=True)
 
     def weights_identity(self) -> str:

@@ -1,7 +1,5 @@
 """Base weights (hub, folder, GGUF or the embedded model), tokenizers and adapters."""
 
-import copy
-import dataclasses
 import hashlib
 import json
 import logging
@@ -23,7 +21,7 @@ from socratic_rl.models import processes
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_gaps
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    pass
 
 EMBEDDED = "embedded"
 """The value of ``model.pretrained`` that stands for the model that comes with the installation."""
@@ -35,9 +33,6 @@ CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 
 ADAPTER = "adapter_model.safetensors"
 """The weights in an adapter's folder."""
-
-_held: tuple[ModelSettings, PreTrainedModel] | None = None
-"""The base that ``load_policy`` gave last, itself never called or changed."""
 
 
 def weights_folder(settings: ModelSettings) -> str:
@@ -127,47 +122,6 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     return model
 
 
-def load_policy(settings: ModelSettings, lora: "LoraConfig | None") -> PreTrainedModel:
-    """A base to train. Below an adapter its weights stay as they are: they are read once a process, and each call gives
-    a model of its own around them. At most one base is held.
-
-    Raises:
-        UserError: As ``load_base`` does.
-    """
-    global _held
-    holds = lora is not None and _leaves_base(lora) and not processes.sharded()
-    if _held is not None and not (holds and _held[0] == settings):
-        _held = None
-    if not holds:
-        model = load_base(settings)
-        if lora is None and getattr(model, "is_quantized", False):
-            raise UserError(f"lora: {settings.name} is quantised, so only an adapter can be trained: lora=default")
-        return model
-    if _held is None:
-        model = load_base(settings)
-        if getattr(model, "quantization_method", None) == "gptq":
-            # its layers hold kernels of their own
-            return model
-        _held = settings, model
-    return _around_its_weights(_held[1])
-
-
-def _leaves_base(lora: "LoraConfig") -> bool:
-    """Whether PEFT neither trains the base's biases nor takes the adapter's first weights out of the base's."""
-    return lora.bias == "none" and lora.init_lora_weights in (True, False, "gaussian")
-
-
-def _around_its_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy in everything but the memory that the weights lie in: no hook or flag of one is seen by the other."""
-    twins: dict[int, Any] = {}
-    for weight in model.parameters():
-        twin = torch.Tensor._make_subclass(type(weight), weight.data, weight.requires_grad)
-        # what bitsandbytes keeps at its weights
-        vars(twin).update(vars(weight))
-        twins[id(weight)] = twin
-    return copy.deepcopy(model, twins)
-
-
 def weights_identity(settings: ModelSettings) -> str:
     """What tells loaded weights from others: their files' place, a commit's on the hub, their sizes and times."""
     source = weights_folder(settings)
@@ -210,16 +164,6 @@ def quantization_config(settings: ModelSettings, own: str | None = None) -> Any:
             f" {config.quant_method.value} as well; leave it out: model.quantization=null"
         )
     return config
-
-
-def with_targets(lora: "LoraConfig", model: PreTrainedModel) -> "LoraConfig":
-    """An adapter's settings for a model; PEFT's ``all-linear`` does not find the layers of a GPTQ checkpoint."""
-    if lora.target_modules != "all-linear" or getattr(model, "quantization_method", None) != "gptq":
-        return lora
-    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
-
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, BaseQuantLinear)}
-    return dataclasses.replace(lora, target_modules=sorted(names))
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, trainable: bool = False) -> PreTrainedModel:

@@ -3,12 +3,13 @@
 import ctypes
 import functools
 import gc
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from accelerate.utils import is_peft_model
@@ -24,7 +25,7 @@ from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file, write_json
 from socratic_rl.core.provenance import MADE_FROM
-from socratic_rl.models import processes
+from socratic_rl.models import policy, processes
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
@@ -86,60 +87,108 @@ def train(
         jobs: How many jobs at least are trained on these pairs.
 
     Raises:
-        UserError: There is no pair, no such checkpoint, or the loss is not a number.
+        UserError: There is no such checkpoint, or the loss becomes no number.
     """
     if model.device.type == "cpu":
         keep_freed_memory()
-    score = functools.partial(
-        score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=args.per_device_eval_batch_size
-    )
     if args.precompute_ref_log_probs is None:
         args.precompute_ref_log_probs = saves_passes(args, len(pairs), jobs)
-    # before training the policy is the reference, whatever is trained
-    refer = functools.partial(reference_scores, model, tokenizer, args=args, weights=weights)
-    reference: PairScores | None = None
-    known: PairScores | None = None
-    if not processes.sharded():
-        reference = refer(held_out, label="held-out pairs") if held_out else None
-        if args.precompute_ref_log_probs and args.ld_alpha is None:
-            known = refer(pairs, label="training pairs")
+    references = _references(model, tokenizer, pairs, held_out, args, weights)
+    trainer = _trainer(model, tokenizer, pairs, held_out, args, lora, forest, references)
+    seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
+    figures = _score_held_out(trainer, tokenizer, held_out, references.held_out)
+    if REFERENCE in getattr(trainer.model, "peft_config", {}):
+        trainer.model.delete_adapter(REFERENCE)
+    return Outcome(
+        model=trainer.model,
+        log=trainer.state.log_history,
+        final_loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
+        steps=trainer.state.global_step,
+        seconds=seconds,
+        held_out=figures,
+        weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
+    )
+
+
+class References(NamedTuple):
+    """The reference's log-probabilities of the pairs of both sides; None where none are known before training."""
+
+    training: PairScores | None
+    held_out: PairScores | None
+
+
+def _references(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    args: DPOConfig,
+    weights: str | None,
+) -> References:
+    """What is known of the reference before training: until then the policy is the reference, whatever is trained."""
+    if processes.sharded():
+        return References(None, None)
+    score = functools.partial(reference_scores, model, tokenizer, args=args, weights=weights)
+    of_held_out = score(held_out, label="held-out pairs") if held_out else None
+    precomputed = args.precompute_ref_log_probs and args.ld_alpha is None
+    return References(score(pairs, label="training pairs") if precomputed else None, of_held_out)
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    args: DPOConfig,
+    lora: LoraConfig | None,
+    forest: Literal["auto", True, False],
+    references: References,
+) -> DPOTrainer:
+    """TRL's trainer on the pairs, which reads them as forests or as padded rows."""
     forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
+    evaluates = held_out and args.eval_strategy != "no"
     trainer = (ForestTrainer if forest_args else RowTrainer)(
         model=model,
         args=forest_args or args,
-        train_dataset=_dataset(pairs, tokenizer, known),
-        eval_dataset=_dataset(held_out, tokenizer, known and reference)
-        if held_out and args.eval_strategy != "no"
-        else None,
+        train_dataset=_dataset(pairs, tokenizer, references.training),
+        eval_dataset=_dataset(held_out, tokenizer, references.training and references.held_out) if evaluates else None,
         processing_class=tokenizer,
-        peft_config=lora and weights_module.with_targets(lora, model),
+        peft_config=lora and policy.with_targets(lora, model),
     )
     if getattr(model, "is_quantized", False) and not args.bf16:
         # TRL makes the adapter of a quantised base bfloat16, which costs precision and, on a CPU, much time
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-    seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
-    final_loss = next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None)
-    policy = trainer.model
-    scores: dict[str, float] = {}
+    return trainer
+
+
+def _score_held_out(
+    trainer: DPOTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: Sequence[PreferencePair],
+    reference: PairScores | None,
+) -> dict[str, float]:
+    """The held-out figures of the trained policy, which are logged too; none where the reference's are not known.
+
+    Raises:
+        UserError: They are no numbers, as after a last step that ruined the weights.
+    """
+    score = functools.partial(
+        score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=trainer.args.per_device_eval_batch_size
+    )
     if held_out and processes.sharded():
         reference = _sharded_reference(trainer, score)
-    if reference is not None:
-        after = score(policy, label="held-out pairs after training", forward=trainer.model_wrapped)
-        scores = held_out_figures(after, reference, args.beta)
-        trainer.log(dict(scores))
-    if REFERENCE in getattr(policy, "peft_config", {}):
-        policy.delete_adapter(REFERENCE)
-    return Outcome(
-        model=policy,
-        log=trainer.state.log_history,
-        final_loss=final_loss,
-        steps=trainer.state.global_step,
-        seconds=seconds,
-        held_out=scores,
-        weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
-    )
+    if reference is None:
+        return {}
+    policy = score(trainer.model, label="held-out pairs after training", forward=trainer.model_wrapped)
+    figures = held_out_figures(policy, reference, trainer.args.beta)
+    if not all(map(math.isfinite, figures.values())):
+        raise UserError(
+            "dpo.learning_rate: after the last step the log-probabilities of held-out pairs are no numbers; lower it"
+        )
+    trainer.log(dict(figures))
+    return figures
 
 
 def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) -> PairScores | None:

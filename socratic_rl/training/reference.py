@@ -64,10 +64,10 @@ def reference_scores(
     path.parent.mkdir(parents=True, exist_ok=True)
     # another job that wants the same waits and reads; beside the main process all wait for that one
     with FileLock(path.with_suffix(".lock")) if processes.is_main() else contextlib.nullcontext():
-        kept = processes.from_main(lambda: PairScores(**load_file(path)) if path.exists() else None)
-        if kept is not None:
+        earlier = processes.from_main(lambda: PairScores(**load_file(path)) if path.exists() else None)
+        if earlier is not None:
             print(f"reference log-probabilities of {len(pairs)} {label}: read from {path}")
-            return kept
+            return earlier
         started = time.monotonic()
         scores = _score(model, tokenizer, pairs, args, label)
         if processes.is_main():

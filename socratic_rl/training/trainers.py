@@ -1,4 +1,4 @@
-"""TRL's ``DPOTrainer`` on batches laid out as forests, where the model can take them and they save enough."""
+"""TRL's ``DPOTrainer`` on padded rows and on prefix forests, and which of the two a training takes."""
 
 import copy
 import functools
@@ -28,13 +28,17 @@ COUNTED_PAIRS = 512
 """From how many pairs, of the first batches, tokens are counted."""
 
 
+COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+"""Where TRL looks for the reference's log-probabilities: one number a pair and column."""
+
+
 class ReferenceTrainer(DPOTrainer):  # type: ignore[misc]
     """``DPOTrainer`` that computes no log-probabilities of the reference where its data set has them."""
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         # what TRL keeps is lost when the process ends, and found again only with the same first weights of an adapter
-        known = set(COLUMNS) <= set(dataset.column_names)
-        return dataset if known else super()._precompute_ref_logps(dataset, name, batch_size)
+        computed = set(COLUMNS) <= set(dataset.column_names)
+        return dataset if computed else super()._precompute_ref_logps(dataset, name, batch_size)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """TRL's step.
@@ -49,6 +53,16 @@ class ReferenceTrainer(DPOTrainer):  # type: ignore[misc]
                 " raise dpo.warmup_steps"
             )
         return loss
+
+
+class RowTrainer(ReferenceTrainer):
+    """``DPOTrainer`` whose steps hold the same pairs, however many processes share a step."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batches = self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedSampler(self.args.train_batch_size * batches, lengths=self.train_dataset["length"])
 
 
 class ForestTrainer(ReferenceTrainer):
@@ -180,17 +194,3 @@ def training_obstacle(model: PreTrainedModel, args: DPOConfig) -> str | None:
     if not args.disable_dropout:
         return "dropout would be drawn once for all rows that share a token; dpo.disable_dropout=true allows it"
     return obstacle(model)
-
-
-COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
-"""Where TRL looks for them: one number a pair and column."""
-
-
-class RowTrainer(ReferenceTrainer):
-    """``DPOTrainer`` whose steps hold the same pairs, however many processes share a step."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        batches = self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler(self.args.train_batch_size * batches, lengths=self.train_dataset["length"])

@@ -21,6 +21,7 @@ from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Sampling
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
+from socratic_rl.models import policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, score_pairs
@@ -124,7 +125,7 @@ def case(
     args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=False)
     lora = dpo.lora_config(cfg.lora) if settings.lora else None
     tokenizer = weights_module.load_tokenizer(settings.model)
-    model = weights_module.load_policy(settings.model, lora)
+    model = policy.load_policy(settings.model, lora)
     before = score_pairs(model, tokenizer, pairs())
     outcome = dpo.train(model, tokenizer, pairs(), pairs(2), args, lora, None)
     after = score_pairs(outcome.model, tokenizer, pairs())

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
-from socratic_rl.models import weights
+from socratic_rl.models import policy, weights
 from socratic_rl.models.checkpoints import quantization_from_node
 
 NF4 = {"_target_": "transformers.BitsAndBytesConfig", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -90,7 +90,7 @@ def test_a_checkpoint_in_4_bits_keeps_its_own_quantisation(four_bits: Path, node
     assert model.is_quantized
     assert type(model.model.layers[0].mlp.up_proj.weight).__name__ == "Params4bit"
     with pytest.raises(UserError, match=r"^lora: tiny is quantised"):
-        weights.load_policy(settings(four_bits, node), None)
+        policy.load_policy(settings(four_bits, node), None)
 
 
 def test_a_checkpoint_is_not_quantised_by_another_method_again(four_bits: Path):

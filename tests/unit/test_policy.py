@@ -10,6 +10,7 @@ from peft import LoraConfig
 from torch import nn
 
 from socratic_rl.core.component import ModelSettings
+from socratic_rl.models import policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.training import dpo
 from tests.conftest import TinyModel
@@ -43,7 +44,7 @@ def adapter(**changes: Any) -> LoraConfig:
 @pytest.fixture(autouse=True)
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[ModelSettings]:
     """The bases that were read from files, from none held."""
-    monkeypatch.setattr(weights_module, "_held", None)
+    monkeypatch.setattr(policy, "SHARED_BASE", policy.SharedBase())
     found: list[ModelSettings] = []
     load = weights_module.load_base
     monkeypatch.setattr(weights_module, "load_base", lambda chosen: found.append(chosen) or load(chosen))
@@ -79,14 +80,14 @@ def test_a_job_leaves_no_trace_in_the_next(
     base = settings(tiny_model(architecture), quantization)
     # GPT-2 has dropout, which the first job switches off for itself
     first = train(
-        weights_module.load_policy(base, adapter()),
+        policy.load_policy(base, adapter()),
         base,
         tmp_path / "first",
         disable_dropout=True,
         gradient_checkpointing=True,
         max_steps=2,
     )
-    held = weights_module.load_policy(base, adapter())
+    held = policy.load_policy(base, adapter())
     assert reads == [base]
     fresh = weights_module.load_base(base)
     assert flags(held) == flags(fresh)
@@ -105,7 +106,7 @@ def test_a_job_leaves_no_trace_in_the_next(
 
 
 def test_two_models_around_one_base_share_its_memory_alone(tiny_llama: Path):
-    first, second = (weights_module.load_policy(settings(tiny_llama), adapter()) for _ in range(2))
+    first, second = (policy.load_policy(settings(tiny_llama), adapter()) for _ in range(2))
     weights = zip(first.parameters(), second.parameters(), strict=True)
     assert all(one is not other and one.data_ptr() == other.data_ptr() for one, other in weights)
     assert not {id(module) for module in first.modules()} & {id(module) for module in second.modules()}
@@ -115,10 +116,10 @@ def test_two_models_around_one_base_share_its_memory_alone(tiny_llama: Path):
 def test_one_base_is_held_at_most(tiny_model: TinyModel, reads: list[ModelSettings]):
     llama, gpt2 = (settings(tiny_model(name)) for name in ("llama", "gpt2"))
     for base in (llama, llama, gpt2, llama):
-        weights_module.load_policy(base, adapter())
+        policy.load_policy(base, adapter())
     assert reads == [llama, gpt2, llama]
-    weights_module.load_policy(llama, None)
-    assert weights_module._held is None
+    policy.load_policy(llama, None)
+    assert policy.SHARED_BASE.model is None
     assert reads == [llama, gpt2, llama, llama]
 
 
@@ -127,5 +128,5 @@ def test_a_base_that_an_adapter_changes_is_read_for_each_job(
     tiny_llama: Path, reads: list[ModelSettings], changes: dict[str, str]
 ):
     for _ in range(2):
-        weights_module.load_policy(settings(tiny_llama), adapter(**changes))
+        policy.load_policy(settings(tiny_llama), adapter(**changes))
     assert len(reads) == 2

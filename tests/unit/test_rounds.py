@@ -13,6 +13,7 @@ from trl import DPOTrainer
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.files import read_json, write_json
 from socratic_rl.core.provenance import MADE_FROM
+from socratic_rl.models import policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.training import dpo
@@ -22,14 +23,14 @@ from tests.unit.test_training import node, pairs
 @pytest.fixture
 def first_round(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tutor's folder."""
-    monkeypatch.setattr(weights_module, "_held", None)
+    monkeypatch.setattr(policy, "SHARED_BASE", policy.SharedBase())
     base = ModelSettings(
         name="tiny", pretrained=str(tiny_llama), revision=None, dtype="float32", attn_implementation="sdpa"
     )
     tokenizer = weights_module.load_tokenizer(base)
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     args = dpo.arguments(node(learning_rate=5e-2, max_steps=4), tmp_path / "one", tracked=False)
-    outcome = dpo.train(weights_module.load_policy(base, lora), tokenizer, pairs(), [], args, lora, None)
+    outcome = dpo.train(policy.load_policy(base, lora), tokenizer, pairs(), [], args, lora, None)
     # it is no longer its base
     assert abs(losses(outcome.log)[-1] - math.log(2)) > 1e-3
     folder = tmp_path / "adapter"
