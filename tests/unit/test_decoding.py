@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from socratic_rl.core import component
-from socratic_rl.core.generator import Reply, Request, Talk
+from socratic_rl.core.generator import Reply, Request, Sampling, Talk
 from socratic_rl.generators import LlamaCpp
 
 HEAD = "Numbers in words: 1 is one, 2 is two, 3 is three, 4 is four, 5 is five, 6 is six, 7 is seven, 8 is eight.\n"
@@ -132,6 +133,33 @@ def test_a_schema_holds_one_reply_and_not_its_neighbour(three: LlamaCpp) -> None
     assert bound.text in ('"maybe so"', '"maybe not"')
     assert bound.finish == "stop"
     assert "maybe" not in free.text
+
+
+def test_a_reader_draws_what_the_library_draws_and_reads_again_only_what_is_new() -> None:
+    import llama_cpp
+    import torch
+
+    from socratic_rl.generators.llama_reader import LlamaReader
+
+    threads = torch.get_num_threads()
+    library = llama_cpp.Llama(
+        str(component.gguf_path()), n_ctx=384, n_threads=threads, n_threads_batch=threads, verbose=False
+    )
+    reader = LlamaReader(component.gguf_path(), None, 384)
+    read: list[int] = []
+    evaluate = reader._evaluate
+    reader._evaluate = lambda tokens, every=False: read.append(len(tokens)) or evaluate(tokens, every)  # type: ignore[method-assign]
+    for temperature in (0.0, 1.0):
+        sampling = Sampling(temperature=temperature, top_p=0.9, max_tokens=12, width=1)
+        for seed, text in enumerate((HEAD + "9 is", HEAD + "10 is", HEAD + "10 is", "Water boils at")):
+            tokens = reader.tokenize(text, special=False)
+            library.set_seed(seed)
+            wanted = library.generate(tokens, temp=temperature, top_p=0.9, top_k=0, min_p=0.0)
+            assert list(islice(reader.draw(tokens, sampling, seed), 12)) == list(islice(wanted, 12))
+    first, _, again, other = read[:48:12]
+    assert first > 40
+    assert again == 1
+    assert other == len(reader.tokenize("Water boils at", special=False))
 
 
 def test_a_reply_is_handed_on_once_it_is_written(three: LlamaCpp) -> None:

@@ -1,11 +1,13 @@
 """Generators: replies that depend on the request alone, and one clear line for what a user can put right."""
 
 import contextlib
+import copy
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from socratic_rl.core.generator import Reply, Request, Sampling, fitting, in_ord
 from socratic_rl.evaluation.judge import Case, Judge
 from socratic_rl.generators import LlamaCpp, OpenAI, Transformers
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
+from socratic_rl.models.tokens import token_ids
 from tests.conftest import SharpModel, TinyModel
 
 SYSTEM = {"role": "system", "content": "You are a teacher."}
@@ -58,6 +61,16 @@ def test_a_request_that_may_be_shortened_loses_its_oldest_exchanges(shorten: boo
     request = Request(seed=0, messages=talk, shorten=shorten)
     found = fitting(request, lambda asked: [ord(message["content"]) for message in asked.messages], room)
     assert "".join(map(chr, found)) == left
+
+
+def test_sampling_in_a_config_has_the_names_of_transformers() -> None:
+    node = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 5, "batch_size": 2}
+    sampling = Sampling(**node)
+    assert (sampling.max_tokens, sampling.width) == (5, 2)
+    assert sampling.as_config() == node
+    with pytest.raises(ValidationError) as error:
+        Sampling(**node | {"max_new_tokens": 0, "batch_size": 0})
+    assert list(reasons(error.value)) == ["max_new_tokens", "batch_size"]
 
 
 # --- llama.cpp ---
@@ -363,6 +376,28 @@ def test_the_generator_gives_what_decoding_gives(tiny_llama: Path, loaded: tuple
     generator = hf(tiny_llama)
     requests = [Request(messages=tuple(p), seed=seed) for seed, p in enumerate(PROMPTS)]
     assert dict(generator.generate(requests)) == dict(enumerate(draw(loaded, PROMPTS, [0, 1, 2, 3])))
+
+
+def test_the_generator_writes_a_reply_as_it_is_drawn(tiny_llama: Path) -> None:
+    pieces: list[str] = []
+    generator = hf(tiny_llama, max_tokens=30)
+    requests = [Request(messages=tuple(p), seed=seed) for seed, p in enumerate(PROMPTS)]
+    replies = dict(generator.generate([replace(requests[0], write=pieces.append), *requests[1:]]))
+    assert replies == dict(generator.generate(requests))
+    assert "".join(pieces).strip() == replies[0].text
+    assert len(pieces) > 1
+
+
+def test_a_system_message_that_a_template_refuses_goes_to_the_user_and_a_failing_one_is_told(loaded: Any) -> None:
+    tokenizer = copy.deepcopy(loaded[1])
+    plain = token_ids(tokenizer, without_system([SYSTEM, QUESTION]), prompt=True)
+    assert token_ids(tokenizer, [SYSTEM, QUESTION], prompt=True) != plain
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    tokenizer.chat_template = refusal + tokenizer.chat_template
+    assert token_ids(tokenizer, [SYSTEM, QUESTION], prompt=True) == plain
+    tokenizer.chat_template = "{{ raise_exception('never') }}"
+    with pytest.raises(UserError, match="its chat template fails: never"):
+        token_ids(tokenizer, [SYSTEM, QUESTION])
 
 
 def test_requests_of_one_batch_may_have_their_own_stop_and_limit(tiny_llama: Path) -> None:
