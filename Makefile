@@ -3,24 +3,33 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: setup demo rounds test test-all bench lint format chromium clean
+.PHONY: help setup dev demo rounds test test-all bench lint format chromium clean
 
-setup: .venv/installed
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## install what runs need into .venv
+
+dev: .venv/installed-dev chromium ## add what tests and lint need, and Chromium
 
 # llama-cpp-python has no wheel and compiles here for some minutes: it needs a C++ compiler and cmake
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --progress-bar off -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
 	$(BIN)/pip install --progress-bar off -e '.[dev]'
 	touch $@
 
 # problems → conversations → pairs → DPO → evaluation, on the embedded model
-demo: setup
+demo: setup ## problems, conversations, pairs, DPO and evaluation, on the embedded model
 	$(BIN)/python generate.py experiment=demo_data
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter
 
 # a second round on top of the demo's tutor: its own replies, the best against the worst; base and both rounds compared
-rounds: setup
+rounds: setup ## a second round on top of the demo's tutor
 	test -d $(DEMO)/adapter || $(MAKE) demo
 	$(BIN)/python train.py experiment=next_round adapter=$(DEMO)/adapter \
 	  dataset.n=4 dataset.limit=80 dataset.sampling.max_new_tokens=40 dpo.max_steps=8 dpo.learning_rate=2e-4
@@ -29,31 +38,32 @@ rounds: setup
 # two processes of one thread each: several threads in each would wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: setup chromium
+test: dev ## run the tests, without the slow ones
 	$(PYTEST) -m "not slow"
 
 # with what takes long and guards little
-test-all: setup chromium
+test-all: dev ## run all tests, the slow ones too
 	$(PYTEST)
 
 # every file in benchmarks/, one table; nothing else should run meanwhile
-bench: setup
+bench: dev ## measure every file in benchmarks/
 	$(BIN)/python benchmarks/run_all.py
 
-lint: setup
+lint: .venv/installed-dev ## check style, types and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-format: setup
+format: .venv/installed-dev ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # the tests open the report in a headless Chromium
-chromium: setup
+chromium: .venv/installed-dev ## install a browser for the tests of pages
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } \
 	  || $(BIN)/playwright install chromium
 
-clean:
+clean: ## remove outputs and .venv
 	rm -rf outputs/* .venv
