@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 from trl.data_utils import common_prefix_length
 
@@ -32,8 +33,21 @@ def _template_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
     return list(encoded["input_ids"])
 
 
-def pair_tokens(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+PairTokens = dict[str, list[int]]
+"""``prompt_ids``, ``chosen_ids`` and ``rejected_ids`` of a pair, as TRL's collator takes them."""
+
+
+class TokenizedPair(PreferencePair):
+    """A pair with its token ids, so that no later stage runs the chat template again."""
+
+    tokens: PairTokens = Field(exclude=True, repr=False)
+    """By the tokenizer of the model that the pair was fitted into."""
+
+
+def pair_tokens(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase) -> PairTokens:
     """A pair as TRL tokenises it: the completions begin where they differ from the prompt."""
+    if isinstance(pair, TokenizedPair):
+        return pair.tokens
     prompt = token_ids(tokenizer, pair.prompt, prompt=True)
     chosen, rejected = (token_ids(tokenizer, [*pair.prompt, *answer]) for answer in (pair.chosen, pair.rejected))
     start = min(common_prefix_length(prompt, chosen), common_prefix_length(prompt, rejected))
@@ -44,7 +58,7 @@ def pair_tokens(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase) -> dic
 class Fitted:
     """Pairs that fit, and what was done to make them."""
 
-    pairs: list[PreferencePair]
+    pairs: list[TokenizedPair]
     shortened: int
     """How many prompts lost turns from their middle."""
     dropped: list[PreferencePair]
@@ -67,20 +81,18 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
     Raises:
         UserError: Not one pair fits.
     """
-    fitted: list[PreferencePair] = []
+    fitted: list[TokenizedPair] = []
     dropped: list[PreferencePair] = []
     shortened = 0
     if any(pair.prompt[0]["role"] == "system" for pair in pairs) and not _knows_system(tokenizer):
         pairs = [pair.model_copy(update={"prompt": without_system(pair.prompt)}) for pair in pairs]
     for pair in pairs:
-        prompt = _fit(pair, tokenizer, max_length)
-        if prompt is None:
+        tokenized = _fit(pair, tokenizer, max_length)
+        if tokenized is None:
             dropped.append(pair)
             continue
-        if len(prompt) < len(pair.prompt):
-            shortened += 1
-            pair = pair.model_copy(update={"prompt": prompt})
-        fitted.append(pair)
+        shortened += len(tokenized.prompt) < len(pair.prompt)
+        fitted.append(tokenized)
     if pairs and not fitted:
         raise UserError(f"dpo.max_length: none of {len(pairs)} pairs fits into {max_length} tokens; raise it")
     return Fitted(fitted, shortened, dropped)
@@ -95,12 +107,13 @@ def _knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     return True
 
 
-def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:
-    def fits(prompt: list[Message]) -> bool:
-        answers = (pair.chosen, pair.rejected)
-        return max(len(token_ids(tokenizer, prompt + answer)) for answer in answers) <= max_length
-
-    return next(filter(fits, shortened(pair.prompt)), None)
+def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenizedPair | None:
+    for prompt in shortened(pair.prompt):
+        candidate = pair.model_copy(update={"prompt": prompt})
+        tokens = pair_tokens(candidate, tokenizer)
+        if len(tokens["prompt_ids"]) + max(len(tokens["chosen_ids"]), len(tokens["rejected_ids"])) <= max_length:
+            return TokenizedPair.model_construct(**dict(candidate), tokens=tokens)
+    return None
 
 
 def fit_prompt(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Message] | None:

@@ -29,7 +29,7 @@ from socratic_rl.models import policy, processes
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
-from socratic_rl.models.tokens import token_ids
+from socratic_rl.models.tokens import pair_tokens
 from socratic_rl.training.checkpoints import find_checkpoint, train_from
 from socratic_rl.training.reference import reference_scores, saves_passes
 from socratic_rl.training.trainers import COLUMNS, ForestTrainer, RowTrainer, forest_arguments
@@ -206,19 +206,14 @@ def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) ->
 def _dataset(
     pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, reference: PairScores | None
 ) -> Dataset:
-    """The columns that TRL reads, and what pairs are grouped by: the conversation, the prompt's length in tokens."""
-    dataset = Dataset.from_list(
-        [
-            {
-                "prompt": pair.prompt,
-                "chosen": pair.chosen,
-                "rejected": pair.rejected,
-                "conversation_id": pair.conversation_id,
-                "length": len(token_ids(tokenizer, pair.prompt)),
-            }
-            for pair in pairs
-        ]
-    )
+    """The columns that TRL reads, with the token ids, and what pairs are grouped by: conversation, prompt's length."""
+    rows = []
+    for pair in pairs:
+        tokens = pair_tokens(pair, tokenizer)
+        row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+        grouped_by = {"conversation_id": pair.conversation_id, "length": len(tokens["prompt_ids"])}
+        rows.append(row | tokens | grouped_by)
+    dataset = Dataset.from_list(rows)
     if reference:
         for column, values in zip(COLUMNS, (reference.chosen, reference.rejected), strict=True):
             dataset = dataset.add_column(column, values)

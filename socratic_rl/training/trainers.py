@@ -33,7 +33,11 @@ COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 class ReferenceTrainer(DPOTrainer):  # type: ignore[misc]
-    """``DPOTrainer`` that computes no log-probabilities of the reference where its data set has them."""
+    """``DPOTrainer`` that computes neither tokens nor the reference's log-probabilities where its data set has them."""
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        tokenized = {"prompt_ids", "chosen_ids", "rejected_ids"} <= set(dataset.column_names)
+        return dataset if tokenized else super()._prepare_dataset(dataset, *args, **kwargs)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         # what TRL keeps is lost when the process ends, and found again only with the same first weights of an adapter

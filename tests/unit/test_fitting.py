@@ -1,4 +1,6 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,13 @@ def pair(exchanges: int, words: int = 5) -> PreferencePair:
     )
 
 
+def records(pairs: Sequence[PreferencePair]) -> list[dict[str, Any]]:
+    return [each.to_record() for each in pairs]
+
+
 def test_a_prompt_that_fits_is_left_alone(tiny_llama: Path):
     fitted = fit_pairs([pair(3)], tokenizer_from(str(tiny_llama)), 2000)
-    assert fitted.pairs == [pair(3)]
+    assert records(fitted.pairs) == records([pair(3)])
     assert (fitted.shortened, fitted.dropped) == (0, [])
 
 
@@ -52,7 +58,7 @@ def test_the_turn_that_is_replied_to_is_never_left_out(tiny_llama: Path):
 
 def test_a_pair_that_cannot_fit_is_left_out_and_named(tiny_llama: Path):
     fitted = fit_pairs([pair(1), pair(0, words=200)], tokenizer_from(str(tiny_llama)), 300)
-    assert fitted.pairs == [pair(1)]
+    assert records(fitted.pairs) == records([pair(1)])
     assert fitted.dropped == [pair(0, words=200)]
 
 
@@ -60,7 +66,7 @@ def test_a_system_message_is_kept_also_where_the_template_knows_none(tiny_llama:
     tokenizer = tokenizer_from(str(tiny_llama))
     system = {"role": "system", "content": "Ask, do not tell."}
     told = pair(1).model_copy(update={"prompt": [system, *pair(1).prompt]})
-    assert fit_pairs([told], tokenizer, 2000).pairs == [told]
+    assert records(fit_pairs([told], tokenizer, 2000).pairs) == records([told])
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     tokenizer.chat_template = refusing + str(tokenizer.chat_template)
     ((first, *rest),) = [fitted.prompt for fitted in fit_pairs([told], tokenizer, 2000).pairs]

@@ -3,13 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
-from trl import DPOConfig
+from trl import DPOConfig, DPOTrainer
 
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.errors import UserError
+from socratic_rl.models.tokens import fit_pairs
 from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import checkpoints, dpo
 
@@ -161,3 +163,28 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path):
         (tmp_path / name / "trainer_state.json").write_text("{}")
     assert checkpoints.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
     assert checkpoints.find_checkpoint("latest", tmp_path / "nowhere") is None
+
+
+def test_a_pair_is_tokenised_once_and_as_trl_does_it(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tokenizer = tokenizer_from(str(tiny_llama))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rendered: list[str] = []
+    render = type(tokenizer).apply_chat_template
+
+    def counted(self: object, messages: list[dict[str, str]], *args: object, **kwargs: object) -> object:
+        rendered.append(str(messages))
+        return render(self, messages, *args, **kwargs)
+
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", counted)
+    fitted = fit_pairs(pairs(), tokenizer, 2000).pairs
+    args = dpo.arguments(node(max_steps=1, precompute_ref_log_probs=True), tmp_path, tracked=False)
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    dpo.train(model, tokenizer, fitted, fitted[:3], args, lora(), None, weights="tiny")
+    # the prompt, and the dialogue with each answer
+    assert len(rendered) == len(set(rendered)) == 3 * len(fitted)
+
+    rows = [{"prompt": each.prompt, "chosen": each.chosen, "rejected": each.rejected} for each in fitted]
+    untrained = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    plain = DPOTrainer(untrained, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    ids = ("prompt_ids", "chosen_ids", "rejected_ids")
+    assert [{name: row[name] for name in ids} for row in plain.train_dataset] == [each.tokens for each in fitted]
