@@ -13,7 +13,7 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from socratic_rl.chat.session import Session, Talk, stated_problem
-from socratic_rl.core.dialogue import Message, Problem, Turn, seed_from, to_messages
+from socratic_rl.core.dialogue import Message, Problem, Turn, seed_from, teacher_turns, to_messages
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply
 from socratic_rl.pairs.votes import LABELS, Ballot, BallotBox, Label, Tally
@@ -245,7 +245,7 @@ class Choice(Dialogue):
             ballot = Ballot(
                 conversation_id=talk.id,
                 problem_id=talk.problem.id,
-                turn=sum(turn.speaker == "teacher" for turn in talk.turns),
+                turn=teacher_turns(talk.turns),
                 prompt=to_messages(talk.turns),
                 replies={label: reply.text for label, reply in replies.items()},
                 tutor=LABELS[names.index("tutor")],

@@ -99,9 +99,9 @@ def run_stages(settings: GenerateSettings, folder: Path) -> Summary:
         pair = pairs[number]
         summary.samples.append(
             {
-                "student": pair.prompt[-1]["content"],
-                "chosen": pair.chosen[0]["content"],
-                "rejected": pair.rejected[0]["content"],
+                "student": pair.student_text,
+                "chosen": pair.chosen_text,
+                "rejected": pair.rejected_text,
                 "rejection": pair.rejection,
             }
         )

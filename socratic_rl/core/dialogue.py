@@ -7,7 +7,7 @@ This is the one place that maps student → user and teacher → assistant.
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -24,6 +24,10 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 ROLES: dict[str, str] = {"student": "user", "teacher": "assistant"}
+
+
+TurnKey = tuple[str, int]
+"""A teacher turn among all others: its conversation's id, and its number among that conversation's teacher turns."""
 
 
 class Record(BaseModel):
@@ -86,6 +90,10 @@ class Conversation(Record):
     provenance: dict[str, Any]
     """Where it came from: writer, generator, hash of weights, hash of prompt, seed."""
 
+    def turn_key(self, index: int) -> TurnKey:
+        """The key of the teacher turn at an index of ``turns``."""
+        return self.id, teacher_turns(self.turns[:index])
+
 
 class PreferencePair(Record):
     """A row in TRL's conversational preference form, with what it takes to trace it back."""
@@ -106,10 +114,46 @@ class PreferencePair(Record):
         """The pair of two teacher turns after the dialogue ``prompt``."""
         return cls(
             prompt=to_messages(prompt),
-            chosen=[{"role": ROLES["teacher"], "content": chosen}],
-            rejected=[{"role": ROLES["teacher"], "content": rejected}],
+            chosen=[teacher_message(chosen)],
+            rejected=[teacher_message(rejected)],
             **trace,
         )
+
+    @property
+    def student_text(self) -> str:
+        """What both turns reply to."""
+        return self.prompt[-1]["content"]
+
+    @property
+    def chosen_text(self) -> str:
+        """What the better turn says."""
+        return self.chosen[0]["content"]
+
+    @property
+    def rejected_text(self) -> str:
+        """What the worse turn says."""
+        return self.rejected[0]["content"]
+
+
+class AtTurn(Protocol):
+    """What is about one teacher turn of a conversation: a pair, a vote, a reply."""
+
+    @property
+    def conversation_id(self) -> str: ...  # noqa: D102
+
+    @property
+    def turn(self) -> int: ...  # noqa: D102
+
+
+def turn_key(record: AtTurn) -> TurnKey:
+    """The key of the teacher turn that a record is about."""
+    return record.conversation_id, record.turn
+
+
+def teacher_turns(dialogue: Iterable[Turn | Message]) -> int:
+    """How many turns of a dialogue are the teacher's, which is the number of the teacher turn that comes next."""
+    roles = (turn["role"] if isinstance(turn, dict) else ROLES[turn.speaker] for turn in dialogue)
+    return sum(role == ROLES["teacher"] for role in roles)
 
 
 def text_id(*texts: str) -> str:
@@ -131,6 +175,11 @@ def merge_turns(turns: Iterable[Turn]) -> list[Turn]:
         else:
             merged.append(turn)
     return merged
+
+
+def teacher_message(text: str) -> Message:
+    """What a teacher says, as a chat message."""
+    return {"role": ROLES["teacher"], "content": text}
 
 
 def to_messages(turns: Iterable[Turn]) -> list[Message]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl.core import provenance
 from socratic_rl.core.component import Component
-from socratic_rl.core.dialogue import Message, PreferencePair, Problem, seed_from
+from socratic_rl.core.dialogue import Message, PreferencePair, Problem, seed_from, turn_key
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.evaluation.judged_replies import judge_replies
@@ -56,7 +56,7 @@ def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Probl
     for pair in pairs:
         problem = problems.get(pair.problem_id)
         turns.setdefault(
-            (pair.conversation_id, pair.turn),
+            turn_key(pair),
             HeldOutTurn(
                 problem_id=pair.problem_id,
                 conversation_id=pair.conversation_id,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from socratic_rl.conversations import problems as problems_module
 from socratic_rl.conversations.annotated import annotated
 from socratic_rl.core.component import Component
-from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, merge_turns, text_id
+from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, merge_turns, teacher_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.evaluation import mrbench
 from socratic_rl.evaluation.suites import Options, Result, suite_result
@@ -162,7 +162,7 @@ def _dialogues(source: Iterator[Problem]) -> Iterator[tuple[Problem, int, list[T
 def _pair(
     problem: str, conversation: str, before: Sequence[Turn], chosen: str, rejected: str, kind: str
 ) -> PreferencePair:
-    turn = sum(earlier.speaker == "teacher" for earlier in before)
+    turn = teacher_turns(before)
     return PreferencePair.of(
         before,
         chosen,

@@ -129,7 +129,7 @@ def first_word(text: str) -> list[str]:
 
 
 def _sides(pairs: Sequence[PreferencePair]) -> tuple[list[str], list[str]]:
-    return [pair.chosen[0]["content"] for pair in pairs], [pair.rejected[0]["content"] for pair in pairs]
+    return [pair.chosen_text for pair in pairs], [pair.rejected_text for pair in pairs]
 
 
 def _auc(chosen: Sequence[float], rejected: Sequence[float]) -> tuple[float, float]:

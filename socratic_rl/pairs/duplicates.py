@@ -45,7 +45,7 @@ class _Row(NamedTuple):
     def of(cls, pair: PreferencePair) -> Self:
         return cls(
             pair.conversation_id,
-            (pair.prompt[-1]["content"], pair.chosen[0]["content"], pair.rejected[0]["content"]),
+            (pair.student_text, pair.chosen_text, pair.rejected_text),
         )
 
     def repeats(self, other: Self) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from socratic_rl.core.component import Component
-from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, seed_from
+from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, TurnKey, seed_from
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.records import StageFile
@@ -113,7 +113,7 @@ def pairs_at(
     rejection: Rejection,
     generator: Generator | None,
     seed: int,
-    done: Collection[tuple[str, int]] | StageFile = (),
+    done: Collection[TurnKey] | StageFile = (),
 ) -> Iterator[PreferencePair]:
     """A pair for each of these turns that has a worse one, in their order.
 
@@ -136,7 +136,11 @@ def pairs_at(
     # a turn about a held-out problem must not be trained on, not even as a rejected one
     pools = Pool.by_side(chosen, split_of)
     # pairs come in order, so that what lies before the last one has had its turn, with or without a pair
-    first = max((n + 1 for n, place in enumerate(chosen) if _key(*place) in done), default=0) if len(done) else 0
+    first = (
+        max((n + 1 for n, (said, turn) in enumerate(chosen) if said.turn_key(turn) in done), default=0)
+        if len(done)
+        else 0
+    )
     size = 4 * (generator.width if generator else 1)
     start = first - first % size
     rest = islice(chosen, start, None)
@@ -145,7 +149,7 @@ def pairs_at(
         for number, (case, rejected) in enumerate(zip(cases, rejection.reject(cases, generator), strict=True), start):
             if number < first or rejected is None or case.repeats_chosen(rejected.text):
                 continue
-            conversation_id, turn = _key(case.conversation, case.turn)
+            conversation_id, turn = case.conversation.turn_key(case.turn)
             yield PreferencePair.of(
                 case.before,
                 case.chosen.text,
@@ -176,11 +180,6 @@ def _case(problems: Mapping[str, Problem], conversation: Conversation, turn: int
         )
     place = seed_from(seed, conversation.id, turn)
     return Case(problem, conversation, turn, pool, seed=place)
-
-
-def _key(conversation: Conversation, turn: int) -> tuple[str, int]:
-    """What tells a pair from the others: the conversation, and which of its teacher turns from 0."""
-    return conversation.id, sum(said.speaker == "teacher" for said in conversation.turns[:turn])
 
 
 def evenly(places: Sequence[int], count: int) -> list[int]:

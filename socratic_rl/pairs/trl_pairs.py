@@ -10,7 +10,7 @@ from pydantic import Field
 
 from socratic_rl.conversations.problems import Encoding
 from socratic_rl.core.component import Component
-from socratic_rl.core.dialogue import Message, PreferencePair, text_id
+from socratic_rl.core.dialogue import Message, PreferencePair, teacher_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator
@@ -145,7 +145,7 @@ class TrlPairs(Component):
             rejected=form.rejected,
             conversation_id=text_id(*(message["content"] for message in form.prompt)),
             problem_id=form.problem_id,
-            turn=sum(message["role"] == "assistant" for message in form.prompt),
+            turn=teacher_turns(form.prompt),
             rejection="given",
             split=split,
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from socratic_rl.core.dialogue import ROLES, Message, PreferencePair, Problem, Record
+from socratic_rl.core.dialogue import Message, PreferencePair, Problem, Record, teacher_message, turn_key
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.records import Journal
@@ -54,8 +54,8 @@ class Ballot(Record):
         (other,) = set(LABELS) - {self.picked}
         return PreferencePair(
             prompt=self.prompt,
-            chosen=[{"role": ROLES["teacher"], "content": self.replies[self.picked]}],
-            rejected=[{"role": ROLES["teacher"], "content": self.replies[other]}],
+            chosen=[teacher_message(self.replies[self.picked])],
+            rejected=[teacher_message(self.replies[other])],
             conversation_id=self.conversation_id,
             problem_id=self.problem_id,
             turn=self.turn,
@@ -96,8 +96,8 @@ class BallotBox:
 
     def __init__(self, folder: Path) -> None:
         self._problems = Journal(Problem, folder / "problems.jsonl", key=lambda problem: problem.id)
-        self._ballots = Journal(Ballot, folder / "ballots.jsonl", key=_place)
-        self._pairs = Journal(PreferencePair, folder / "votes.jsonl", key=_place)
+        self._ballots = Journal(Ballot, folder / "ballots.jsonl", key=turn_key)
+        self._pairs = Journal(PreferencePair, folder / "votes.jsonl", key=turn_key)
         self._write_missing_pairs()
 
     def cast(self, ballot: Ballot, problem: Problem) -> None:
@@ -113,7 +113,7 @@ class BallotBox:
 
     def _write_missing_pairs(self) -> None:
         for ballot in self._ballots.records:
-            if _place(ballot) not in self._pairs and ballot.pair:
+            if turn_key(ballot) not in self._pairs and ballot.pair:
                 self._pairs.append(ballot.pair)
 
     def tally(self, tutor: str) -> Tally:
@@ -127,10 +127,6 @@ class BallotBox:
             undecided=len(its) - len(decided),
             problems=len({ballot.problem_id for ballot in decided}),
         )
-
-
-def _place(vote: Ballot | PreferencePair) -> tuple[str, int]:
-    return vote.conversation_id, vote.turn
 
 
 class Votes(SocraticPairs):

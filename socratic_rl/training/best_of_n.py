@@ -19,6 +19,7 @@ from socratic_rl.core.dialogue import (
     render_transcript,
     seed_from,
     text_id,
+    turn_key,
 )
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
@@ -142,7 +143,7 @@ class BestOfN(Component):
             for split in ("train", "validation")
         }
         by_side["train"] = by_side["train"][: self.limit]
-        sides = {_place(turn): split for split, side in by_side.items() for turn in side}
+        sides = {turn_key(turn): split for split, side in by_side.items() for turn in side}
         turns = [turn for side in by_side.values() for turn in side]
         candidates = self._draw(tutor, turns, folder / "candidates.jsonl", seed)
         made, told = pairs_of(candidates, sides)
@@ -167,14 +168,14 @@ class BestOfN(Component):
             with tqdm(total=len(turns), initial=len(file), desc="replies", unit=" turns", delay=2) as bar:
                 for first in range(0, len(order), size):
                     group = order[first : first + size]
-                    if all(_place(turn) in file for turn in group):
+                    if all(turn_key(turn) in file for turn in group):
                         continue
                     # as a whole, since what else is in a batch can tip a token
                     for found in self._reply(tutor, group, seed):
-                        if _place(found) not in file:
+                        if turn_key(found) not in file:
                             file.append(found)
                             bar.update()
-            file.finish(map(_place, turns))
+            file.finish(map(turn_key, turns))
         return RecordFile(Candidates, path)
 
     def _reply(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], seed: int) -> Iterator[Candidates]:
@@ -212,10 +213,6 @@ class BestOfN(Component):
                 ),
                 judge=tuple(asdict(answer) for answer in verdict.answers) if verdict else (),
             )
-
-
-def _place(turn: "HeldOutTurn | Candidates") -> tuple[str, int]:
-    return turn.conversation_id, turn.turn
 
 
 def _source(tutor: "Tutor") -> SocraticPairs:
@@ -265,7 +262,7 @@ def pairs_of(
             problem_id=found.problem_id,
             turn=found.turn,
             rejection=KIND,
-            split=sides[_place(found)],
+            split=sides[turn_key(found)],
         )
         pairs.append(pair)
     why = f" ({', '.join(f'{n} {reason}' for reason, n in no_pair.items())})" if no_pair else ""
