@@ -41,7 +41,7 @@ def show_replies(tutor: Tutor, prompt: str, sampling: Sampling, seed: int) -> No
 
 
 def drawn(sampling: Sampling, seed: int) -> str:
-    """How replies are drawn one at a time, in a line."""
+    """The settings with which single replies are drawn, in a line."""
     keys = sampling.as_config()
     del keys["batch_size"]
     return in_a_line(keys | {"seed": seed})

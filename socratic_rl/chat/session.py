@@ -24,7 +24,7 @@ class Talk:
     """Those of the teacher's that are not whole."""
 
     def add_reply(self, reply: Reply) -> None:
-        """Go on with what the teacher says."""
+        """Add what the teacher says."""
         turn = Turn(speaker="teacher", text=reply.text)
         self.turns.append(turn)
         self.cut_off.discard(turn)
@@ -79,12 +79,12 @@ class Session:
         return reply
 
     def cut_off_note(self, reply: Reply) -> str:
-        """What is said of a reply that is not whole; empty for one that is."""
+        """The note beside a reply that was cut off; empty for one that was not."""
         return f"(cut off after {self.partners.sampling.max_tokens} tokens)" if reply.finish == "length" else ""
 
 
 def problems_for(source: Source | None, tutor: Tutor | None) -> tuple[Iterator[Problem], str]:
-    """The problems that a person is given, and what is told of where they come from."""
+    """The problems that a person can take, and a line about where they come from."""
     if source:
         return source.read(), f"problems of {source.name}"
     if tutor and (held_out := tutor.held_out_problems()):

@@ -19,7 +19,7 @@ MIN_SHARED = 16
 
 @dataclass
 class _Seat:
-    """Where one of the talks that are held at once is decoded, in a sequence of its own number."""
+    """One of the talks that are held at once, and the sequence in which llama.cpp decodes it."""
 
     sequence: int
     talk: Talk[Any] | None = None
@@ -96,7 +96,7 @@ class Decoder(LlamaModel):
     def hold(
         self, talks: Iterable[Talk[T]], prompt: Callable[[Request], list[int]], sampling: Sampling
     ) -> Iterator[tuple[int, T]]:
-        """Hold talks; what was held before leaves nothing behind.
+        """Each talk's index and result, as they end; the caches begin empty.
 
         Args:
             talks: Each asks for one reply after another and ends in its result.
@@ -201,7 +201,7 @@ class Decoder(LlamaModel):
         del self._caches[sequence][length:]
 
     def _evaluate(self, seats: list[_Seat]) -> list[tuple[_Seat, int]]:
-        """Evaluate a batch; which seats can draw now, from which of its rows."""
+        """Evaluate a batch; returns the seats that can draw now, and from which of its rows."""
         waiting = {seat.sequence: len(seat.tokens) - len(self._caches[seat.sequence]) for seat in seats}
         room = MOST_BATCHED
         taken: dict[int, int] = {}
@@ -230,7 +230,7 @@ class Decoder(LlamaModel):
         return ready
 
     def _draw(self, seat: _Seat, row: int) -> Reply | None:
-        """Draw a seat's next token; its reply, where that is done."""
+        """Draw a seat's next token; returns its reply once that is complete."""
         token = llama_cpp.llama_sampler_sample(seat.sampler, self.context, row)
         self.drawn += 1
         finish: Literal["stop", "length"] | None = None

@@ -183,7 +183,7 @@ class LlamaModel:
         return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
 
     def sampler(self, sampling: Sampling, seed: int, schema: str = "") -> Any:
-        """What draws one reply's tokens; whoever asked for it frees it.
+        """A new llama.cpp sampler for one reply; the caller frees it.
 
         Args:
             sampling: How they are drawn.
@@ -235,7 +235,7 @@ def _free(batch: Any, context: Any, model: Any) -> None:
 
 @cache
 def quiet_log() -> tuple[list[str], Any]:
-    """The errors that llama.cpp told of, as it writes nothing to stderr from here on; and the hook that keeps them.
+    """The errors that llama.cpp has logged, and the hook that collects them; nothing goes to stderr any more.
 
     llama.cpp goes on calling the hook, so it must not be freed: the cache holds it.
     """

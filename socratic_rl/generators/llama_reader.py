@@ -60,7 +60,7 @@ class LlamaReader(LlamaModel):
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.context), shape=shape).copy()
 
     def draw(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Iterator[int]:
-        """The tokens of a reply, the one that ends it too; it is up to the caller to stop.
+        """The tokens of a reply as they are drawn, without end; the caller stops.
 
         What a prompt begins with as the last sequence did is not read again.
 

@@ -23,7 +23,7 @@ AWAY = (502, 503, 504)
 
 
 class Server:
-    """A server, as all threads of a generator share it.
+    """The connection to a server, shared by all threads of a generator.
 
     Args:
         settings: Its address and key, and how replies are drawn.

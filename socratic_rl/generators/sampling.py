@@ -74,7 +74,7 @@ def draw_replies(
 def text_streamer(
     tokenizer: PreTrainedTokenizerBase, write: Callable[[str], None] | None, *, skip_prompt: bool = True
 ) -> TextStreamer | None:
-    """Takes tokens and hands their text on, as soon as a word of it is certain; None where nobody takes it."""
+    """A streamer that passes text on word by word; None without a ``write``."""
     if write is None:
         return None
     streamer = TextStreamer(tokenizer, skip_prompt=skip_prompt, skip_special_tokens=True)
@@ -143,7 +143,7 @@ def _reply(tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: Sequence
 
 
 class _Forms:
-    """Leaves each row the tokens alone that can go on to JSON of the row's schema; every token where it has none."""
+    """Masks the tokens that cannot go on to JSON of a row's schema; rows without one keep every token."""
 
     def __init__(
         self,

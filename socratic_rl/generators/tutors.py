@@ -156,7 +156,7 @@ class ByLlamaCpp(InRounds):
         yield from generator.generate(requests, partial(_prompt, self))
 
     def _write(self, request: Request, prompt: list[int]) -> Reply:
-        """One reply, handed on as it is drawn."""
+        """One reply, written as it is drawn."""
         if not prompt:
             return Reply("", "length")
         streamer = text_streamer(self.tokenizer, request.write, skip_prompt=False)

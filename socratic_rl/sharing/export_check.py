@@ -66,7 +66,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Share:
-    """How much of what training changed what was exported shows: 1 is all of it, 0 nothing.
+    """The share of training's change that the exported tutor shows: 1 is all of it, 0 nothing.
 
     The slope, through the origin, of the exported tutor's change in log-probability over that of the trained one, over
     n tokens. Chance differences cancel, so that it tells where training moved less than rounding does.
@@ -119,7 +119,7 @@ def by_llama_cpp(model: LlamaReader, sequences: Sequence[list[int]]) -> Reading:
 
 
 def _reading(read: Iterable[tuple[torch.Tensor, list[int]]]) -> Reading:
-    """Of the logits of each sequence, shape (tokens, vocabulary)."""
+    """The reading that the logits of sequences give; each of shape (tokens, vocabulary)."""
     log_probs, greedy = [], []
     earlier: list[list[int]] = []
     for logits, tokens in read:

@@ -111,7 +111,7 @@ def refuse_untested(tutor: Tutor) -> None:
 
 @dataclass(frozen=True)
 class Exported:
-    """What llama.cpp replies with in a tutor's stead."""
+    """The GGUF files with which llama.cpp replies as a tutor."""
 
     model: Path
     adapter: Path | None
@@ -191,7 +191,7 @@ def next_command(tutor: Tutor, kind: Kind, path: Path, base_gguf: str | None) ->
 
 
 def _default_files(tutor: Tutor) -> list[Path]:
-    """Where ``export.py`` puts GGUF files unless it is told otherwise."""
+    """The GGUF files that ``export.py`` writes by default."""
     beside = tutor.folder.parent
     return [beside / "gguf" / "adapter.gguf", beside / "gguf" / "model.gguf", beside / "merged_gguf" / "model.gguf"]
 
@@ -250,7 +250,7 @@ def renew_cards(tutor_folder: Path) -> list[Path]:
 
 
 def _default_folders(tutor_folder: Path) -> dict[Path, Kind]:
-    """Where ``export.py`` puts what unless it is told otherwise; a merged tutor's own folder is none."""
+    """The folders in which ``export.py`` writes by default, and what; not a merged tutor's own folder."""
     beside = tutor_folder.absolute().parent
     gguf_kind: Kind = "adapter" if (beside / "gguf" / "adapter.gguf").exists() else "model"
     kinds: dict[Path, Kind] = {beside / "gguf": gguf_kind, beside / "merged_gguf": "model", beside / "merged": "folder"}
@@ -258,7 +258,7 @@ def _default_folders(tutor_folder: Path) -> dict[Path, Kind]:
 
 
 def not_measured(tutor: Tutor, folder: Path) -> str | None:
-    """What is to be done so that the card in an export's folder has results; None where it has."""
+    """How to get results into the card of an export's folder; None where it has them."""
     if NOT_MEASURED not in _own_card(tutor.folder):
         return None
     renewed = folder.absolute() in _default_folders(tutor.folder)
