@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures import registry
 from socratic_rl.measures.figures import Figure
 from socratic_rl.measures.intervals import compare_sides
+from socratic_rl.measures.reply_rows import EarlierReply, MarkedText, Marks, ReplyRow
 from socratic_rl.models.tokens import fit_pairs
 from socratic_rl.models.tutor import Opened, Tutor
 from socratic_rl.pages import console
@@ -71,7 +72,7 @@ def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Probl
     return list(turns.values())
 
 
-def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label: str) -> list[dict[str, Any]]:
+def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label: str) -> list[MarkedText]:
     """What a model says at each turn, and its marks.
 
     The seed of each reply comes from its turn, so that base and tutor draw alike.
@@ -82,18 +83,18 @@ def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label
     seeds = [seed_from(seed, turn.conversation_id, turn.turn) for turn in turns]
     requests = chat_requests([turn.prompt for turn in turns], seeds)
     return [
-        {"text": reply.text, "marks": marks(reply.text, reply.finish == "length", turn)}
+        MarkedText(text=reply.text, marks=marks(reply.text, reply.finish == "length", turn))
         for turn, reply in zip(turns, in_order(generator.generate(requests), len(turns), label), strict=True)
     ]
 
 
-def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> dict[str, bool | int | None]:
+def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> Marks:
     """The judge-free measures of one reply; ``None`` where a measure is not defined."""
     return registry.marks_of(registry.MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off))
 
 
 def compare_replies(
-    replies_of: Mapping[str, Sequence[Mapping[str, Any]]],
+    replies_of: Mapping[str, Sequence[MarkedText]],
     turns: Sequence[HeldOutTurn],
     problems: Mapping[str, Problem],
     *,
@@ -124,24 +125,26 @@ def compare_replies(
     return figures
 
 
-def dialogue_rows(
-    replies_of: Mapping[str, Sequence[Mapping[str, Any]]], turns: Sequence[HeldOutTurn]
-) -> list[dict[str, Any]]:
+def dialogue_rows(replies_of: Mapping[str, Sequence[MarkedText]], turns: Sequence[HeldOutTurn]) -> list[ReplyRow]:
     """The rows of ``replies.jsonl``: a held-out turn with what base, earlier rounds and tutor say."""
+    past = [name for name in replies_of if name not in ("base", "tutor")]
     return [
-        {
-            **asdict(turn),
-            "base": replies_of["base"][row]["text"],
-            "tutor": replies_of["tutor"][row]["text"],
-            "base_marks": replies_of["base"][row]["marks"],
-            "tutor_marks": replies_of["tutor"][row]["marks"],
-            "earlier": [
-                {"name": name, **replies_of_side[row]}
-                for name, replies_of_side in replies_of.items()
-                if name not in ("base", "tutor")
-            ],
-        }
-        for row, turn in enumerate(turns)
+        ReplyRow(
+            problem_id=turn.problem_id,
+            conversation_id=turn.conversation_id,
+            turn=turn.turn,
+            prompt=turn.prompt,
+            reference=turn.reference,
+            question=turn.question,
+            answer=turn.answer,
+            topic=turn.topic,
+            base=base["text"],
+            tutor=tutor["text"],
+            base_marks=base["marks"],
+            tutor_marks=tutor["marks"],
+            earlier=[EarlierReply(name=name, **replies_of[name][row]) for name in past],
+        )
+        for row, (turn, base, tutor) in enumerate(zip(turns, replies_of["base"], replies_of["tutor"], strict=True))
     ]
 
 
@@ -222,7 +225,7 @@ def _measure(
     pairs: Sequence[PreferencePair],
     problems: Mapping[str, Problem],
     options: Options,
-) -> tuple[list[Figure], list[dict[str, Any]]]:
+) -> tuple[list[Figure], list[ReplyRow]]:
     """The figures on pairs and on replies, and the rows of ``replies.jsonl``."""
     opened = {name: partial(tutor.round, one_round) for name, one_round in rounds.items()}
     models: dict[str, Opened] = {"base": tutor.base, **opened, "tutor": tutor.tutor}
@@ -241,7 +244,7 @@ def _measure(
 def _result(
     title: str,
     evaluated_on: str,
-    dialogues: Sequence[Mapping[str, Any]],
+    dialogues: Sequence[ReplyRow],
     figures: Sequence[Figure],
     facts: Mapping[str, str],
     closing: Mapping[str, object],

@@ -1,6 +1,6 @@
 """A judge's scores of the replies of base, earlier rounds and tutor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from socratic_rl.core.dialogue import from_messages, render_transcript
 from socratic_rl.evaluation.judge import Case, Judge, Verdict, alike
 from socratic_rl.measures.figures import Figure
 from socratic_rl.measures.intervals import compare_sides
+from socratic_rl.measures.reply_rows import ReplyRow
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class JudgedReplies:
 
 def judge_replies(
     judge: Judge,
-    dialogues: Sequence[Mapping[str, Any]],
+    dialogues: Sequence[ReplyRow],
     *,
     seed: int,
     resamples: int,

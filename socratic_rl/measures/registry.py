@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from socratic_rl.core.dialogue import Message
 from socratic_rl.measures import replies
+from socratic_rl.measures.reply_rows import Marks
 from socratic_rl.measures.spans import Span
 
 
@@ -230,10 +231,6 @@ FAILURES = {
 """The measures by which a reply fails, the gravest first."""
 
 
-Marks = Mapping[str, bool | int | None]
-"""The measures of a reply by name; None where a measure is not defined."""
-
-
 @lru_cache(maxsize=1 << 14)
 def spans(reply: MeasuredReply) -> Mapping[str, list[Span] | None]:
     """By measure, where the reply does what the measure counts; None where the measure is not defined.
@@ -243,7 +240,7 @@ def spans(reply: MeasuredReply) -> Mapping[str, list[Span] | None]:
     return {name: find(reply) for name, find in MARKED.items()}
 
 
-def marks_of(reply: MeasuredReply) -> dict[str, bool | int | None]:
+def marks_of(reply: MeasuredReply) -> Marks:
     """The judge-free measures of a reply; None where a measure is not defined."""
     found_spans = spans(reply)
     marks: dict[str, bool | int | None] = {}

@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from socratic_rl.core.dialogue import from_messages, text_id
-from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, Marks, MeasuredReply, failures, spans
+from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, MeasuredReply, failures, spans
 from socratic_rl.measures.replies import repeated_turn
+from socratic_rl.measures.reply_rows import Marks, ReplyRow
 from socratic_rl.measures.spans import Span
-from socratic_rl.pages.page import Row
 
 SHOWN = 20
 """How many dialogues the page lists at once; the others are folded."""
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
     """Those of which a mark ends with it."""
 
 
-def counted(dialogues: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
+def counted(dialogues: Sequence[ReplyRow], names: Sequence[str]) -> list[dict[str, Any]]:
     """How often base, earlier rounds and tutor fail in each way, and in any: ``name``, ``label``, ``counts``.
 
     A count is None where the measure is not defined for any reply.
@@ -63,7 +63,7 @@ def counted(dialogues: Sequence[Row], names: Sequence[str]) -> list[dict[str, An
     return [*rows, {"name": "any", "label": "any of these", "counts": failing}]
 
 
-def select(dialogues: Iterable[Row], room: int = ROOM) -> list[Row]:
+def select(dialogues: Iterable[ReplyRow], room: int = ROOM) -> list[ReplyRow]:
     """The dialogues in the page's order, as many as there is room for.
 
     The tutor's failures come first, the gravest before others, then as many problems as there are, and turns mixed.
@@ -77,7 +77,7 @@ def select(dialogues: Iterable[Row], room: int = ROOM) -> list[Row]:
         rank = kinds.index(failed[0]) if failed else len(kinds)
         ranked.append((rank, seen[rank, row["problem_id"]], row))
         seen[rank, row["problem_id"]] += 1
-    chosen: list[Row] = []
+    chosen: list[ReplyRow] = []
     for *_, row in sorted(ranked, key=lambda item: item[:2]):
         room -= len(str(row))
         if room < 0 and chosen:
@@ -86,7 +86,7 @@ def select(dialogues: Iterable[Row], room: int = ROOM) -> list[Row]:
     return chosen
 
 
-def sides(row: Row, names: Sequence[str]) -> list[dict[str, Any]]:
+def sides(row: ReplyRow, names: Sequence[str]) -> list[dict[str, Any]]:
     """What base, earlier rounds and tutor say at a turn: ``name``, ``style``, ``text`` and ``marks``."""
     past = [(reply["name"], "earlier", reply["text"], reply["marks"]) for reply in row.get("earlier") or ()]
     replies = [
@@ -97,11 +97,11 @@ def sides(row: Row, names: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(("name", "style", "text", "marks"), reply, strict=True)) for reply in replies]
 
 
-def on_page(row: Row, names: Sequence[str]) -> dict[str, Any]:
+def on_page(row: ReplyRow, names: Sequence[str]) -> dict[str, Any]:
     """A row of ``replies.jsonl`` as the page shows it.
 
     Args:
-        row: With ``problem_id``, ``topic``, ``question``, ``answer``, ``turn``, ``prompt``, ``reference`` and replies.
+        row: The row.
         names: What base, earlier rounds and tutor are called.
     """
     turns = from_messages(row["prompt"])
@@ -114,7 +114,7 @@ def on_page(row: Row, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _reply(row: Row, text: str, marks: Marks) -> dict[str, Any]:
+def _reply(row: ReplyRow, text: str, marks: Marks) -> dict[str, Any]:
     """What the page says of a reply: its pieces with their marks, and how it fails."""
     reply = MeasuredReply.of(text, row["answer"], row["question"], row["prompt"])
     chips = [(FAILURES[name].fault, "worse") for name in failures(marks)]

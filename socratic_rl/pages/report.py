@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from socratic_rl.core.files import read_json, whole_file
 from socratic_rl.core.rows import read_rows
 from socratic_rl.measures.figures import Figure, FigureFile
+from socratic_rl.measures.reply_rows import ReplyRow
 from socratic_rl.pages import marked_replies, pictures
 from socratic_rl.pages.page import Row, fill
 from socratic_rl.pages.wording import JUDGE, lead, measure_of, ordered, pivoted, worded
@@ -30,10 +31,8 @@ class Report:
     """The rows of ``evaluation.json``."""
     curves: Sequence[Row]
     """The rows of the ``log_history`` of transformers."""
-    dialogues: Sequence[Row]
-    """Replies side by side: ``problem_id``, ``topic``, ``question``, ``answer``, ``turn`` (from 0), ``prompt`` (chat
-    messages), ``reference`` (the annotated turn), ``base``, ``tutor``, ``base_marks``, ``tutor_marks``, and ``earlier``
-    (``name``, ``text``, ``marks`` of each earlier round)."""
+    dialogues: Sequence[ReplyRow]
+    """The rows of ``replies.jsonl``."""
     suites: Sequence[FigureFile] = ()
     """Figures of other suites."""
 
@@ -59,7 +58,7 @@ def from_folder(folder: Path, log: Path) -> Report:
         evaluation.facts,
         evaluation.metrics,
         curves=[row for _, row in read_rows(str(log))] if log.exists() else [],
-        dialogues=[row for _, row in read_rows(str(folder / "replies.jsonl"))],
+        dialogues=cast("list[ReplyRow]", [row for _, row in read_rows(str(folder / "replies.jsonl"))]),
         suites=[FigureFile.model_validate(read_json(path)) for path in sorted((folder / "suites").glob("*.json"))],
     )
 
@@ -121,7 +120,7 @@ def _headline(figures: Sequence[Figure]) -> list[Figure]:
     return [figure for figure in figures if measure_of(figure.name).headline]
 
 
-def _dialogues(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+def _dialogues(rows: Sequence[ReplyRow], names: Sequence[str]) -> dict[str, Any]:
     """The parts of the page about what was said."""
     dialogues = [marked_replies.on_page(row, names) for row in marked_replies.select(rows)]
     return {
