@@ -81,7 +81,7 @@ def job(command: str, cfg: DictConfig) -> float | None:
     A single run's mistake ends the process at once, a multirun's is kept for its closing table.
     """
     # a launcher's job runs in a process that did not begin in `run`
-    _prepare()
+    prepare()
     gc.freeze()
     gc.enable()
     try:
@@ -131,7 +131,7 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     sys.argv[1:] = [as_text(argument) if argument.startswith(f"{text}=") else argument for argument in sys.argv[1:]]
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    _prepare()
+    prepare()
     # until a job begins there is next to no garbage, and looking for it takes a tenth of the time
     gc.disable()
     if processes.count() > 1:
@@ -208,7 +208,7 @@ def as_text(override: str) -> str:
     return f"{key}={QuotedString(escaped, Quote.single).with_quotes()}"
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Set what must be set before libraries load: what they need not say, and how their threads wait."""
     # Hydra copies its store of configs again for every group that --help lists, and changes no copy
     ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]

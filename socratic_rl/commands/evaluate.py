@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def run(settings: "EvaluateSettings", cfg: DictConfig) -> float | None:
-    """Run the suite, write its files, print its figures and what lies where; returns the score that sweeps rank by."""
+    """Measure as ``measure`` does; returns the score that sweeps rank by."""
+    result = measure(settings, cfg)
+    return result.score if result else None
+
+
+def measure(settings: "EvaluateSettings", cfg: DictConfig) -> Result | None:
+    """Run the suite, write its files, print its figures and what lies where; None where two replies are shown alone."""
     suite = settings.suite
     if suite and not suite.asks_tutor:
         return finish(suite.run(None, options_of(settings, cli.job_folder(cfg))), cli.job_folder(cfg))
@@ -42,7 +48,7 @@ def run(settings: "EvaluateSettings", cfg: DictConfig) -> float | None:
     return evaluate(suite or default_suite(), tutor, settings, cfg)
 
 
-def evaluate(suite: Suite, tutor: "Tutor", settings: "EvaluateSettings", cfg: DictConfig) -> float | None:
+def evaluate(suite: Suite, tutor: "Tutor", settings: "EvaluateSettings", cfg: DictConfig) -> Result:
     """Run a suite of a tutor as a W&B run, which begins once the input is known to be right."""
     from socratic_rl.commands import tracking
 
@@ -72,15 +78,15 @@ def evaluate(suite: Suite, tutor: "Tutor", settings: "EvaluateSettings", cfg: Di
                 address = {"hub": pushed} if pushed else {}
     result.show()
     console.closing_table(result.title, {**result.closing, **paths, **address})
-    return result.score
+    return result
 
 
-def finish(result: Result, folder: Path) -> float | None:
+def finish(result: Result, folder: Path) -> Result:
     """Write and print what a suite without a tutor found."""
     paths = result.write(folder)
     result.show()
     console.closing_table(result.title, {**result.closing, **paths})
-    return result.score
+    return result
 
 
 def default_suite() -> Suite:
