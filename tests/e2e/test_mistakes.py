@@ -182,9 +182,8 @@ PROBLEM = {"id": "p", "question": "What is 2 + 2?", "solution": "4", "answer": "
 )
 def test_a_mistake_in_a_file_names_file_and_line(name: str, content: bytes, told: str, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
-    (line,) = mistakes(
-        "generate.py", "problems=jsonl", f"problems.path={tmp_path / name}", f"output_dir={tmp_path / 'out'}"
-    )
+    arguments = ["problems=jsonl", f"problems.path={tmp_path / name}", f"output_dir={tmp_path / 'out'}"]
+    (line,) = mistakes("generate.py", *arguments, "wandb=disabled")
     assert told in line
 
 

@@ -309,7 +309,9 @@ def test_marks_lie_inside_the_replies_and_differ_by_more_than_colour(open_page: 
     assert len({*looks, "none,solid,none,normal"}) == 5
 
 
-@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+@pytest.mark.parametrize(
+    ("width", "scheme"), [WINDOWS[0], WINDOWS[3], *(pytest.param(*w, marks=pytest.mark.slow) for w in WINDOWS[1:3])]
+)
 def test_axe_finds_nothing(open_page: Any, width: int, scheme: str) -> None:
     page = open_page(width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
