@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from socratic_rl.measures.figures import Figure, FigureFile
 from socratic_rl.measures.intervals import paired_bootstrap
 from socratic_rl.pages.report import Report, render
 from tests.e2e.conftest import overflow
@@ -128,7 +129,7 @@ def sample(problems: int = 24, turns: int = 4, seed: int = 7) -> Report:
             "Versions": "socratic-rl 0.1.0, trl 1.16.0, transformers 5.24.0, torch 2.13.0",
             "Made": "2026-11-25 02:10 UTC",
         },
-        metrics=metrics,
+        metrics=[Figure.model_validate(row) for row in metrics],
         curves=curves,
         dialogues=dialogues,
     )
@@ -141,20 +142,25 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = {**report.dialogues[0], "tutor": INJECTION, "base": "x" * 400, "topic": INJECTION, "question": INJECTION}
     first["tutor_marks"] = {**first["tutor_marks"], "asks_question": False}
     past = {"name": f"round {INJECTION}", "value": 0.5, "low": 0.4, "high": 0.6}
-    asks = {**report.metrics[0], "earlier": [past]}
-    kind = {**report.metrics[0], "name": "preference_accuracy", "kind": f"{INJECTION} & $x$"}
+    first_figure = report.metrics[0].model_dump(exclude_unset=True)
+    asks = {**first_figure, "earlier": [past]}
+    kind = {**first_figure, "name": "preference_accuracy", "kind": f"{INJECTION} & $x$"}
     agreement = {"kappa": 0.7, "low": 0.5, "high": 0.85, "n": 34}
     judged = [{**asks, "name": "judge/on_topic", "agreement": agreement}, {**asks, "name": f"judge/{INJECTION}"}]
     report = Report(
         title=f"Tutor {INJECTION}",
         facts={**report.facts, INJECTION: INJECTION + "/unbroken" * 60},
-        metrics=[asks, *report.metrics[1:], kind, *judged],
+        metrics=[
+            Figure.model_validate(asks),
+            *report.metrics[1:],
+            *(Figure.model_validate(row) for row in (kind, *judged)),
+        ],
         curves=report.curves,
         dialogues=[
             {**row, "earlier": [{"name": past["name"], "text": row["base"], "marks": row["base_marks"]}]}
             for row in [first, *report.dialogues[1:]]
         ],
-        suites=[{"name": INJECTION, "metrics": [report.metrics[0]], "facts": {INJECTION: INJECTION}}],
+        suites=[FigureFile(name=INJECTION, metrics=[report.metrics[0]], facts={INJECTION: INJECTION})],
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render(report), encoding="utf-8")
