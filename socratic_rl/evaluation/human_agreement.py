@@ -36,7 +36,7 @@ class Judged:
     reply: str
     answer: str
     """The gold answer; empty where the set does not tell it."""
-    known: tuple[str, ...]
+    before: tuple[str, ...]
     """The problem, then every earlier turn."""
     asks: bool | None = None
     """Whether people say that it asks; None where the set does not say."""
@@ -50,7 +50,7 @@ def _states_answer(row: Judged) -> bool | None:
 
 MEASURES: dict[str, tuple[Literal["asks", "reveals"], Callable[[Judged], bool | None]]] = {
     "asks_question": ("asks", lambda row: replies_module.asks_question(row.reply)),
-    "reveals_answer": ("reveals", lambda row: replies_module.reveals_answer(row.reply, row.answer, row.known)),
+    "reveals_answer": ("reveals", lambda row: replies_module.reveals_answer(row.reply, row.answer, row.before)),
     # bare rules, to see what the measures add to them
     "has_question_mark": ("asks", lambda row: "?" in row.reply),
     "states_answer": ("reveals", _states_answer),
@@ -170,7 +170,7 @@ def compare(judged: Sequence[Judged], resamples: int, seed: int) -> tuple[list[L
                     "measured": value,
                     "answer": row.answer,
                     "reply": row.reply,
-                    "before": row.known[-1] if row.known else "",
+                    "before": row.before[-1] if row.before else "",
                 }
                 for (row, value), yes in zip(both, people, strict=True)
                 if value != yes

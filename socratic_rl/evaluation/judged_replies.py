@@ -71,7 +71,20 @@ def judge_replies(
             f"judge/{criterion}", "all", base, others[-1], groups, seed=seed, resamples=resamples, earlier=earlier
         )
         figures.append(figure.model_copy(update={"agreement": agreement.get(criterion)}))
-    answers = [
+    answers = _answer_rows(shown_replies, verdicts)
+    same, twice = alike(verdicts, judge.criteria)
+    facts = judge.facts() | {
+        "judge's answers": f"{len(answers)}, of which {sum(verdict.unreadable for verdict in verdicts)} unreadable; "
+        f"{same} of {twice} labels are the same in both orders",
+    }
+    return JudgedReplies(figures, answers, facts)
+
+
+def _answer_rows(
+    shown_replies: Sequence[tuple[ReplyRow, str, str]], verdicts: Sequence[Verdict]
+) -> list[dict[str, Any]]:
+    """The rows of ``judge.jsonl``."""
+    return [
         {
             "conversation_id": row["conversation_id"],
             "turn": row["turn"],
@@ -82,12 +95,6 @@ def judge_replies(
         for (row, name, _), verdict in zip(shown_replies, verdicts, strict=True)
         for answer in verdict.answers
     ]
-    same, twice = alike(verdicts, judge.criteria)
-    facts = judge.facts() | {
-        "judge's answers": f"{len(answers)}, of which {sum(verdict.unreadable for verdict in verdicts)} unreadable; "
-        f"{same} of {twice} labels are the same in both orders",
-    }
-    return JudgedReplies(figures, answers, facts)
 
 
 def _scores(judge: Judge, verdicts: Sequence[Verdict], criterion: str, turns: int) -> list[list[float | None]]:

@@ -70,7 +70,7 @@ def test_the_dialogue_before_the_reply_is_known(tmp_path: Path) -> None:
     history = f"{PROBLEM}\n\xa0Student: 3 x 4 makes 12"
     path = write(tmp_path / "mrbench.jsonl", [dialogue(conversation_history=history)])
     judged = list(HumanLabels(mrbench=path, judgements=None).read())
-    assert [row.known[-1] for row in judged] == ["3 x 4 makes 12"] * 3
+    assert [row.before[-1] for row in judged] == ["3 x 4 makes 12"] * 3
     assert figures(judged)["reveals_answer", "mrbench"]["recall"] == 0
 
 
