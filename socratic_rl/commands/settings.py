@@ -7,16 +7,16 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from socratic_rl.core.component import (
     Component,
+    GgufFile,
     HubSettings,
     ModelSettings,
+    TutorFolder,
     WandbSettings,
     WebSettings,
-    gguf_file,
-    tutor_folder,
 )
 from socratic_rl.core.errors import UserError, reasons
 from socratic_rl.core.generator import Sampling
@@ -121,7 +121,7 @@ class TrainSettings(Settings):
 
     checkpoint: str | None
     sweep: str | None
-    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    adapter: TutorFolder | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     dataset: Any
     rejection: Any = None
@@ -167,8 +167,8 @@ class Backend(Component):
     """What computes the replies of base and tutor."""
 
     backend: Literal["transformers", "llama_cpp"]
-    gguf: Annotated[str, AfterValidator(gguf_file)] | None
-    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    gguf: GgufFile | None
+    base_gguf: GgufFile | None
 
     @field_validator("gguf", "base_gguf")
     @classmethod
@@ -181,7 +181,7 @@ class Backend(Component):
 class EvaluateSettings(Settings, Backend):
     """``conf/evaluate.yaml``."""
 
-    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    adapter: TutorFolder | None
     """None only where the suite asks no tutor anything."""
     suite: Any = None
     judge: Any = None
@@ -204,7 +204,7 @@ class ChatSettings(Backend):
     web: WebSettings | None = None
     """Only of the page."""
 
-    adapter: Annotated[str, AfterValidator(tutor_folder)] | None
+    adapter: TutorFolder | None
     model: Annotated[ModelSettings | None, Field(validate_default=True)] = None
     with_base: bool
     problems: Any = None
@@ -243,10 +243,10 @@ class ChatSettings(Backend):
 class ExportSettings(Component):
     """``conf/export.yaml``."""
 
-    adapter: Annotated[str, AfterValidator(tutor_folder)]
+    adapter: TutorFolder
     format: Literal["gguf", "merged_gguf", "merged"]
     dtype: Literal["float32", "float16", "bfloat16"]
-    base_gguf: Annotated[str, AfterValidator(gguf_file)] | None
+    base_gguf: GgufFile | None
     check: bool
     check_turns: Annotated[int, Field(ge=1)]
     output_dir: str

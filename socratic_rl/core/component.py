@@ -1,11 +1,12 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import MADE_FROM
@@ -39,6 +40,26 @@ def gguf_file(path: str) -> str:
     return path
 
 
+TutorFolder = Annotated[str, AfterValidator(tutor_folder)]
+"""A folder that ``train.py`` left."""
+
+
+GgufFile = Annotated[str, AfterValidator(gguf_file)]
+"""The path of a GGUF file."""
+
+
+@dataclass(frozen=True)
+class MustExist:
+    """Marks a path of a component that ``Component.mistakes`` looks for."""
+
+    expands_home: bool = False
+    """Whether ``~`` is the user's folder."""
+
+
+ExistingFile = Annotated[str, MustExist()]
+"""The path of a file that is looked for when a config is checked, not when the component is made."""
+
+
 class Component(BaseModel):
     """What a user swaps by ``_target_``: immutable, its fields are the YAML keys, an unknown key is an error.
 
@@ -49,7 +70,20 @@ class Component(BaseModel):
 
     def mistakes(self) -> list[str]:
         """What can be told to be wrong without reading data or weights: ``key: what is wrong`` each."""
-        return []
+        mistakes = []
+        for key, field in type(self).model_fields.items():
+            # of an optional path the mark is in the union
+            marks = [*field.metadata, *(mark for kind in get_args(field.annotation) for mark in _metadata(kind))]
+            path = getattr(self, key)
+            for mark in marks:
+                if isinstance(mark, MustExist) and path:
+                    file = Path(path).expanduser() if mark.expands_home else Path(path)
+                    mistakes += [] if file.is_file() else [f"{key}: {path}: no such file"]
+        return mistakes
+
+
+def _metadata(kind: Any) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
 
 
 class WandbSettings(Component):

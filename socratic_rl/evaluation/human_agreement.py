@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, ExistingFile
 from socratic_rl.core.dialogue import Record, render_transcript, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.records import parse_record
@@ -80,19 +80,18 @@ class Judgement(Record):
 class HumanLabels(Component):
     """Replies with people's labels, in the files of two data sets; either may be None."""
 
-    mrbench: str | None
+    mrbench: ExistingFile | None
     """MRBench: "Yes (and the answer is correct)" is yes; a wrong answer gives nothing away, so it is no."""
-    judgements: str | None
+    judgements: ExistingFile | None
     """Replies with ``evaluation.questions`` and ``evaluation.reveal_answer``; no gold answers."""
 
     asks_tutor: ClassVar[bool] = False
 
     def mistakes(self) -> list[str]:
         """Files that do not exist, or none given."""
-        files = {"mrbench": self.mrbench, "judgements": self.judgements}
-        if not any(files.values()):
+        if not self.mrbench and not self.judgements:
             return ["mrbench: a file is needed here, as suite.judgements, or as both"]
-        return [f"{key}: {path}: no such file" for key, path in files.items() if path and not Path(path).is_file()]
+        return super().mistakes()
 
     def run(self, tutor: None, options: Options) -> Result:  # noqa: ARG002
         """Compare the judge-free measures with what people say; see ``Suite``."""

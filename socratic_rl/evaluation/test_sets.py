@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from socratic_rl.conversations import problems as problems_module
 from socratic_rl.conversations.annotated import annotated
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, ExistingFile
 from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, merge_turns, teacher_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.evaluation import mrbench
@@ -115,9 +114,7 @@ class MRBench(RankedPairs):
     student does not speak last gives none.
     """
 
-    def mistakes(self) -> list[str]:
-        """A path that is no file."""
-        return [] if Path(self.path).is_file() else [f"path: {self.path}: no such file"]
+    path: ExistingFile
 
     def pairs(self) -> Iterator[PreferencePair]:
         """The pairs, in the order of the data."""

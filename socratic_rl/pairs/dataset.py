@@ -1,17 +1,18 @@
 """Preference data sets that training and evaluation read."""
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, ExistingFile
 from socratic_rl.core.dialogue import PreferencePair, Problem
 from socratic_rl.core.errors import UserError, shell_command
-from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.files import read_json, write_json, write_jsonl
 from socratic_rl.core.records import read_records
 
 if TYPE_CHECKING:
@@ -19,21 +20,68 @@ if TYPE_CHECKING:
     from socratic_rl.pairs.cases import Rejection
 
 
-class SocraticPairs(Component):
+class Prepared(NamedTuple):
+    """A data set as a file of pairs, which the adapter's record can name and ``evaluate.py`` can read."""
+
+    dataset: "SocraticPairs"
+    facts: Mapping[str, object]
+    """What the closing table says of how the file was made."""
+
+
+class DataSet(Component):
+    """What pairs are read or made from."""
+
+    @abstractmethod
+    def prepare(self, folder: Path, rejection: Any, generator: "Generator | None", seed: int) -> Prepared:
+        """Its pairs in a file.
+
+        A run that was killed goes on where it was; pairs that were made from something else are made anew.
+
+        Args:
+            folder: Where the file goes.
+            rejection: A ``Rejection`` that gives the rejected replies that are missing; None where none can be.
+            generator: What writes text, where the rejection needs it.
+            seed: Everything that is drawn comes from it.
+
+        Raises:
+            UserError: The data cannot be read, or no pair comes out.
+        """
+
+
+def share_mistakes(validation: float, test: float) -> list[str]:
+    """What is wrong with the shares held back, if they leave nothing to train on."""
+    total = validation + test
+    return [f"test: with validation {total:g} together; must be less than 1"] if total >= 1 else []
+
+
+def go_on_from(folder: Path, made_from: Mapping[str, object], unfinished: str) -> None:
+    """Keep the pairs that an earlier run began in a folder only where they were made from the same.
+
+    Args:
+        folder: Where the pairs go.
+        made_from: Everything that they depend on; written to ``pairs_made_from.json``.
+        unfinished: Which files hold the unfinished work, as a pattern.
+    """
+    recipe = folder / "pairs_made_from.json"
+    if not recipe.exists() or read_json(recipe) != made_from:
+        for old in (recipe, folder / "pairs.jsonl", *folder.glob(unfinished)):
+            old.unlink(missing_ok=True)
+        write_json(recipe, made_from)
+
+
+class SocraticPairs(DataSet):
     """The pairs that ``generate.py`` left, with their problems beside them."""
 
-    path: str
-    problems: str | None = None
+    path: ExistingFile
+    problems: ExistingFile | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
 
     def mistakes(self) -> list[str]:
         """Paths that do not exist."""
-        named = {"path": self.path} | ({"problems": self.problems} if self.problems else {})
-        return [
-            f"{key}: {path}: no such file; {shell_command('generate')} makes one"
-            for key, path in named.items()
-            if not Path(path).is_file()
-        ]
+        return [f"{mistake}; {self._made_by()}" for mistake in super().mistakes()]
+
+    def _made_by(self) -> str:
+        return f"{shell_command('generate')} makes one"
 
     @property
     def file(self) -> Path:
@@ -46,12 +94,12 @@ class SocraticPairs(Component):
         rejection: "Rejection | None",  # noqa: ARG002
         generator: "Generator | None",  # noqa: ARG002
         seed: int,  # noqa: ARG002
-    ) -> "Prepared":
+    ) -> Prepared:
         """The same, since it is a file of pairs already."""
         return Prepared(self, {})
 
     def read(self) -> list[PreferencePair]:
-        """All pairs, of the training split at most ``limit``: whole problems, in the order of the file.
+        """All pairs in the order of the file, of the training split the first ``limit``.
 
         Raises:
             UserError: A record cannot be read; names the file and the line.
@@ -67,14 +115,6 @@ class SocraticPairs(Component):
         """The problems by id; none where the file does not lie beside the pairs."""
         path = Path(self.problems) if self.problems else Path(self.path).with_name("problems.jsonl")
         return {problem.id: problem for problem in read_records(Problem, path)} if path.exists() else {}
-
-
-class Prepared(NamedTuple):
-    """A data set as a file of pairs, which the adapter's record can name and ``evaluate.py`` can read."""
-
-    dataset: SocraticPairs
-    told: Mapping[str, object]
-    """What the closing table says of how the file was made."""
 
 
 class Flawed(NamedTuple):
@@ -108,12 +148,12 @@ def name_flawed(flawed: Sequence[Flawed], path: Path) -> dict[str, object]:
     if not flawed:
         return {}
     write_jsonl(path, (row._asdict() for row in flawed))
-    told: dict[str, object] = {}
+    facts: dict[str, object] = {}
     for name, used in (("rows left out", False), ("rows mended", True)):
         reasons = Counter(row.why for row in flawed if row.used == used)
         if reasons:
-            told[name] = f"{reasons.total()} ({', '.join(f'{why}: {n}' for why, n in reasons.most_common())})"
-    return told | {"each is named in": path}
+            facts[name] = f"{reasons.total()} ({', '.join(f'{why}: {n}' for why, n in reasons.most_common())})"
+    return facts | {"each is named in": path}
 
 
 def counts(values: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from socratic_rl.conversations.problems import Encoding
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import MustExist
 from socratic_rl.core.dialogue import (
     LABEL,
     Conversation,
@@ -23,14 +23,24 @@ from socratic_rl.core.dialogue import (
     text_id,
 )
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.files import read_json, write_json
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.records import StageFile
 from socratic_rl.core.rows import csv_fields
 from socratic_rl.measures import replies
 from socratic_rl.pairs.audit import audit_rows
 from socratic_rl.pairs.cases import Case, Rejected, Rejection
-from socratic_rl.pairs.dataset import Flawed, Prepared, SocraticPairs, UnusableError, counts, name_flawed, own_file
+from socratic_rl.pairs.dataset import (
+    DataSet,
+    Flawed,
+    Prepared,
+    SocraticPairs,
+    UnusableError,
+    counts,
+    go_on_from,
+    name_flawed,
+    own_file,
+    share_mistakes,
+)
 from socratic_rl.pairs.duplicates import write_pairs
 from socratic_rl.pairs.pairing import Share, evenly, pairs_at, split_of
 from socratic_rl.pairs.rejections import Annotated as Given
@@ -51,10 +61,10 @@ class SeedRow(NamedTuple):
     """The bad answer; empty where the row has none."""
 
 
-class SeedCsv(Component):
+class SeedCsv(DataSet):
     """The seed rows as preference pairs: dialogues put together again, missing bad answers filled."""
 
-    path: str
+    path: Annotated[str, MustExist(expands_home=True)]
     encoding: Encoding
     turns: Literal["rows", "all"] | Annotated[int, Field(ge=1)]
     """Which teacher turns become pairs: the rows' own, all of the dialogues, or so many of each, evenly spaced."""
@@ -67,21 +77,10 @@ class SeedCsv(Component):
 
     def mistakes(self) -> list[str]:
         """A path that is no file, shares that leave nothing to train on."""
-        found = [] if Path(self.path).expanduser().is_file() else [f"path: {self.path}: no such file"]
-        if self.validation + self.test >= 1:
-            found.append(f"test: with validation {self.validation + self.test:g} together; must be less than 1")
-        return found
+        return [*super().mistakes(), *share_mistakes(self.validation, self.test)]
 
     def prepare(self, folder: Path, rejection: Rejection, generator: Generator | None, seed: int) -> Prepared:
         """Make ``pairs.jsonl`` in a folder, and ``flawed_rows.jsonl`` where a row has something wrong.
-
-        A run that was killed goes on where it was; pairs that were made from something else are made anew.
-
-        Args:
-            folder: Where they go.
-            rejection: Gives the bad answers that are missing.
-            generator: What writes text, where the rejection needs it.
-            seed: Everything that is drawn comes from it.
 
         Raises:
             UserError: The file cannot be read, has no usable row, or the rejection has nothing to say about any.
@@ -106,11 +105,7 @@ class SeedCsv(Component):
             "generator": repr(generator),
             "seed": seed,
         }
-        recipe = folder / "pairs_made_from.json"
-        if not recipe.exists() or read_json(recipe) != made_from:
-            for old in (recipe, path, *folder.glob("all_pairs.jsonl*")):
-                old.unlink(missing_ok=True)
-            write_json(recipe, made_from)
+        go_on_from(folder, made_from, "all_pairs.jsonl*")
         make = partial(self._pairs, places, Filled(rejection=rejection), generator, seed)
         made = write_pairs(path, make, len(places))
         if made is None:

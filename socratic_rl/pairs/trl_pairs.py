@@ -9,14 +9,22 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 
 from socratic_rl.conversations.problems import Encoding
-from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Message, PreferencePair, teacher_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.rows import Row, looks_local, read_rows
 from socratic_rl.pairs.cases import Rejection
-from socratic_rl.pairs.dataset import Flawed, Prepared, SocraticPairs, UnusableError, counts, name_flawed, own_file
+from socratic_rl.pairs.dataset import (
+    DataSet,
+    Flawed,
+    Prepared,
+    SocraticPairs,
+    UnusableError,
+    counts,
+    name_flawed,
+    own_file,
+)
 from socratic_rl.pairs.pairing import Share, Split, split_of
 from socratic_rl.pairs.trl_forms import to_messages
 
@@ -26,7 +34,7 @@ Limit = Annotated[int, Field(ge=1)] | None
 LEAKED = "its prompt is in the test split too"
 
 
-class TrlPairs(Component):
+class TrlPairs(DataSet):
     """Preference pairs of a file, a folder, a ``save_to_disk`` folder or a hub id, in one of TRL's forms.
 
     Text and lists of messages may be mixed; the prompt may be a column of its own or stand at the beginning of chosen
@@ -86,12 +94,12 @@ class TrlPairs(Component):
         path = own_file(folder)
         pairs, flawed = self.read()
         write_jsonl(path, (pair.to_record() for pair in pairs))
-        told = {
+        facts = {
             "pairs read": f"{len(pairs)} with {len({pair.conversation_id for pair in pairs})} different prompts",
             **name_flawed(flawed, folder / "flawed_rows.jsonl"),
             "split": counts(pair.split for pair in pairs),
         }
-        return Prepared(SocraticPairs(path=str(path)), told)
+        return Prepared(SocraticPairs(path=str(path)), facts)
 
     def read(self) -> tuple[list[PreferencePair], list[Flawed]]:
         """The pairs, those of the training split first, and the rows that cannot be used.

@@ -10,7 +10,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.records import Journal
 from socratic_rl.measures.intervals import share_interval
-from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file
+from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file, share_mistakes
 from socratic_rl.pairs.pairing import Share, split_of
 
 if TYPE_CHECKING:
@@ -137,15 +137,10 @@ class Votes(SocraticPairs):
 
     def mistakes(self) -> list[str]:
         """Paths that do not exist, shares that leave nothing to train on."""
-        named = {"path": self.path} | ({"problems": self.problems} if self.problems else {})
-        found = [
-            f"{key}: {path}: no such file; python chat.py ui=web adapter=… keeps votes in one"
-            for key, path in named.items()
-            if not Path(path).is_file()
-        ]
-        if self.validation + self.test >= 1:
-            found.append(f"test: with validation {self.validation + self.test:g} together; must be less than 1")
-        return found
+        return [*super().mistakes(), *share_mistakes(self.validation, self.test)]
+
+    def _made_by(self) -> str:
+        return "python chat.py ui=web adapter=… keeps votes in one"
 
     def prepare(
         self,
@@ -163,14 +158,14 @@ class Votes(SocraticPairs):
             pair.model_copy(update={"split": split_of(pair.problem_id, self.validation, self.test)})
             for pair in Journal(PreferencePair, Path(self.path)).records
         ]
-        told = _told(pairs, self.limit)
+        facts = _facts(pairs, self.limit)
         path = own_file(folder)
         write_jsonl(path, (pair.to_record() for pair in pairs))
         problems = self.problems or str(Path(self.path).with_name("problems.jsonl"))
-        return Prepared(SocraticPairs(path=str(path), problems=problems, limit=self.limit), told)
+        return Prepared(SocraticPairs(path=str(path), problems=problems, limit=self.limit), facts)
 
 
-def _told(pairs: Sequence[PreferencePair], limit: int | None) -> Mapping[str, object]:
+def _facts(pairs: Sequence[PreferencePair], limit: int | None) -> Mapping[str, object]:
     """What to say of the votes, of a side of the split that has none, and of what others hold out.
 
     Raises:
@@ -183,17 +178,19 @@ def _told(pairs: Sequence[PreferencePair], limit: int | None) -> Mapping[str, ob
             f"dataset.path: no vote to train on ({about}: validation {sides['validation']}, test {sides['test']});"
             " vote on problems of your own or of problems=…, or lower dataset.validation and dataset.test"
         )
-    told: dict[str, object] = {"votes": about}
+    facts: dict[str, object] = {"votes": about}
     trained = [pair.problem_id for pair in pairs if pair.split == "train"][:limit]
     if held_out := sum(split_of(problem, VALIDATION, TEST) != "train" for problem in trained):
-        told["held out by default"] = (
+        facts["held out by default"] = (
             f"{held_out} votes trained on are about problems that other data sets keep for testing;"
             " evaluate on other problems"
         )
     if not sides["validation"]:
-        told["no validation"] = (
+        facts["no validation"] = (
             "no vote is about such a problem, so no figure is held out; more problems would give one"
         )
     if not sides["test"]:
-        told["no test"] = "no vote is about such a problem: evaluate.py needs dataset=socratic dataset.path=PAIRS.jsonl"
-    return told
+        facts["no test"] = (
+            "no vote is about such a problem: evaluate.py needs dataset=socratic dataset.path=PAIRS.jsonl"
+        )
+    return facts

@@ -10,7 +10,6 @@ from pydantic import Field, field_serializer, field_validator
 from sacrebleu.metrics.chrf import CHRF
 from tqdm import tqdm
 
-from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import (
     Message,
     PreferencePair,
@@ -26,7 +25,7 @@ from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Sampling, in_order
 from socratic_rl.core.records import RecordFile, StageFile
 from socratic_rl.measures.registry import FAILURES, failures
-from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file
+from socratic_rl.pairs.dataset import DataSet, Prepared, SocraticPairs, go_on_from, own_file
 
 if TYPE_CHECKING:
     from socratic_rl.core.generator import Generator
@@ -60,7 +59,7 @@ class Candidates(Record):
     """What the judge wrote, where there is one: ``shown`` (numbers of replies), ``raw``, ``labels``."""
 
 
-class BestOfN(Component):
+class BestOfN(DataSet):
     """Pairs of a tutor's own replies: n at each training and validation turn of its data set, the best and the worst.
 
     The test side is the data set's own, so that every round is evaluated on the same held-out pairs.
@@ -103,18 +102,10 @@ class BestOfN(Component):
     ) -> Prepared:
         """Make ``candidates.jsonl``, ``pairs.jsonl`` and ``problems.jsonl`` in a folder.
 
-        A run that was killed goes on where it was; replies of another tutor or to other settings are drawn anew.
-
-        Args:
-            folder: Where they go.
-            rejection: Not used.
-            generator: Not used.
-            seed: Of the sampling.
-
         Raises:
             UserError: The tutor's data set is gone, or no turn gives a training pair.
         """
-        from socratic_rl.core import files, provenance
+        from socratic_rl.core import provenance
         from socratic_rl.evaluation.comparison import held_out_turns
         from socratic_rl.models.tutor import Tutor
         from socratic_rl.pairs.audit import audit_rows
@@ -132,11 +123,7 @@ class BestOfN(Component):
             "judge": self.judge.identity() if self.judge else None,
             "seed": seed,
         }
-        recipe = folder / "pairs_made_from.json"
-        if not recipe.exists() or files.read_json(recipe) != made_from:
-            for old in (recipe, path, *folder.glob("candidates.jsonl*")):
-                old.unlink(missing_ok=True)
-            files.write_json(recipe, made_from)
+        go_on_from(folder, made_from, "candidates.jsonl*")
         pairs, problems = source.read(), source.read_problems()
         by_side = {
             split: held_out_turns([pair for pair in pairs if pair.split == split], problems)

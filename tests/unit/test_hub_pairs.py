@@ -244,7 +244,7 @@ def test_unusable_rows_are_named_and_too_many_are_an_error(tmp_path: Path):
     found[7]["rejected"] = found[7]["chosen"]
     file = write(tmp_path / "a.jsonl", found)
     folder = tmp_path / "run"
-    told = data_set(file).prepare(folder, None, None, 0).told
+    told = data_set(file).prepare(folder, None, None, 0).facts
     assert told["rows left out"] == "2 (chosen is missing: 1, chosen and rejected are the same: 1)"
     named = [json.loads(line) for line in (folder / "flawed_rows.jsonl").read_text().splitlines()]
     assert [row["where"] for row in named] == [f"{file}:4", f"{file}:8"]

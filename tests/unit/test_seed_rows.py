@@ -215,7 +215,7 @@ def test_which_turns_become_pairs(keys: dict[str, Any], places: list[int], tmp_p
 
 def test_every_flawed_row_is_named_and_counted(tmp_path: Path):
     rows = [*cut(*dialogue(4)), ("", "", "Teacher: a"), ("Student: b", "", "What?"), ("Student: c", "", "")]
-    told = data_set(write(tmp_path / "seed.csv", rows)).prepare(tmp_path, NO, None, 0).told
+    told = data_set(write(tmp_path / "seed.csv", rows)).prepare(tmp_path, NO, None, 0).facts
     assert told["rows"] == "6, 4 usable, at 4 different turns"
     assert told["rows left out"] == "2 (the prompt is empty: 1, the good answer is empty: 1)"
     assert str(told["rows mended"]).startswith("1 (the good answer begins without a label")
