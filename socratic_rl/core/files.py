@@ -17,9 +17,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A JSON file that appears only when it is whole."""
-    # storage knows the records, whose schemas take a while to build and which --help and --cfg do not need
-    pass
-
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -19,9 +19,6 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file
 from socratic_rl.models import processes
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_gaps
-
-if TYPE_CHECKING:
-    pass
 
 EMBEDDED = "embedded"
 """The value of ``model.pretrained`` that stands for the model that comes with the installation."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, field_serializer, field_validator
 from sacrebleu.metrics.chrf import CHRF
@@ -22,16 +22,18 @@ from socratic_rl.core.dialogue import (
 )
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
-from socratic_rl.core.generator import Sampling, in_order
+from socratic_rl.core.generator import Generator, Sampling, in_order
+from socratic_rl.core.provenance import digest
 from socratic_rl.core.records import RecordFile, StageFile
+from socratic_rl.evaluation.comparison import HeldOutTurn, held_out_turns, marks
+from socratic_rl.evaluation.judge import Case
+from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures.registry import FAILURES, failures
-from socratic_rl.pairs.dataset import DataSet, Prepared, SocraticPairs, go_on_from, own_file
-
-if TYPE_CHECKING:
-    from socratic_rl.core.generator import Generator
-    from socratic_rl.evaluation.comparison import HeldOutTurn
-    from socratic_rl.models.tutor import Tutor
-    from socratic_rl.pairs.cases import Rejection
+from socratic_rl.models.tokens import fit_prompt
+from socratic_rl.models.tutor import Tutor
+from socratic_rl.pairs.audit import audit_rows
+from socratic_rl.pairs.cases import Rejection
+from socratic_rl.pairs.dataset import DataSet, Prepared, SocraticPairs, counts, go_on_from, own_file
 
 KIND = "best_of_n"
 """The kind of rejection of these pairs."""
@@ -88,16 +90,16 @@ class BestOfN(DataSet):
 
     def mistakes(self) -> list[str]:
         """Likeliest tokens, which make all replies alike; what is wrong with the judge."""
-        found = [f"judge.{mistake}" for mistake in self.judge.mistakes()] if self.judge else []
+        mistakes = [f"judge.{mistake}" for mistake in self.judge.mistakes()] if self.judge else []
         if not self.sampling.temperature:
-            found.append("sampling.temperature: 0 gives the same reply n times; 1 draws as the model is")
-        return found
+            mistakes.append("sampling.temperature: 0 gives the same reply n times; 1 draws as the model is")
+        return mistakes
 
     def prepare(
         self,
         folder: Path,
-        rejection: "Rejection | None",  # noqa: ARG002
-        generator: "Generator | None",  # noqa: ARG002
+        rejection: Rejection | None,  # noqa: ARG002
+        generator: Generator | None,  # noqa: ARG002
         seed: int,
     ) -> Prepared:
         """Make ``candidates.jsonl``, ``pairs.jsonl`` and ``problems.jsonl`` in a folder.
@@ -105,47 +107,40 @@ class BestOfN(DataSet):
         Raises:
             UserError: The tutor's data set is gone, or no turn gives a training pair.
         """
-        from socratic_rl.core import provenance
-        from socratic_rl.evaluation.comparison import held_out_turns
-        from socratic_rl.models.tutor import Tutor
-        from socratic_rl.pairs.audit import audit_rows
-
-        path = own_file(folder)
-        judged = self.judge.facts() if self.judge else {}
         tutor = Tutor(Path(self.adapter))
         source = _source(tutor)
-        if gone := source.mistakes():
-            raise UserError(f"adapter: {self.adapter}: its data set is gone: {gone[0].partition(';')[0]}")
+        if mistakes := source.mistakes():
+            raise UserError(f"adapter: {self.adapter}: its data set is gone: {mistakes[0].partition(';')[0]}")
+        path = own_file(folder)
         made_from = {
             "dataset": self.model_dump(mode="json"),
             "tutor": tutor.digest,
-            "source": provenance.digest([source.file]),
+            "source": digest([source.file]),
             "judge": self.judge.identity() if self.judge else None,
             "seed": seed,
         }
         go_on_from(folder, made_from, "candidates.jsonl*")
         pairs, problems = source.read(), source.read_problems()
-        by_side = {
+        turns = {
             split: held_out_turns([pair for pair in pairs if pair.split == split], problems)
             for split in ("train", "validation")
         }
-        by_side["train"] = by_side["train"][: self.limit]
-        sides = {turn_key(turn): split for split, side in by_side.items() for turn in side}
-        turns = [turn for side in by_side.values() for turn in side]
-        candidates = self._draw(tutor, turns, folder / "candidates.jsonl", seed)
-        made, told = pairs_of(candidates, sides)
-        if not any(pair.split == "train" for pair in made):
+        turns["train"] = turns["train"][: self.limit]
+        candidates = self._draw(tutor, [*turns["train"], *turns["validation"]], folder / "candidates.jsonl", seed)
+        splits = {turn_key(turn): split for split, side in turns.items() for turn in side}
+        own_pairs, summary = pairs_of(candidates, splits)
+        if not any(pair.split == "train" for pair in own_pairs):
             raise UserError(
                 f"dataset.n: no training turn gives a pair, since its {self.n} replies are alike in score; "
                 "raise it or dataset.sampling.temperature, or let a judge score them: judge@dataset.judge=socratic_llm"
             )
         test = [pair for pair in pairs if pair.split == "test"]
         write_jsonl(path.with_name("problems.jsonl"), (problem.to_record() for problem in problems.values()))
-        write_jsonl(path, (pair.to_record() for pair in [*made, *test]))
-        told |= judged | audit_rows(made, seed)[0]
-        return Prepared(SocraticPairs(path=str(path)), told | {"test pairs": f"{len(test)}, those of {source.path}"})
+        write_jsonl(path, (pair.to_record() for pair in [*own_pairs, *test]))
+        summary |= (self.judge.facts() if self.judge else {}) | audit_rows(own_pairs, seed)[0]
+        return Prepared(SocraticPairs(path=str(path)), summary | {"test pairs": f"{len(test)}, those of {source.path}"})
 
-    def _draw(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], path: Path, seed: int) -> RecordFile[Candidates]:
+    def _draw(self, tutor: Tutor, turns: Sequence[HeldOutTurn], path: Path, seed: int) -> RecordFile[Candidates]:
         """The replies at each turn, in the order of the turns, in a file."""
         file = StageFile(path, key=lambda row: (row["conversation_id"], row["turn"]))
         if not file.finished:
@@ -158,36 +153,31 @@ class BestOfN(DataSet):
                     if all(turn_key(turn) in file for turn in group):
                         continue
                     # as a whole, since what else is in a batch can tip a token
-                    for found in self._reply(tutor, group, seed):
-                        if turn_key(found) not in file:
-                            file.append(found)
+                    for candidates in self._reply(tutor, group, seed):
+                        if turn_key(candidates) not in file:
+                            file.append(candidates)
                             bar.update()
             file.finish(map(turn_key, turns))
         return RecordFile(Candidates, path)
 
-    def _reply(self, tutor: "Tutor", turns: Sequence["HeldOutTurn"], seed: int) -> Iterator[Candidates]:
+    def _reply(self, tutor: Tutor, turns: Sequence[HeldOutTurn], seed: int) -> Iterator[Candidates]:
         """The replies at each of these turns, measured and scored."""
-        from socratic_rl.evaluation.comparison import marks
-        from socratic_rl.evaluation.judge import Case
-        from socratic_rl.generators.tutors import ByTransformers, chat_requests
-        from socratic_rl.models.tokens import fit_prompt
-
         prompts = [fit_prompt(turn.prompt, tutor.tokenizer, tutor.max_length) or turn.prompt for turn in turns]
         seeds = [seed_from(seed, turn.conversation_id, turn.turn, number) for turn in turns for number in range(self.n)]
         requests = chat_requests([prompt for prompt in prompts for _ in range(self.n)], seeds)
         generator = ByTransformers(tutor.tutor, tutor.tokenizer, self.sampling)
         drawn = in_order(generator.generate(requests), len(requests), None)
-        said = [drawn[first : first + self.n] for first in range(0, len(drawn), self.n)]
+        by_turn = [drawn[first : first + self.n] for first in range(0, len(drawn), self.n)]
         cases = [
             Case(render_transcript(from_messages(prompt)), tuple(reply.text for reply in replies), turn.answer)
-            for turn, prompt, replies in zip(turns, prompts, said, strict=True)
+            for turn, prompt, replies in zip(turns, prompts, by_turn, strict=True)
         ]
         verdicts = self.judge.judge(cases, seed) if self.judge else [None] * len(cases)
-        for turn, prompt, replies, verdict in zip(turns, prompts, said, verdicts, strict=True):
+        for turn, prompt, replies, verdict in zip(turns, prompts, by_turn, verdicts, strict=True):
             marked = [marks(reply.text, reply.finish == "length", turn) for reply in replies]
             scores = [
-                self.judge.quality(verdict, number) if verdict else measured_score(reply.text, one, turn.reference)
-                for number, (reply, one) in enumerate(zip(replies, marked, strict=True))
+                self.judge.quality(verdict, number) if verdict else measured_score(reply.text, measured, turn.reference)
+                for number, (reply, measured) in enumerate(zip(replies, marked, strict=True))
             ]
             yield Candidates(
                 conversation_id=turn.conversation_id,
@@ -195,14 +185,14 @@ class BestOfN(DataSet):
                 turn=turn.turn,
                 prompt=prompt,
                 replies=tuple(
-                    Candidate(text=reply.text, marks=one, score=score)
-                    for reply, one, score in zip(replies, marked, scores, strict=True)
+                    Candidate(text=reply.text, marks=measured, score=score)
+                    for reply, measured, score in zip(replies, marked, scores, strict=True)
                 ),
                 judge=tuple(asdict(answer) for answer in verdict.answers) if verdict else (),
             )
 
 
-def _source(tutor: "Tutor") -> SocraticPairs:
+def _source(tutor: Tutor) -> SocraticPairs:
     """The data set that has every turn; one of replies lacks the turns at which they were alike."""
     earlier, _ = tutor.earlier()
     for trained in (tutor, *reversed(earlier)):
@@ -220,36 +210,31 @@ def pairs_of(
         candidates: The replies at each turn.
         sides: The side of the split that each turn is on, by conversation id and turn.
     """
-    from socratic_rl.measures.registry import FAILURES, failures
-
-    pass
-    from socratic_rl.pairs.dataset import counts
-
     pairs: list[PreferencePair] = []
     no_pair: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     turns = replies = 0
-    for found in candidates:
+    for candidate in candidates:
         turns += 1
-        replies += len(found.replies)
-        faults.update(FAILURES[name].fault for reply in found.replies for name in failures(reply.marks))
-        faults["says nothing"] += sum(not reply.text.strip() for reply in found.replies)
-        faults["not scored, since the judge cannot be read"] += sum(reply.score is None for reply in found.replies)
+        replies += len(candidate.replies)
+        faults.update(FAILURES[name].fault for reply in candidate.replies for name in failures(reply.marks))
+        faults["says nothing"] += sum(not reply.text.strip() for reply in candidate.replies)
+        faults["not scored, since the judge cannot be read"] += sum(reply.score is None for reply in candidate.replies)
         # what says nothing reveals nothing, and would be better than what does
-        picked = best_and_worst([reply.score if reply.text.strip() else None for reply in found.replies])
-        best, worst = (found.replies[number].text for number in picked or (0, 0))
+        picked = best_and_worst([reply.score if reply.text.strip() else None for reply in candidate.replies])
+        best, worst = (candidate.replies[number].text for number in picked or (0, 0))
         if text_id(best) == text_id(worst):
             no_pair["the same text" if picked else "alike in score"] += 1
             continue
         pair = PreferencePair.of(
-            from_messages(found.prompt),
+            from_messages(candidate.prompt),
             best,
             worst,
-            conversation_id=found.conversation_id,
-            problem_id=found.problem_id,
-            turn=found.turn,
+            conversation_id=candidate.conversation_id,
+            problem_id=candidate.problem_id,
+            turn=candidate.turn,
             rejection=KIND,
-            split=sides[turn_key(found)],
+            split=sides[turn_key(candidate)],
         )
         pairs.append(pair)
     why = f" ({', '.join(f'{n} {reason}' for reason, n in no_pair.items())})" if no_pair else ""
@@ -307,6 +292,6 @@ def best_and_worst(scores: Sequence[float | None]) -> Picked | None:
     scored = [(score, number) for number, score in enumerate(scores) if score is not None]
     if len({score for score, _ in scored}) < 2:
         return None
-    best = max(scored, key=lambda one: (one[0], -one[1]))
+    best = max(scored, key=lambda pair: (pair[0], -pair[1]))
     worst = min(scored)
     return Picked(best[1], worst[1])

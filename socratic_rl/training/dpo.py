@@ -25,8 +25,7 @@ from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file, write_json
 from socratic_rl.core.provenance import MADE_FROM
-from socratic_rl.models import policy, processes
-from socratic_rl.models import weights as weights_module
+from socratic_rl.models import policy, processes, weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.models.tokens import pair_tokens
@@ -68,7 +67,7 @@ def train(
     lora: LoraConfig | None,
     checkpoint: str | None,
     forest: Literal["auto", True, False] = "auto",
-    weights: str | None = None,
+    identity: str | None = None,
     jobs: int = 1,
 ) -> Outcome:
     """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
@@ -82,7 +81,7 @@ def train(
         lora: A new adapter; None trains the model as it is: the adapter that it has, else all weights.
         checkpoint: ``latest``, a checkpoint's folder, or None to start anew.
         forest: Whether batches are read as prefix forests; ``auto`` does so where it saves enough tokens.
-        weights: What tells the model's weights from others, so that the reference's log-probabilities are kept for
+        identity: What tells the model's weights from others, so that the reference's log-probabilities are kept for
             other jobs; None keeps none.
         jobs: How many jobs at least are trained on these pairs.
 
@@ -93,7 +92,7 @@ def train(
         keep_freed_memory()
     if args.precompute_ref_log_probs is None:
         args.precompute_ref_log_probs = saves_passes(args, len(pairs), jobs)
-    references = _references(model, tokenizer, pairs, held_out, args, weights)
+    references = _references(model, tokenizer, pairs, held_out, args, identity)
     trainer = _trainer(model, tokenizer, pairs, held_out, args, lora, forest, references)
     seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
     figures = _score_held_out(trainer, tokenizer, held_out, references.held_out)
@@ -123,12 +122,12 @@ def _references(
     pairs: Sequence[PreferencePair],
     held_out: Sequence[PreferencePair],
     args: DPOConfig,
-    weights: str | None,
+    identity: str | None,
 ) -> References:
     """What is known of the reference before training: until then the policy is the reference, whatever is trained."""
     if processes.sharded():
         return References(None, None)
-    score = functools.partial(reference_scores, model, tokenizer, args=args, weights=weights)
+    score = functools.partial(reference_scores, model, tokenizer, args=args, identity=identity)
     of_held_out = score(held_out, label="held-out pairs") if held_out else None
     precomputed = args.precompute_ref_log_probs and args.ld_alpha is None
     return References(score(pairs, label="training pairs") if precomputed else None, of_held_out)
@@ -254,8 +253,8 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     Raises:
         UserError: TRL refuses a value; names it in its words.
     """
-    bf16 = weights_module.has_bf16() if node.bf16 is None else node.bf16
-    on_cpu = {"use_cpu": True} if weights_module.device().type == "cpu" else {}
+    bf16 = weights.has_bf16() if node.bf16 is None else node.bf16
+    on_cpu = {"use_cpu": True} if weights.device().type == "cpu" else {}
     fixed = {key: value for key, value in NEEDED.items() if key not in node}
     try:
         args = instantiate(

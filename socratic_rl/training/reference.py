@@ -20,8 +20,7 @@ from trl import DPOConfig
 from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.files import whole_file
-from socratic_rl.models import processes
-from socratic_rl.models import weights as weights_module
+from socratic_rl.models import processes, weights
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tokens import pair_tokens
 
@@ -43,7 +42,7 @@ def reference_scores(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     args: DPOConfig,
-    weights: str | None,
+    identity: str | None,
     label: str,
 ) -> PairScores:
     """The log-probabilities of n pairs under the base, read where an earlier job has left them.
@@ -55,12 +54,12 @@ def reference_scores(
         tokenizer: With a chat template.
         pairs: n pairs.
         args: Their batch size and precision are the trainer's.
-        weights: What tells the base's weights from others; None keeps nothing.
+        identity: What tells the base's weights from others; None keeps nothing.
         label: What the pairs are called.
     """
-    if weights is None:
+    if identity is None:
         return _score(model, tokenizer, pairs, args, label)
-    path = weights_module.cache() / "reference" / f"{_key(model, tokenizer, pairs, args, weights)}.safetensors"
+    path = weights.cache() / "reference" / f"{_key(model, tokenizer, pairs, args, identity)}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     # another job that wants the same waits and reads; beside the main process all wait for that one
     with FileLock(path.with_suffix(".lock")) if processes.is_main() else contextlib.nullcontext():
@@ -96,11 +95,11 @@ def _key(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     args: DPOConfig,
-    weights: str,
+    identity: str,
 ) -> str:
     """A digest of all that shapes the log-probabilities, to the last bit: the template by the tokens that it makes."""
     shaped_by: dict[str, Any] = {
-        "weights": weights,
+        "weights": identity,
         "config": model.config.to_dict(),
         "attention": model.config._attn_implementation,
         "dtype": model.dtype,

@@ -55,7 +55,7 @@ def run(
     """The logged steps of a training on this base."""
     args = dpo.arguments(node(**changes), folder, tracked=False)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), tokenizer_from(str(base))
-    outcome = dpo.train(model, tokenizer, pairs(count), pairs(3), args, adapter, None, forest, weights=identity(base))
+    outcome = dpo.train(model, tokenizer, pairs(count), pairs(3), args, adapter, None, forest, identity=identity(base))
     return [row for row in outcome.log if "loss" in row]
 
 

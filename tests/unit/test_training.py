@@ -179,7 +179,7 @@ def test_a_pair_is_tokenised_once_and_as_trl_does_it(tiny_llama: Path, tmp_path:
     fitted = fit_pairs(pairs(), tokenizer, 2000).pairs
     args = dpo.arguments(node(max_steps=1, precompute_ref_log_probs=True), tmp_path, tracked=False)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    dpo.train(model, tokenizer, fitted, fitted[:3], args, lora(), None, weights="tiny")
+    dpo.train(model, tokenizer, fitted, fitted[:3], args, lora(), None, identity="tiny")
     # the prompt, and the dialogue with each answer
     assert len(rendered) == len(set(rendered)) == 3 * len(fitted)
 
