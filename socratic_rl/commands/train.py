@@ -1,27 +1,64 @@
 """``train.py``: load a base, train it on preference pairs, score the held-out ones, save the tutor."""
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import wandb
 from omegaconf import DictConfig
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from socratic_rl.commands import cli
-from socratic_rl.core.errors import UserError
+from socratic_rl.commands import cli, tracking
+from socratic_rl.commands.settings import TrainSettings
+from socratic_rl.core import provenance
+from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.dialogue import PreferencePair
+from socratic_rl.core.errors import UserError, shell_command
+from socratic_rl.core.files import write_jsonl
+from socratic_rl.evaluation import comparison
+from socratic_rl.models import policy, processes, weights
+from socratic_rl.models.record import VERSION, TutorRecord
+from socratic_rl.models.tokens import Fitted, fit_pairs
+from socratic_rl.models.tutor import Tutor
 from socratic_rl.pages import console
+from socratic_rl.pairs.dataset import SocraticPairs, counts
+from socratic_rl.sharing import hub, model_card
+from socratic_rl.training import dpo
 
-if TYPE_CHECKING:
-    from socratic_rl.commands.settings import TrainSettings
+
+@dataclass(frozen=True)
+class Data:
+    """The pairs of a training."""
+
+    dataset: SocraticPairs
+    source: dict[str, Any]
+    """The settings of the data set that the pairs were made from."""
+    training: list[PreferencePair]
+    held_out: list[PreferencePair]
+    closing_rows: dict[str, object]
+    """What the closing table says of how they were made."""
 
 
-def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
-    """Check the config, train, score the held-out pairs and return that figure, so that a sweep can rank."""
-    from socratic_rl.core import provenance
-    from socratic_rl.models import policy, processes
-    from socratic_rl.sharing import hub, model_card
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with: a base, or a tutor that is trained further."""
 
-    place = cli.job_place(cfg)
-    folder = place["folder"]
+    base: ModelSettings
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    weights: str
+    """What tells its weights from others."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """What the new tutor's record says of the one that is trained further."""
+
+
+def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
+    """Load, train, save; returns the share of held-out pairs that are ranked rightly, by which a sweep ranks."""
+    tracked_as = cli.job_place(cfg)
+    folder = tracked_as["folder"]
     processes.meet(settings.dpo.ddp_timeout)
     processes.from_main(lambda: hub.check(settings.hub))
     # a sweep that goes on finds the checkpoints of a job that was stopped
@@ -31,30 +68,9 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
     if checkpoint is not None and processes.is_main():
         # another config is refused before anything is written over
         provenance.remember(folder / "train_config.json", cfg)
-    dataset, told = processes.from_main(
-        lambda: settings.dataset.prepare(folder, settings.rejection, settings.generator, settings.seed)
-    )
+    data = load_pairs(settings, folder)
     # what wrote bad answers makes room for what is trained
-    data_source = settings.dataset.model_dump()
-    settings = settings.model_copy(update={"generator": None, "dataset": dataset})
-    pairs = dataset.read()
-    training_pairs = [pair for pair in pairs if pair.split == "train"]
-    held_out = [pair for pair in pairs if pair.split == "validation"]
-    if not training_pairs:
-        raise UserError(f"dataset.path: {dataset.path}: none of its {len(pairs)} pairs is for training")
-
-    # the heavy imports wait until the config is known to be right
-    from socratic_rl.commands import tracking
-    from socratic_rl.core import provenance
-    from socratic_rl.core.files import write_jsonl
-    from socratic_rl.evaluation import comparison
-    from socratic_rl.models import weights as weights_module
-    from socratic_rl.models.record import VERSION, TutorRecord
-    from socratic_rl.models.tokens import fit_pairs
-    from socratic_rl.models.tutor import Tutor
-    from socratic_rl.pairs.dataset import counts
-    from socratic_rl.training import dpo
-
+    settings = settings.model_copy(update={"generator": None, "dataset": data.dataset})
     args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
     lora = dpo.lora_config(cfg.lora) if settings.lora else None
     if processes.is_main():
@@ -63,83 +79,124 @@ def run(settings: "TrainSettings", cfg: DictConfig) -> float | None:
             (folder / "train_config.json").unlink(missing_ok=True)
         provenance.remember(folder / "train_config.json", cfg)
 
-    with tracking.track(settings.wandb, "train", provenance.resolved(cfg), **place) as run:
-        if dataset.model_dump() != data_source and processes.is_main():
-            tracking.log_artifact(run, provenance.artifact_name("pairs", [dataset.file]), "dataset", [dataset.file])
-        if settings.model is None:
-            tutor = Tutor(Path(str(settings.adapter)))
-            base, tokenizer, model, weights = tutor.settings, tutor.tokenizer, tutor.policy(), tutor.weights_identity()
-            of_tutor = {
-                "lora": tutor.record.lora,
-                "previous": {"adapter": settings.adapter, "sha256": tutor.digest},
-            }
-        else:
-            base, of_tutor = settings.model, {}
-            tokenizer, model = weights_module.load_tokenizer(base), policy.load_policy(base, lora)
-            weights = weights_module.weights_identity(base)
-        length = dpo.check_length(args.max_length, weights_module.context_length(model))
-        fitted, fitted_held_out = (fit_pairs(side, tokenizer, length) for side in (training_pairs, held_out))
+    with tracking.track(settings.wandb, "train", provenance.resolved(cfg), **tracked_as) as tracked:
+        if data.dataset.model_dump() != data.source and processes.is_main():
+            file = data.dataset.file
+            tracking.log_artifact(tracked, provenance.artifact_name("pairs", [file]), "dataset", [file])
+        start = load_start(settings, lora)
+        length = dpo.check_length(args.max_length, weights.context_length(start.model))
+        fitted, held_out = (fit_pairs(pairs, start.tokenizer, length) for pairs in (data.training, data.held_out))
+        jobs = 2 if cli.in_multirun() else 1
+        pairs = (fitted.pairs, held_out.pairs)
         outcome = dpo.train(
-            model,
-            tokenizer,
-            fitted.pairs,
-            fitted_held_out.pairs,
-            args,
-            lora,
-            checkpoint,
-            settings.forest,
-            weights,
-            jobs=2 if cli.in_multirun() else 1,
+            start.model, start.tokenizer, *pairs, args, lora, checkpoint, settings.forest, start.weights, jobs=jobs
         )
         if not processes.is_main():
             return None
-        adapter = folder / "adapter"
-        made_from = {
-            "version": VERSION,
-            "model": base.model_dump(),
-            "dataset": dataset.model_dump(),
-            "data_source": data_source,
-            "dataset_artifact": provenance.artifact_name("pairs", [dataset.file]),
-            "dpo": provenance.resolved(cfg)["dpo"],
-            "lora": provenance.resolved(cfg)["lora"],
-            **of_tutor,
-            "seed": settings.seed,
-            "trained_on": {
-                "pairs": len(fitted.pairs),
-                "problems": len({pair.problem_id for pair in fitted.pairs}),
-                "rejected by": counts(pair.rejection for pair in fitted.pairs),
-            },
-            "held_out": outcome.held_out,
-            "versions": provenance.versions(),
-        }
-        record = TutorRecord.model_validate(made_from)
-        dpo.save(outcome.model, tokenizer, adapter, record, outcome.weights, model_card.write_card)
-        write_jsonl(folder / "training_log.jsonl", outcome.log)
-        # sharded weights cannot write on one process alone
-        samples = [] if processes.sharded() else fitted_held_out.pairs[: settings.samples]
-        said = comparison.sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
-        write_jsonl(folder / "samples.jsonl", said)
-        tracking.log_table(run, "replies", [{key: row[key] for key in ("student", "reply", "teacher")} for row in said])
-        tracking.log_artifact(
-            run, provenance.artifact_name("adapter", [adapter]), "model", [adapter], [record.dataset_artifact]
-        )
-        address = hub.push(adapter, settings.hub, f"Tutor trained from {base.name}")
+        record = record_of(start, data, fitted, outcome, cfg)
+        save(outcome, start.tokenizer, record, folder, held_out.pairs, settings, tracked)
+        address = hub.push(folder / "adapter", settings.hub, f"Tutor trained from {start.base.name}")
+    print_closing_table(data.closing_rows, fitted, held_out, outcome, folder / "adapter", address)
+    dpo.free_memory()
+    return outcome.held_out.get("eval_rewards/accuracies")
 
-    score = outcome.held_out.get("eval_rewards/accuracies")
+
+def load_pairs(settings: TrainSettings, folder: Path) -> Data:
+    """The pairs to train on and those held out, made first where the data set makes its own.
+
+    Raises:
+        UserError: None of them is for training.
+    """
+    dataset, closing_rows = processes.from_main(
+        lambda: settings.dataset.prepare(folder, settings.rejection, settings.generator, settings.seed)
+    )
+    pairs = dataset.read()
+    training = [pair for pair in pairs if pair.split == "train"]
+    held_out = [pair for pair in pairs if pair.split == "validation"]
+    if not training:
+        raise UserError(f"dataset.path: {dataset.path}: none of its {len(pairs)} pairs is for training")
+    return Data(dataset, settings.dataset.model_dump(), training, held_out, closing_rows)
+
+
+def load_start(settings: TrainSettings, lora: LoraConfig | None) -> Start:
+    """The base with a fresh adapter, or the tutor that is trained further."""
+    if settings.model is not None:
+        base = settings.model
+        tokenizer, model = weights.load_tokenizer(base), policy.load_policy(base, lora)
+        return Start(base, tokenizer, model, weights.weights_identity(base))
+    tutor = Tutor(Path(str(settings.adapter)))
+    record = {"lora": tutor.record.lora, "previous": {"adapter": settings.adapter, "sha256": tutor.digest}}
+    return Start(tutor.settings, tutor.tokenizer, tutor.policy(), tutor.weights_identity(), record)
+
+
+def record_of(start: Start, data: Data, fitted: Fitted, outcome: dpo.Outcome, cfg: DictConfig) -> TutorRecord:
+    """What the tutor was made from."""
+    config = provenance.resolved(cfg)
+    made_from = {
+        "version": VERSION,
+        "model": start.base.model_dump(),
+        "dataset": data.dataset.model_dump(),
+        "data_source": data.source,
+        "dataset_artifact": provenance.artifact_name("pairs", [data.dataset.file]),
+        "dpo": config["dpo"],
+        "lora": config["lora"],
+        **start.record,
+        "seed": cfg.seed,
+        "trained_on": {
+            "pairs": len(fitted.pairs),
+            "problems": len({pair.problem_id for pair in fitted.pairs}),
+            "rejected by": counts(pair.rejection for pair in fitted.pairs),
+        },
+        "held_out": outcome.held_out,
+        "versions": provenance.versions(),
+    }
+    return TutorRecord.model_validate(made_from)
+
+
+def save(
+    outcome: dpo.Outcome,
+    tokenizer: PreTrainedTokenizerBase,
+    record: TutorRecord,
+    folder: Path,
+    held_out: Sequence[PreferencePair],
+    settings: TrainSettings,
+    tracked: wandb.Run,
+) -> None:
+    """Write the tutor, the training log and some replies to held-out prompts, and log them."""
+    adapter = folder / "adapter"
+    dpo.save(outcome.model, tokenizer, adapter, record, outcome.weights, model_card.write_card)
+    write_jsonl(folder / "training_log.jsonl", outcome.log)
+    # sharded weights cannot write on one process alone
+    samples = [] if processes.sharded() else held_out[: settings.samples]
+    replies = comparison.sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
+    write_jsonl(folder / "samples.jsonl", replies)
+    columns = ("student", "reply", "teacher")
+    tracking.log_table(tracked, "replies", [{key: row[key] for key in columns} for row in replies])
+    name = provenance.artifact_name("adapter", [adapter])
+    tracking.log_artifact(tracked, name, "model", [adapter], [record.dataset_artifact])
+
+
+def print_closing_table(
+    first_rows: dict[str, object],
+    fitted: Fitted,
+    held_out: Fitted,
+    outcome: dpo.Outcome,
+    adapter: Path,
+    address: str | None,
+) -> None:
+    """Print what was trained on, what came out and what to do next."""
     console.closing_table(
         "Training",
         {
-            **told,
-            "pairs": f"{len(fitted.pairs)} trained on, {len(fitted_held_out.pairs)} held out"
-            f" ({len(fitted.dropped) + len(fitted_held_out.dropped)} too long and left out)",
-            "prompts shortened": fitted.shortened + fitted_held_out.shortened,
+            **first_rows,
+            "pairs": f"{len(fitted.pairs)} trained on, {len(held_out.pairs)} held out"
+            f" ({len(fitted.dropped) + len(held_out.dropped)} too long and left out)",
+            "prompts shortened": fitted.shortened + held_out.shortened,
             "steps": f"{outcome.steps} in {outcome.seconds:.0f} s",
             "final loss": "not logged" if outcome.final_loss is None else f"{outcome.final_loss:.4f}",
             **{f"held-out {name.removeprefix('eval_')}": f"{value:.4g}" for name, value in outcome.held_out.items()},
             "adapter": adapter,
             **({"hub": address} if address else {}),
-            "next": f"python evaluate.py adapter={adapter}",
+            "next": f"{shell_command('evaluate')} adapter={adapter}",
         },
     )
-    dpo.free_memory()
-    return score
