@@ -37,8 +37,8 @@ def brought(problem: Problem) -> int:
 
 def annotated(problem: Problem) -> list[tuple[str, list[Turn]]]:
     """The conversations that a problem brings, each with what it comes from."""
-    found = [("dialogue", _from_dialogue(problem, dialogue)) for dialogue in problem.dialogues or ()]
-    return [("steps", _from_steps(problem)), *found] if _asks(problem) else found
+    dialogues = [("dialogue", _from_dialogue(problem, dialogue)) for dialogue in problem.dialogues or ()]
+    return [("steps", _from_steps(problem)), *dialogues] if _asks(problem) else dialogues
 
 
 def _asks(problem: Problem) -> bool:
@@ -54,12 +54,12 @@ def _from_steps(problem: Problem) -> list[Turn]:
     early: list[Turn] = []
     asked = ""
     for step in problem.steps:
-        said = Turn(speaker="student", text=step.reply or step.work)
+        reply = Turn(speaker="student", text=step.reply or step.work)
         if step.question and text_id(step.question) != asked:
-            turns += [Turn(speaker="teacher", text=step.question), *early, said]
+            turns += [Turn(speaker="teacher", text=step.question), *early, reply]
             early, asked = [], text_id(step.question)
         else:
-            (turns if asked else early).append(said)
+            (turns if asked else early).append(reply)
     return merge_turns(turns)
 
 

@@ -51,11 +51,11 @@ def options(text: str) -> dict[str, str]:
     text = repair(text)
     for pattern in _OPTIONS:
         if match := pattern.match(text):
-            found = {letter: option for letter, option in match.groupdict().items() if option is not None}
+            options_by_letter = {letter: option for letter, option in match.groupdict().items() if option is not None}
             # some rows name the letter twice: "a ) a ) 8"
             return {
                 letter: re.sub(rf"^ ?{letter} ?\)", "", option, flags=re.IGNORECASE).strip(" ,;")
-                for letter, option in found.items()
+                for letter, option in options_by_letter.items()
             }
     return {}
 
@@ -203,9 +203,9 @@ def _without_head(text: str, letter: str, option: str) -> str:
     if not re.search(r"\( [a-e] \)", text[5:]):  # else it is the first of several cases
         text = re.sub(rf"^\( {letter} \) (?=[a-z]{{2}})", "", text)
     # "d 6 days the day after …": the letter and the option before the solution
-    for shown in (option, _number(option)):
-        if shown and text.startswith(f"{letter} {shown} "):
-            text = _without_value(text[len(letter) + 1 :], shown)
+    for value in (option, _number(option)):
+        if value and text.startswith(f"{letter} {value} "):
+            text = _without_value(text[len(letter) + 1 :], value)
     return text
 
 
@@ -214,47 +214,47 @@ def _number(option: str) -> str:
     return match[0] if match else ""
 
 
-def _without_value(text: str, shown: str) -> str:
-    rest = text.removeprefix(shown)
+def _without_value(text: str, value: str) -> str:
+    rest = text.removeprefix(value)
     # "2 * 3 = …" is work that begins with the same number
     return text if rest == text or re.match(r"\s*[-+*/x×÷=^%:.\d]", rest) else rest.strip()
 
 
 def _without_tail(text: str, letter: str, option: str) -> str:
-    shown = option.strip(" .;")
+    value = option.strip(" .;")
     labelled = False
     while True:
         text = _FORUM.sub("", text.rstrip(" \\\"';,"))
         # the value may follow the letter: "answer : b ) 28000"
         bodies = [text]
-        if shown and text.rstrip(" .;)").endswith(" " + shown):
-            bodies.append(text.rstrip(" .;)").removesuffix(shown))
+        if value and text.rstrip(" .;)").endswith(" " + value):
+            bodies.append(text.rstrip(" .;)").removesuffix(value))
         elif match := _NUMBER_TAIL.search(text):
             bodies.append(text[: match.start()])
         for body, pattern in itertools.product(bodies, _TAILS):
-            found = pattern.search(body)
-            if found and (body is text or found["letter"] == letter):
-                text, labelled = body[: found.start()], True
+            tail = pattern.search(body)
+            if tail and (body is text or tail["letter"] == letter):
+                text, labelled = body[: tail.start()], True
                 break
         else:
-            cut = _unlabelled_tail(text, letter, shown, lone=not labelled)
+            cut = _unlabelled_tail(text, letter, value, lone=not labelled)
             if cut is None:
                 break
             text = cut
     text = re.sub(rf"\s*{_CONNECT}\b(?:answer|ans)(?: is)?[\s.:=-]*$", "", text)
-    stated = re.search(rf"{_CONNECT}\b(?:answer|ans) [:=-] {re.escape(shown)}$", text)
-    if stated and re.search(rf"(?<!\S){re.escape(shown)}(?!\S)", text[: stated.start()]):
+    stated = re.search(rf"{_CONNECT}\b(?:answer|ans) [:=-] {re.escape(value)}$", text)
+    if stated and re.search(rf"(?<!\S){re.escape(value)}(?!\S)", text[: stated.start()]):
         text = text[: stated.start()]  # "answer : 4 : 5" after the work has come to 4 : 5
     return text
 
 
-def _unlabelled_tail(text: str, letter: str, shown: str, *, lone: bool) -> str | None:
+def _unlabelled_tail(text: str, letter: str, value: str, *, lone: bool) -> str | None:
     """The text without a closing letter that no "answer" announces; None where there is no such letter.
 
     Args:
         text: The solution so far.
         letter: The correct option's letter.
-        shown: The correct option.
+        value: The correct option.
         lone: Whether a letter by itself may go, too; after "answer : b" went, a "b" before it belongs to the work.
     """
     match = _CONCLUDED.search(text)
@@ -263,12 +263,12 @@ def _unlabelled_tail(text: str, letter: str, shown: str, *, lone: bool) -> str |
         match = match if match and not _NO_LONE_LETTER_AFTER.search(text[: match.start()]) else None
     if match and match["letter"] == letter:
         return text[: match.start()]
-    if lone and shown:
+    if lone and value:
         if match := re.search(
-            rf"(?<!\S){re.escape(_number(shown) or shown)}(?: [a-z]+)?(?P<tail> = {letter}[\s.]*)$", text
+            rf"(?<!\S){re.escape(_number(value) or value)}(?: [a-z]+)?(?P<tail> = {letter}[\s.]*)$", text
         ):
             return text[: match.start("tail")]
-        if match := re.search(rf"(?<!\S){letter} ?[).] ?{re.escape(shown)}(?: [a-z]+)?[\s.]*$", text):
+        if match := re.search(rf"(?<!\S){letter} ?[).] ?{re.escape(value)}(?: [a-z]+)?[\s.]*$", text):
             return text[: match.start()]
     return None
 

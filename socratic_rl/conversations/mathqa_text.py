@@ -24,10 +24,10 @@ def _bytes_behind() -> dict[str, list[int]]:
 _BYTES = _bytes_behind()
 
 
-_LEAD = "".join(char for char, found in _BYTES.items() if max(found) >= 0xC2)
+_LEAD = "".join(char for char, codes in _BYTES.items() if max(codes) >= 0xC2)
 
 
-_NEXT = "".join(char for char, found in _BYTES.items() if min(found) < 0xC0 and not char.isspace())
+_NEXT = "".join(char for char, codes in _BYTES.items() if min(codes) < 0xC0 and not char.isspace())
 
 
 _MISREAD = re.compile(rf"([{re.escape(_LEAD)}])\s?([{re.escape(_NEXT)}])(?:(\s?)([{re.escape(_NEXT)}]))?")
@@ -76,11 +76,11 @@ def _redecode(match: re.Match[str]) -> str:
 
 
 def _readings(chars: str) -> list[str]:
-    found = []
+    decoded = []
     for data in itertools.product(*(_BYTES[char] for char in chars)):
         with contextlib.suppress(UnicodeDecodeError):
-            found.append(bytes(data).decode("utf-8"))
-    return [text for text in found if _PLAUSIBLE.fullmatch(text)]
+            decoded.append(bytes(data).decode("utf-8"))
+    return [text for text in decoded if _PLAUSIBLE.fullmatch(text)]
 
 
 def repair(text: str) -> str:

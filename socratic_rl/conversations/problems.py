@@ -100,31 +100,31 @@ class Source(Component):
             raise UserError("\n".join(mistakes))
         self._skipped.clear()
         self._examples.clear()
-        found = False
+        any_problem = False
         for problem in self._gathered() if self.gathers else self._first_of_each():
-            found = True
+            any_problem = True
             yield problem
         for reason, count in self._skipped.items():
             some = ", ".join(self._examples[reason]) + (", …" if count > EXAMPLES else "")
             logger.warning("%s: rows that give no problem: %d, %s (%s)", self.name, count, reason, some)
-        if not found:
+        if not any_problem:
             raise UserError(f"{self.key}.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
 
     def _first_of_each(self) -> Iterator[Problem]:
         """The first problem with each question; which there were is known on disk alone."""
         questions, ids, count = Index(), Index(), 0
         for where, row in self._rows():
-            found = self.problem(where, row)
-            if isinstance(found, str):
-                self._skip(found, where)
-            elif (question := text_id(found.question)) in questions:
+            problem = self.problem(where, row)
+            if isinstance(problem, str):
+                self._skip(problem, where)
+            elif (question := text_id(problem.question)) in questions:
                 self._skip("the question of an earlier row", where)
-            elif found.id in ids:
-                raise UserError(f"{where}: id: {found.id!r} is an earlier problem's; every problem needs its own")
+            elif problem.id in ids:
+                raise UserError(f"{where}: id: {problem.id!r} is an earlier problem's; every problem needs its own")
             else:
-                yield found
+                yield problem
                 count += 1
-                questions[question] = ids[found.id] = count
+                questions[question] = ids[problem.id] = count
                 if count == self.limit:
                     return
 
@@ -132,14 +132,14 @@ class Source(Component):
         """The problems with all their dialogues, which are held until the last row is read."""
         problems: dict[str, Problem] = {}
         for where, row in self._rows():
-            found = self.problem(where, row)
-            if isinstance(found, str):
-                self._skip(found, where)
-            elif found.id in problems:
-                dialogues = (problems[found.id].dialogues or ()) + (found.dialogues or ())
-                problems[found.id] = problems[found.id].model_copy(update={"dialogues": dialogues})
+            problem = self.problem(where, row)
+            if isinstance(problem, str):
+                self._skip(problem, where)
+            elif problem.id in problems:
+                dialogues = (problems[problem.id].dialogues or ()) + (problem.dialogues or ())
+                problems[problem.id] = problems[problem.id].model_copy(update={"dialogues": dialogues})
             elif len(problems) != self.limit:
-                problems[found.id] = found
+                problems[problem.id] = problem
         yield from problems.values()
 
     def _skip(self, reason: str, where: str) -> None:
@@ -159,8 +159,8 @@ class JsonlProblems(Source):
 
     def problem(self, where: str, row: Mapping[str, Any]) -> Problem:
         """The record; an empty answer is a mistake, unless human dialogues stand in for it."""
-        given = {"id": text_id(str(row.get("question", ""))), "source": self.name, **row}
-        problem = parse_record(Problem, where, given)
+        values = {"id": text_id(str(row.get("question", ""))), "source": self.name, **row}
+        problem = parse_record(Problem, where, values)
         if not problem.answer.strip() and not problem.dialogues:
             raise UserError(f"{where}: answer: is empty; the gold answer is needed")
         return problem
@@ -236,7 +236,7 @@ class MathDial(Source):
         *work, answer = [line.strip() for line in str(row["ground_truth"]).splitlines() if line.strip()] or [""]
         if not question or not answer:
             raise UserError(f"{where}: {'ground_truth' if question else 'question'}: is empty")
-        turns = [turn for said in str(row["conversation"]).split("|EOM|") if (turn := self.turn(said.strip()))]
+        turns = [turn for part in str(row["conversation"]).split("|EOM|") if (turn := self.turn(part.strip()))]
         if not turns:
             return "no dialogue"
         return Problem(
@@ -249,9 +249,9 @@ class MathDial(Source):
             dialogues=(tuple(_merge_acts(turns)),),
         )
 
-    def turn(self, said: str) -> Turn | None:
+    def turn(self, text: str) -> Turn | None:
         """What one side said; None where it is nothing."""
-        match = self._turn.match(said)
+        match = self._turn.match(text)
         if not match or not match["text"].strip():
             return None
         speaker: Speaker = "teacher" if match["speaker"] == "Teacher" else "student"
@@ -261,9 +261,9 @@ class MathDial(Source):
 def _merge_acts(turns: Iterable[Turn]) -> Iterator[Turn]:
     """Neighbouring turns of one speaker as one, which has all their acts (``focus+telling``)."""
     for _, group in groupby(turns, key=lambda turn: turn.speaker):
-        said = list(group)
-        acts = dict.fromkeys(turn.act for turn in said if turn.act)
-        yield merge_turns(said)[0].model_copy(update={"act": "+".join(acts) or None})
+        neighbours = list(group)
+        acts = dict.fromkeys(turn.act for turn in neighbours if turn.act)
+        yield merge_turns(neighbours)[0].model_copy(update={"act": "+".join(acts) or None})
 
 
 class Bridge(Source):
@@ -303,11 +303,11 @@ class Bridge(Source):
 def _chat(where: str, row: Mapping[str, Any], key: str) -> list[Turn]:
     """A list of ``{"user": …, "text": …}`` as turns, empty ones dropped and neighbours of one speaker merged."""
     try:
-        said = [(message["user"], str(message["text"]).strip()) for message in row[key]]
+        messages = [(message["user"], str(message["text"]).strip()) for message in row[key]]
     except (TypeError, KeyError) as error:
         raise UserError(f"{where}: {key}: is no list of messages with user and text ({error!r})") from error
     return merge_turns(
-        Turn(speaker="teacher" if user == "tutor" else "student", text=text) for user, text in said if text
+        Turn(speaker="teacher" if user == "tutor" else "student", text=text) for user, text in messages if text
     )
 
 

@@ -79,12 +79,12 @@ def as_heard(speaker: Speaker, system: str, examples: Sequence[Turn], turns: Seq
     the user to begin.
     """
     heard = merge_turns([*examples, *(turns if speaker == "teacher" else turns[1:])])
-    said = ({"role": "assistant" if turn.speaker == speaker else "user", "content": turn.text} for turn in heard)
-    return ({"role": "system", "content": system}, *said)
+    messages = ({"role": "assistant" if turn.speaker == speaker else "user", "content": turn.text} for turn in heard)
+    return ({"role": "system", "content": system}, *messages)
 
 
 def without_label(text: str, speaker: Speaker) -> str:
     """The text without its speaker's own name, with which a chat model may begin its turn."""
     label = LABEL.match(text)
-    own = label and SPEAKERS[label[1].lower()] == speaker
-    return (text[label.end() :] if label and own else text).strip()
+    is_own = label and SPEAKERS[label[1].lower()] == speaker
+    return (text[label.end() :] if label and is_own else text).strip()

@@ -79,18 +79,18 @@ def gate(turns: Sequence[Turn], problem: Problem) -> list[Flaw]:
     return [
         Flaw(reason, number)
         for number, turn in enumerate(turns)
-        for reason, found in (
+        for reason, applies in (
             (ALTERNATION_LOST, turn.speaker == (turns[number - 1].speaker if number else "teacher")),
             (SPEAKS_FOR_OTHER, _speaks_for_other(turn)),
             (REPEATED, _repeats(turn, turns[:number])),
             (ANSWER_FIRST, _answers_first(turn, turns[:number], problem)),
         )
-        if found
+        if applies
     ]
 
 
 def _speaks_for_other(turn: Turn) -> bool:
-    if any(said.speaker != turn.speaker for said in parse_transcript(turn.text)):
+    if any(part.speaker != turn.speaker for part in parse_transcript(turn.text)):
         return True
     if turn.speaker == "teacher":
         return replies.speaks_for_student(turn.text)
@@ -103,11 +103,11 @@ def _repeats(turn: Turn, before: Sequence[Turn]) -> bool:
     Of a short turn every word must come again, since one other word makes it another question ("… on Monday?", "… on
     Tuesday?"), and so it must of a student's, who may correct one number. A student may also say "yes" or "12" twice.
     """
-    own = [earlier.text for earlier in before if earlier.speaker == turn.speaker]
+    earlier_texts = [earlier.text for earlier in before if earlier.speaker == turn.speaker]
     length = replies.word_count(turn.text)
     if turn.speaker == "teacher" and length >= 20:
-        return replies.repeats_turn(turn.text, own)
-    return (turn.speaker == "teacher" or length >= 5) and _words(turn.text) in map(_words, own)
+        return replies.repeats_turn(turn.text, earlier_texts)
+    return (turn.speaker == "teacher" or length >= 5) and _words(turn.text) in map(_words, earlier_texts)
 
 
 def _words(text: str) -> list[str]:
@@ -115,5 +115,5 @@ def _words(text: str) -> list[str]:
 
 
 def _answers_first(turn: Turn, before: Sequence[Turn], problem: Problem) -> bool:
-    known = [problem.question, *(earlier.text for earlier in before)]
-    return turn.speaker == "teacher" and bool(replies.reveals_answer(turn.text, problem.answer, known))
+    texts_before = [problem.question, *(earlier.text for earlier in before)]
+    return turn.speaker == "teacher" and bool(replies.reveals_answer(turn.text, problem.answer, texts_before))

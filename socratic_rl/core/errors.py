@@ -36,13 +36,13 @@ def reason(error: "ValidationError") -> str:
 
 def reasons(error: "ValidationError") -> Mapping[str, str]:
     """What pydantic found, by dotted key."""
-    found = {}
+    messages = {}
     for item in error.errors(include_url=False):
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] not in ("missing", "extra_forbidden", "value_error"):
             message += f" (got {item['input']!r})"
-        found[".".join(str(part) for part in item["loc"])] = message
-    return found
+        messages[".".join(str(part) for part in item["loc"])] = message
+    return messages
 
 
 CONSOLE_COMMAND = "socratic-rl"
@@ -57,5 +57,5 @@ def shell_command(name: str) -> str:
 
 def missing_value(error: BaseException) -> str | None:
     """Which key OmegaConf found missing; None where its error is about something else."""
-    found = re.search(r"Missing mandatory value: (\S+)", str(error))
-    return f"{found[1]}: is needed and not set" if found else None
+    match = re.search(r"Missing mandatory value: (\S+)", str(error))
+    return f"{match[1]}: is needed and not set" if match else None

@@ -107,12 +107,12 @@ def digest(paths: Sequence[Path]) -> str:
 
     A folder's card is left out: it tells of the other files, and what an evaluation finds is written into it.
     """
-    whole = hashlib.sha256()
+    combined = hashlib.sha256()
     for path in paths:
         for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != CARD) if path.is_dir() else [path]:
             with file.open("rb") as data:
-                whole.update(hashlib.file_digest(data, "sha256").digest())
-    return whole.hexdigest()[:12]
+                combined.update(hashlib.file_digest(data, "sha256").digest())
+    return combined.hexdigest()[:12]
 
 
 def artifact_name(name: str, files: Sequence[Path]) -> str:

@@ -157,8 +157,8 @@ def _mask(attention: str, depths: torch.Tensor, ends: torch.Tensor, dtype: torch
         from torch.nn.attention.flex_attention import create_block_mask
 
         return create_block_mask(attends, None, None, width, width, device=ends.device)
-    place = torch.arange(width, device=ends.device)
-    mask = attends(None, None, place[:, None], place)[None, None]
+    index = torch.arange(width, device=ends.device)
+    mask = attends(None, None, index[:, None], index)[None, None]
     if attention == "eager":
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
     return mask

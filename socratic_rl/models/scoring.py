@@ -118,8 +118,8 @@ def _score(
             inputs = {k: v.to(model.device) for k, v in collate([rows[row] for row in batch]).items()}
             read = inputs.pop("completion_mask")
             labels = inputs["input_ids"].masked_fill(read == 0, -100)
-            found = (forward or model)(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
-            sums = (found.double() * read[:, 1:]).sum(1).cpu().numpy()
+            log_probs = (forward or model)(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+            sums = (log_probs.double() * read[:, 1:]).sum(1).cpu().numpy()
             chosen[batch], rejected[batch] = np.split(sums, 2)
             bar.update(len(batch))
     lengths = {side: np.array([len(row[f"{side}_ids"]) for row in rows], float) for side in ("chosen", "rejected")}

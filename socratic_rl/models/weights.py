@@ -84,9 +84,9 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         UserError: The weights cannot be found or read, or not be quantised as ``model.quantization`` says.
     """
     source = weights_folder(settings)
-    own = pretrained_quantization(source, settings.revision)
-    quantization = quantization_config(settings, own)
-    if (own or quantization) and processes.sharded():
+    own_method = pretrained_quantization(source, settings.revision)
+    quantization = quantization_config(settings, own_method)
+    if (own_method or quantization) and processes.sharded():
         raise UserError(
             "model.quantization: quantised weights are not sharded here; DDP trains a quantised base on several devices"
         )
@@ -100,7 +100,7 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         attn_implementation=settings.attn_implementation,
         use_safetensors=True,
         # quantised weights are placed as they are read
-        device_map={"": device()} if own or quantization else None,
+        device_map={"": device()} if own_method or quantization else None,
         output_loading_info=True,
         **quantized_by,
     )
@@ -108,7 +108,7 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     if processes.sharded():
         # the trainer places the shards
         return model
-    if not own and quantization is None:
+    if not own_method and quantization is None:
         return model.to(device())
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -138,12 +138,12 @@ def pretrained_quantization(source: str, revision: str | None) -> str | None:
     return _readable(source, lambda: own_quantization(source, revision))  # type: ignore[no-any-return]
 
 
-def quantization_config(settings: ModelSettings, own: str | None = None) -> Any:
+def quantization_config(settings: ModelSettings, own_method: str | None = None) -> Any:
     """What transformers quantises weights by as it reads them; None where it does not.
 
     Args:
         settings: The base model's.
-        own: The method by which the checkpoint is quantised already.
+        own_method: The method by which the checkpoint is quantised already.
 
     Raises:
         UserError: transformers refuses a value, or the checkpoint is quantised by another method.
@@ -151,13 +151,13 @@ def quantization_config(settings: ModelSettings, own: str | None = None) -> Any:
     node = settings.quantization
     if node is None:
         # the kernel that transformers would choose passes no gradient on a CPU
-        return GPTQConfig(bits=4, backend="gptq_torch") if own == "gptq" else None
+        return GPTQConfig(bits=4, backend="gptq_torch") if own_method == "gptq" else None
     name = "bnb_4bit_compute_dtype"
     values = {name: str(_dtype(settings.dtype)).removeprefix("torch.")} if name in node and node[name] is None else {}
     config = quantization_from_node(node, **values)
-    if own and str(config.quant_method.value) != own:
+    if own_method and str(config.quant_method.value) != own_method:
         raise UserError(
-            f"model.quantization: {settings.pretrained} is quantised by {own} already and cannot be by"
+            f"model.quantization: {settings.pretrained} is quantised by {own_method} already and cannot be by"
             f" {config.quant_method.value} as well; leave it out: model.quantization=null"
         )
     return config

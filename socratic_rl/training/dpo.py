@@ -267,8 +267,8 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
             **fixed,
         )
     except InstantiationException as error:
-        told = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"dpo: {told.removeprefix('DPOConfig.__init__() ')}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"dpo: {reason.removeprefix('DPOConfig.__init__() ')}") from error
     if args.n_gpu > 1:
         # torch.nn.DataParallel, which a single process would use, cuts a forest apart
         print(f"training on one of {args.n_gpu} GPUs; accelerate launch uses them all")
