@@ -192,12 +192,12 @@ class OneByOne:
         import llama_cpp
         from joblib import cpu_count
 
-        from socratic_rl.core import component
+        from socratic_rl.core import embedded
 
         threads = cpu_count(only_physical_cores=True)
         self.side = side
         self.llama = llama_cpp.Llama(
-            side.model or str(component.gguf_path()),
+            side.model or str(embedded.gguf_path()),
             n_ctx=2048,
             n_threads=threads,
             n_threads_batch=threads,
@@ -257,11 +257,11 @@ class Processes:
         """Start one process after another."""
         from joblib import cpu_count
 
-        from socratic_rl.core import component
+        from socratic_rl.core import embedded
 
         threads = cpu_count(only_physical_cores=True)
         model = {
-            "model_path": self.side.model or str(component.gguf_path()),
+            "model_path": self.side.model or str(embedded.gguf_path()),
             "n_ctx": 2048,
             "n_threads": threads,
             "n_threads_batch": threads,

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import islice
@@ -35,20 +36,26 @@ class Generated(Component):
         reached = len(turns) > 1 and turns[-1].speaker == "student" and bool(problem.answer)
         return len(turns) >= self.max_turns or (reached and answers.states(turns[-1].text, problem.answer))
 
-    def _hold(
-        self,
-        talk: Callable[[Problem, str, Generator, int], Talk[Conversation]],
-        problems: Iterable[Problem],
-        generator: Generator | None,
-        seed: int,
-        done: Container[str],
+    def write(
+        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
     ) -> Iterator[Conversation]:
+        """The conversations as they finish, without those in ``done``.
+
+        Raises:
+            UserError: There is no generator, or it fails.
+        """
         if generator is None:
             raise UserError("generator: none is set, and these conversations need one; e.g. generator=llama_cpp")
         talks = (
-            (key, partial(talk, problem, key, generator, seed)) for problem in problems for key in self.ids([problem])
+            (key, partial(self._talk, problem, key, generator, seed))
+            for problem in problems
+            for key in self.ids([problem])
         )
         return _in_groups(talks, generator, done)
+
+    @abstractmethod
+    def _talk(self, problem: Problem, key: str, generator: Generator, seed: int) -> Talk[Conversation]:
+        """Write one conversation, asking the generator for each reply."""
 
 
 GROUP = 4
@@ -84,16 +91,6 @@ class RolePlay(Generated):
     """A text file with ``{solution}`` in it, maybe ``{problem}`` and ``{answer}`` too; None is the shipped one."""
     student_prompt: Annotated[str | None, holds("{problem}")]
     """A text file with ``{problem}`` in it, maybe ``{persona}`` too; None is the shipped one."""
-
-    def write(
-        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
-    ) -> Iterator[Conversation]:
-        """The conversations as they finish, without those in ``done``.
-
-        Raises:
-            UserError: There is no generator, or it fails.
-        """
-        return self._hold(self._talk, problems, generator, seed, done)
 
     @cached_property
     def _prompts(self) -> dict[Speaker, str]:
@@ -149,16 +146,6 @@ class Script(Generated):
     """A text file with ``{problem}`` in it that ends in ``Teacher:``; None is the shipped one."""
     max_tokens: int = Field(ge=1)
     """The most tokens of a whole dialogue."""
-
-    def write(
-        self, problems: Iterable[Problem], generator: Generator | None, seed: int, done: Container[str]
-    ) -> Iterator[Conversation]:
-        """The conversations as they finish, without those in ``done``.
-
-        Raises:
-            UserError: There is no generator, or it fails.
-        """
-        return self._hold(self._talk, problems, generator, seed, done)
 
     @cached_property
     def _prompt(self) -> str:

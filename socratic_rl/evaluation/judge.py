@@ -5,12 +5,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from socratic_rl.conversations.prompting import read_prompt, render
+from socratic_rl.conversations.prompting import prompt_text, template
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Record, seed_from
 from socratic_rl.core.errors import UserError, of_component
@@ -20,7 +21,7 @@ from socratic_rl.core.records import StageFile
 from socratic_rl.evaluation.rubric import Criterion, Rubric, rubric_file
 from socratic_rl.measures.figures import CriterionAgreement, JudgeAgreement
 
-PROMPT = "judge.jinja"
+PROMPT = resources.files("socratic_rl.evaluation") / "prompts" / "judge.jinja"
 
 
 NAMES = ("A", "B")
@@ -123,7 +124,7 @@ class Judge(Component):
 
     def identity(self) -> dict[str, Any]:
         """What its labels depend on: the rubric, the hash of rubric and prompt, the generator."""
-        texts = (rubric_file(self.rubric).read_text(encoding="utf-8"), read_prompt(None, PROMPT, "evaluation"))
+        texts = (rubric_file(self.rubric).read_text(encoding="utf-8"), prompt_text(PROMPT))
         return {
             "rubric": Rubric.read(self.rubric).name,
             "sha256": _digest("\0".join(texts)),
@@ -199,8 +200,7 @@ class Judge(Component):
 
     def _request(self, case: Case, indices: Sequence[int], seed: int) -> Request:
         names = NAMES[: len(indices)]
-        prompt = render(
-            PROMPT,
+        prompt = template(PROMPT).render(
             criteria=self.criteria,
             form=json.dumps(dict.fromkeys(names, dict.fromkeys(self.criteria, "…")), ensure_ascii=False),
             dialogue=case.dialogue,

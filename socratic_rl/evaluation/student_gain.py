@@ -6,11 +6,12 @@ A teacher that tells the answer raises the solve rate too, so how many dialogues
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, render, split_prompt, without_label
+from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, split_prompt, template, without_label
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Message, Problem, Speaker, Turn, render_transcript, seed_from, to_messages
 from socratic_rl.core.errors import UserError, of_component
@@ -24,6 +25,9 @@ from socratic_rl.measures.figures import Figure
 from socratic_rl.measures.intervals import compare_sides
 from socratic_rl.models.tokens import fit_prompt
 from socratic_rl.models.tutor import Tutor
+
+PROMPT = resources.files("socratic_rl.evaluation") / "prompts" / "solve.jinja"
+
 
 Teacher = Callable[[Sequence[list[Message]], Sequence[int]], Sequence[str]]
 """Replies to dialogues, each from its own seed."""
@@ -189,7 +193,7 @@ class StudentGain(Component):
         """The student's attempt, from the same seed alone and after each dialogue."""
         # the problem stands above it
         talked = render_transcript(dialogue[1:])
-        prompt = render("solve.jinja", persona=attempt.persona, problem=attempt.problem.question, dialogue=talked)
+        prompt = template(PROMPT).render(persona=attempt.persona, problem=attempt.problem.question, dialogue=talked)
         return Request(seed=attempt.seed(seed, "solve"), messages=({"role": "user", "content": prompt},), stop=OTHERS)
 
     def _say(self, requests: Sequence[Request]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from socratic_rl.core.component import gguf_file
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk, fitting
@@ -125,7 +125,7 @@ class LlamaCpp(Sampling):
 
 
 def _path(name: str | None) -> Path:
-    return component.gguf_path() if name is None else Path(name).expanduser()
+    return embedded.gguf_path() if name is None else Path(name).expanduser()
 
 
 def _ask(request: Request) -> Talk[Reply]:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file
@@ -40,7 +40,7 @@ def weights_folder(settings: ModelSettings) -> str:
     """
     source = settings.pretrained
     if source == EMBEDDED:
-        return str(_from_gguf(component.gguf_path()))
+        return str(_from_gguf(embedded.gguf_path()))
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():

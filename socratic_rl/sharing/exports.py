@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file
@@ -87,7 +87,7 @@ def base_file(settings: ModelSettings, base_gguf: str | None) -> Path | None:
     if base_gguf:
         return Path(base_gguf).expanduser()
     if settings.pretrained == weights.EMBEDDED:
-        return component.gguf_path()
+        return embedded.gguf_path()
     path = Path(settings.pretrained).expanduser()
     return path if path.suffix == ".gguf" else None
 

@@ -10,7 +10,7 @@ from httpx2 import HTTPError
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from socratic_rl.core.component import HubSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import read_json
@@ -75,7 +75,7 @@ def base_id(source: str) -> str | None:
         source: Where its weights come from, ``model.pretrained``.
     """
     if source == "embedded":
-        return component.HUB_ID
+        return embedded.HUB_ID
     return None if looks_local(source) or source.endswith(".gguf") or Path(source).exists() else source
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from tests.e2e.conftest import mistakes, run, run_process
 
 FILE = "dataset.path=pyproject.toml"
@@ -75,7 +75,7 @@ def test_all_mistakes_of_a_command_line_are_told_together():
         (["chat.py", "adapter=nowhere", "model=gpt2"], "model: an adapter brings its own base"),
         (["chat.py", "adapter=nowhere", "with_base=true"], "adapter: nowhere: no such folder"),
         (
-            ["chat.py", "model=gpt2", f"gguf={component.gguf_path()}"],
+            ["chat.py", "model=gpt2", f"gguf={embedded.gguf_path()}"],
             "gguf: is not read by transformers; backend=llama_cpp",
         ),
         (["chat.py", "adapter=nowhere", "ui=web", "with_base=true"], "with_base: is of the terminal; on the page both"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from tests.e2e.conftest import ENVIRONMENT, run, start, wait_for
 
 Start = Callable[[], subprocess.Popen[bytes]]
@@ -29,7 +29,7 @@ def server(port: int) -> Iterator[Start]:
     running = []
 
     def begin() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "llama_cpp.server", "--model", str(component.gguf_path()), "--port", str(port)]
+        command = [sys.executable, "-m", "llama_cpp.server", "--model", str(embedded.gguf_path()), "--port", str(port)]
         command += ["--n_ctx", "1024", "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"]
         process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running.append(process)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk
 from socratic_rl.generators import LlamaCpp
 
@@ -63,7 +63,7 @@ def by_llama_cpp_python(text: str, max_tokens: int, stop: tuple[str, ...] = ()) 
     """What the library's own loop says, one prompt after another."""
     import llama_cpp
 
-    model = llama_cpp.Llama(str(component.gguf_path()), n_ctx=384, n_threads=1, n_threads_batch=1, verbose=False)
+    model = llama_cpp.Llama(str(embedded.gguf_path()), n_ctx=384, n_threads=1, n_threads_batch=1, verbose=False)
     completion = model.create_completion(text, max_tokens=max_tokens, temperature=0.0, stop=list(stop))
     return str(completion["choices"][0]["text"]).strip()
 
@@ -143,9 +143,9 @@ def test_a_reader_draws_what_the_library_draws_and_reads_again_only_what_is_new(
 
     threads = torch.get_num_threads()
     library = llama_cpp.Llama(
-        str(component.gguf_path()), n_ctx=384, n_threads=threads, n_threads_batch=threads, verbose=False
+        str(embedded.gguf_path()), n_ctx=384, n_threads=threads, n_threads_batch=threads, verbose=False
     )
-    reader = LlamaReader(component.gguf_path(), None, 384)
+    reader = LlamaReader(embedded.gguf_path(), None, 384)
     read: list[int] = []
     evaluate = reader._evaluate
     reader._evaluate = lambda tokens, every=False: read.append(len(tokens)) or evaluate(tokens, every)  # type: ignore[method-assign]

