@@ -1,4 +1,4 @@
-"""What a folder was made with, so that a run never mixes two configs in it."""
+"""Files that appear only when they are whole."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Reading what users bring and writing what the stages leave: JSONL, CSV, JSON, Parquet and hub data sets."""
+"""Our own JSONL files: read by number or by id, and written so that a run that was killed goes on."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from socratic_rl.core.dialogue import Problem, Record
 from socratic_rl.core.errors import UserError, reason
 from socratic_rl.core.files import dump, write_lines
-from socratic_rl.core.rows import _is_empty, _lines, _parse, read_rows
+from socratic_rl.core.rows import empty_file, json_object, read_rows, text_lines
 
 R = TypeVar("R", bound=Record)
 
@@ -39,12 +39,12 @@ def read_records(kind: type[R], path: str | Path) -> Iterator[R]:
             yield parse_record(kind, where, row)
         return
     found = False
-    for number, line in _lines(path, "utf-8"):
+    for number, line in text_lines(path, "utf-8"):
         if not line.isspace():
             found = True
             yield _parse_line(kind, f"{path}:{number}", line)
     if not found:
-        raise _is_empty(path)
+        raise empty_file(path)
 
 
 def _parse_line(kind: type[R], where: str, line: str) -> R:
@@ -52,7 +52,7 @@ def _parse_line(kind: type[R], where: str, line: str) -> R:
         return kind.model_validate_json(line)
     except ValidationError:
         # slower, and tells what is wrong
-        return parse_record(kind, where, _parse(where, line))
+        return parse_record(kind, where, json_object(where, line))
 
 
 class RecordFile(Sequence[R]):
@@ -79,7 +79,7 @@ class RecordFile(Sequence[R]):
                     self._places.append(place)
                 place += len(line)
         if not self._places:
-            raise _is_empty(path)
+            raise empty_file(path)
 
     @cached_property
     def _file(self) -> BinaryIO:
@@ -181,7 +181,7 @@ class StageFile:
                 if not line.endswith(b"\n"):
                     file.truncate(end)
                     break
-                places[self.key(_parse(f"{self.partial}:{number}", line.decode()))] = end
+                places[self.key(json_object(f"{self.partial}:{number}", line.decode()))] = end
                 end += len(line)
         return places
 

@@ -1,4 +1,4 @@
-"""Reading what users bring and writing what the stages leave: JSONL, CSV, JSON, Parquet and hub data sets."""
+"""Rows of what users bring: JSONL, CSV, JSON, Parquet and hub data sets."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def read_rows(
         found = True
         yield where, row
     if not found:
-        raise _is_empty(source)
+        raise empty_file(source)
 
 
 def _read_file(path: Path, encoding: str) -> Iterator[Row]:
@@ -87,7 +87,8 @@ def _read_hub(source: str, split: str, subset: str | None) -> Iterator[Row]:
         ) from error
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers, without a byte order mark."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -100,14 +101,14 @@ def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
 
 
 def _read_jsonl(path: Path, encoding: str) -> Iterator[Row]:
-    for number, line in _lines(path, encoding):
+    for number, line in text_lines(path, encoding):
         if line.strip():
-            yield f"{path}:{number}", _parse(f"{path}:{number}", line)
+            yield f"{path}:{number}", json_object(f"{path}:{number}", line)
 
 
 def _read_json(path: Path, encoding: str) -> Iterator[Row]:
     """A list of objects; a file that does not begin like one is read by lines."""
-    text = "".join(line for _, line in _lines(path, encoding))
+    text = "".join(line for _, line in text_lines(path, encoding))
     if not text.lstrip().startswith("["):
         yield from _read_jsonl(path, encoding)
         return
@@ -132,7 +133,8 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def _parse(where: str, line: str) -> dict[str, Any]:
+def json_object(where: str, line: str) -> dict[str, Any]:
+    """The JSON object that a line holds; ``UserError`` names ``where``."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -153,7 +155,7 @@ def _read_csv(path: Path, encoding: str) -> Iterator[Row]:
 
 def csv_fields(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row of a CSV file, the column names first, with the number of the row's first line."""
-    reader = csv.reader(line for _, line in _lines(path, encoding))
+    reader = csv.reader(line for _, line in text_lines(path, encoding))
     line = 1
     try:
         for fields in reader:
@@ -166,5 +168,6 @@ def csv_fields(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _is_empty(source: object) -> UserError:
+def empty_file(source: object) -> UserError:
+    """The mistake of a file without rows."""
     return UserError(f"{source}: the file is empty; at least one row is needed")
