@@ -1,6 +1,5 @@
 """What the entry points share: the console command, one clear line for a mistake, and a sweep's closing table."""
 
-import gc
 import importlib
 import logging
 import os
@@ -82,8 +81,6 @@ def job(command: str, cfg: DictConfig) -> float | None:
     """
     # a launcher's job runs in a process that did not begin in `run`
     prepare()
-    gc.freeze()
-    gc.enable()
     try:
         if in_multirun() and (finished := _begin(cfg)):
             outcome: float | None = finished["score"]
@@ -132,8 +129,6 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     # Hydra then hands exceptions on instead of printing them
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     prepare()
-    # until a job begins there is next to no garbage, and looking for it takes a tenth of the time
-    gc.disable()
     if processes.count() > 1:
         _join(command)
     try:
@@ -210,7 +205,8 @@ def as_text(override: str) -> str:
 
 def prepare() -> None:
     """Set what must be set before libraries load: what they need not say, and how their threads wait."""
-    # Hydra copies its store of configs again for every group that --help lists, and changes no copy
+    # Hydra copies its store of configs again for every group that --help lists, and changes no copy; CPU time of
+    # `train.py --help` against a hello-world Hydra app: 3.9 times with the copies, 1.2 times without
     ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
