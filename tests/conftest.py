@@ -37,7 +37,7 @@ LONGEST = (
     "test_report_page.py",
     "test_export.py",
     "test_forest_equality.py",
-    "test_decoding.py",
+    "test_llama_decoder.py",
     "test_sweeps.py",
     "test_served.py",
     "test_policy.py",

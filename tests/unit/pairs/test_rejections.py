@@ -25,7 +25,7 @@ from socratic_rl.pairs.rejections import (
     WeakModel,
 )
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 class Weak:

@@ -13,7 +13,7 @@ from socratic_rl.models import scoring, weights
 from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import dpo, reference
 from socratic_rl.training.reference import saves_passes
-from tests.unit.test_training import lora, node, pairs
+from tests.unit.training.test_dpo import lora, node, pairs
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import differences
 from socratic_rl.pairs.dataset import SocraticPairs
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 def train_config(*overrides: str):

@@ -11,7 +11,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.evaluation.human_agreement import Calibration, calibrate
 from socratic_rl.evaluation.judge import Judge
 from socratic_rl.evaluation.judged_replies import judge_replies
-from tests.unit.test_judge import Judging, fair, judge
+from tests.unit.evaluation.test_judge import Judging, fair, judge
 
 
 def judgement(output: str, **said: Any) -> dict[str, Any]:

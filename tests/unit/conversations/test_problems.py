@@ -15,7 +15,7 @@ from socratic_rl.conversations.problems import GSM8K, Bridge, GSM8KSocratic, Jso
 from socratic_rl.core.dialogue import Problem, text_id
 from socratic_rl.core.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf" / "problems"
+CONF = Path(__file__).parents[3] / "conf" / "problems"
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

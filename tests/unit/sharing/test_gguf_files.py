@@ -25,7 +25,7 @@ from socratic_rl.models import weights
 from socratic_rl.models.tokens import token_ids
 from socratic_rl.sharing import export_check, gguf_files
 from tests.conftest import SharpModel
-from tests.unit.test_models import STARTER, trained_tokenizer
+from tests.unit.models.test_weights import STARTER, trained_tokenizer
 
 DESCRIBED = ["llama", "mistral", "qwen2", "qwen3", "gpt2"]
 """What a file's metadata can be made for."""

@@ -8,7 +8,7 @@ import pytest
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.models.record import VERSION, TutorRecord
-from tests.unit.test_model_card import MADE_FROM as OLD
+from tests.unit.sharing.test_model_card import MADE_FROM as OLD
 
 
 def test_a_record_without_a_version_is_read(tmp_path: Path):

@@ -17,7 +17,7 @@ from socratic_rl.models import policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.training import dpo
-from tests.unit.test_training import node, pairs
+from tests.unit.training.test_dpo import node, pairs
 
 
 @pytest.fixture

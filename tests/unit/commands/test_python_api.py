@@ -11,7 +11,7 @@ import socratic_rl
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import MADE_FROM
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PAGE = Path(__file__).parents[3] / "docs" / "python.md"
 SMALL = "dpo.max_length=2000", "sampling.max_new_tokens=16", "forest=false", "lora.r=4"
 
 

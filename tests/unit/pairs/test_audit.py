@@ -13,7 +13,7 @@ from socratic_rl.pairs import audit
 from socratic_rl.pairs.audit import Shortcut, warnings
 from socratic_rl.pairs.pairing import pairs_at
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 WORDS = ["how", "what", "so", "now", "if", "and"]
 
 

@@ -14,7 +14,7 @@ from socratic_rl.models import policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.training import dpo
 from tests.conftest import TinyModel
-from tests.unit.test_training import node, pairs
+from tests.unit.training.test_dpo import node, pairs
 
 BITSANDBYTES = {"_target_": "transformers.BitsAndBytesConfig"}
 QUANTIZATIONS = {

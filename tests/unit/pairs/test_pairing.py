@@ -19,7 +19,7 @@ from socratic_rl.pairs.duplicates import Keys, distinct
 from socratic_rl.pairs.pairing import Pairing, pairs_at, split_of
 from socratic_rl.pairs.rejections import Constant, DirectAnswer, Irrelevant, Mixed, Premature, Repeated, WeakModel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIXED = Mixed(
     kinds={
         "direct_answer": DirectAnswer(),
@@ -141,7 +141,7 @@ def test_pairs_are_the_same_with_one_seed_and_others_with_another(starter):
 def test_pairs_do_not_depend_on_the_process(starter):
     problems, conversations = starter
     code = (
-        "from tests.unit.test_preferences import *\n"
+        "from tests.unit.pairs.test_pairing import *\n"
         "problems = list(Starter(name='starter', limit=40).read())\n"
         "talks = list(Annotated().write(problems, None, 0, ()))\n"
         "pairs = made(talks, {p.id: p for p in problems}, MIXED, None, 0)\n"

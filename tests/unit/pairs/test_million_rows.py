@@ -20,7 +20,7 @@ ROWS = 3000
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+        patch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
         yield importlib.import_module("million_rows")
 
 

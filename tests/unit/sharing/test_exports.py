@@ -15,7 +15,7 @@ from socratic_rl.models import weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.sharing import exports, model_card
 from socratic_rl.sharing.exports import Exported
-from tests.unit.test_model_card import MADE_FROM as RECORD
+from tests.unit.sharing.test_model_card import MADE_FROM as RECORD
 
 
 @pytest.fixture

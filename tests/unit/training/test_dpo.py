@@ -15,7 +15,7 @@ from socratic_rl.models.tokens import fit_pairs
 from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import checkpoints, dpo
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def pairs(count: int = 8) -> list[PreferencePair]:
