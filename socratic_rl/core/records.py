@@ -38,12 +38,12 @@ def read_records(kind: type[R], path: str | Path) -> Iterator[R]:
         for where, row in read_rows(str(path)):
             yield parse_record(kind, where, row)
         return
-    found = False
+    is_empty = True
     for number, line in text_lines(path, "utf-8"):
         if not line.isspace():
-            found = True
+            is_empty = False
             yield _parse_line(kind, f"{path}:{number}", line)
-    if not found:
+    if is_empty:
         raise empty_file(path)
 
 
@@ -69,16 +69,16 @@ class RecordFile(Sequence[R]):
     def __init__(self, kind: type[R], path: Path) -> None:
         self.kind = kind
         self.path = path
-        self._places = array("Q")
+        self._offsets = array("Q")
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        place = 0
+        offset = 0
         with path.open("rb") as file:
             for line in file:
                 if not line.isspace():
-                    self._places.append(place)
-                place += len(line)
-        if not self._places:
+                    self._offsets.append(offset)
+                offset += len(line)
+        if not self._offsets:
             raise empty_file(path)
 
     @cached_property
@@ -86,7 +86,7 @@ class RecordFile(Sequence[R]):
         return self.path.open("rb")
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     def __iter__(self) -> Iterator[R]:
         return read_records(self.kind, self.path)
@@ -96,7 +96,7 @@ class RecordFile(Sequence[R]):
 
     def line(self, number: int) -> bytes:
         """The record as it stands in the file."""
-        return _line_at(self._file, self._places[number])
+        return _line_at(self._file, self._offsets[number])
 
 
 class Index:
@@ -113,8 +113,8 @@ class Index:
 
     def get(self, key: object) -> int | None:
         """The number of a key; None where there is none."""
-        found = self._rows.execute("SELECT number FROM numbers WHERE key = ?", (str(key),)).fetchone()
-        return found[0] if found else None
+        row = self._rows.execute("SELECT number FROM numbers WHERE key = ?", (str(key),)).fetchone()
+        return row[0] if row else None
 
     def of(self, keys: Iterable[object]) -> Iterator[int]:
         """The numbers of those keys that have one."""
@@ -168,22 +168,22 @@ class StageFile:
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.key = key
-        self._done = self._places()
+        self._done = self._offsets()
 
-    def _places(self) -> Index:
+    def _offsets(self) -> Index:
         """Where each record begins; what a killed process left of the record that it was writing is cut off."""
-        places = Index()
+        offsets = Index()
         if not self.partial.exists():
-            return places
+            return offsets
         with self.partial.open("rb+") as file:
             end = 0
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     file.truncate(end)
                     break
-                places[self.key(json_object(f"{self.partial}:{number}", line.decode()))] = end
+                offsets[self.key(json_object(f"{self.partial}:{number}", line.decode()))] = end
                 end += len(line)
-        return places
+        return offsets
 
     def __contains__(self, key: Any) -> bool:
         """Whether the record was finished by an earlier run."""
@@ -220,9 +220,9 @@ class StageFile:
         if order is None:
             self.partial.replace(self.path)
             return
-        places = self._places()
+        offsets = self._offsets()
         with self.partial.open("rb") as file:
-            write_lines(self.path, (_line_at(file, place) for place in places.of(order)))
+            write_lines(self.path, (_line_at(file, offset) for offset in offsets.of(order)))
         self.partial.unlink()
 
 
@@ -268,10 +268,10 @@ class Journal(Generic[R]):
             self._forget()
             return
         with self.path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_ino != self._inode or found.st_size < self._end:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode or status.st_size < self._end:
                 self._forget()
-                self._inode = found.st_ino
+                self._inode = status.st_ino
             file.seek(self._end)
             for line in file:
                 if _is_half(line):
@@ -324,6 +324,6 @@ def _is_half(line: bytes) -> bool:
     return False
 
 
-def _line_at(file: BinaryIO, place: int) -> bytes:
-    file.seek(place)
+def _line_at(file: BinaryIO, offset: int) -> bytes:
+    file.seek(offset)
     return file.readline()

@@ -40,7 +40,7 @@ def read_rows(
         UserError: The file is missing, empty or unreadable, or a column is missing; names the file and the line.
     """
     path = Path(source).expanduser()
-    found = False
+    is_empty = True
     for where, row in _read_file(path, encoding) if path.exists() else _read_hub(source, split, subset):
         if missing := [column for column in columns if column not in row]:
             raise UserError(
@@ -48,9 +48,9 @@ def read_rows(
             )
         if empty := [column for column in columns if row[column] is None]:
             raise UserError(f"{where}: nothing in column {', '.join(map(repr, empty))}")
-        found = True
+        is_empty = False
         yield where, row
-    if not found:
+    if is_empty:
         raise empty_file(source)
 
 
