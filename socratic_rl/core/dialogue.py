@@ -238,9 +238,9 @@ def parse_transcript(text: str) -> list[Turn]:
     """
     pieces = LABEL.split(text)
     return [
-        Turn(speaker=SPEAKERS[label.lower()], text=said)
-        for label, said in zip(pieces[1::2], pieces[2::2], strict=True)
-        if said.strip()
+        Turn(speaker=SPEAKERS[label.lower()], text=text_of_turn)
+        for label, text_of_turn in zip(pieces[1::2], pieces[2::2], strict=True)
+        if text_of_turn.strip()
     ]
 
 

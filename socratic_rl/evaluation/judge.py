@@ -222,7 +222,7 @@ class Judge(Component):
         identity = self.identity()
         keys = [_digest(json.dumps([identity, request.messages, request.seed])) for request in requests]
         stage = StageFile(answers_path, key=lambda row: row["asked"]) if answers_path else None
-        written = {answer.asked: answer.raw for answer in stage.kept(Written)} if stage is not None else {}
+        written = {answer.asked: answer.raw for answer in stage.earlier_records(Written)} if stage is not None else {}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
         missing_keys = list(missing)
         answers = self.generator.generate(list(missing.values()))

@@ -150,9 +150,9 @@ def audit_rows(pairs: Sequence[PreferencePair], seed: int) -> tuple[dict[str, ob
     figures = {}
     for shortcut in shortcuts:
         if shortcut.kind == "all":
-            told = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
+            figure = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
             note = f" ({shortcut.note})" if shortcut.note else ""
-            rows[f"{shortcut.rule.replace('_', ' ')} alone"] = told + note
+            rows[f"{shortcut.rule.replace('_', ' ')} alone"] = figure + note
             figures[f"audit/{shortcut.rule}"] = shortcut.strength
     if lines := list(warnings(shortcuts)):
         rows["warning"] = "\n".join(lines)

@@ -93,7 +93,7 @@ class Case:
         return self.conversation.turns[: self.turn]
 
     @cached_property
-    def known(self) -> frozenset[Fraction]:
+    def stated(self) -> frozenset[Fraction]:
         """The numbers that the dialogue has stated so far."""
         return frozenset(value for turn in self.before for value in answers.values(turn.text))
 

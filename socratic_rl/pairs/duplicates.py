@@ -52,8 +52,8 @@ class _Row(NamedTuple):
         """Whether it is a near duplicate of an earlier row with the same numbers."""
         if self.conversation_id == other.conversation_id:
             return False
-        sides = ((_shingles(one), _shingles(two)) for one, two in zip(self.parts, other.parts, strict=True))
-        return all(len(one & two) >= NEAR * len(one | two) for one, two in sides)
+        sides = ((_shingles(left), _shingles(two)) for left, two in zip(self.parts, other.parts, strict=True))
+        return all(len(left & two) >= NEAR * len(left | two) for left, two in sides)
 
 
 def _shingles(text: str) -> set[tuple[str, str]]:
@@ -75,8 +75,8 @@ class Keys:
 
     def add(self, pair: PreferencePair) -> None:
         """One more pair."""
-        said = (message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected))
-        self.texts.append(int(text_id(*said), 16))
+        texts = (message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected))
+        self.texts.append(int(text_id(*texts), 16))
         stated = (number for text in (pair.prompt[0]["content"], *_Row.of(pair).parts) for number in _stated(text))
         self.numbers.append(int(text_id(*stated), 16))
 
@@ -121,33 +121,35 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
                 earlier.append(row)
     many = left[sizes[group] > FEW]
     bands = np.empty((len(many), BANDS), np.int64)
-    for place, number in enumerate(many.tolist()):
-        bands[place] = _bands(_Row.of(pairs[number]), keys.numbers[number])
+    for row_index, number in enumerate(many.tolist()):
+        bands[row_index] = _bands(_Row.of(pairs[number]), keys.numbers[number])
     shared = np.empty(bands.shape, bool)
     for band in range(BANDS):
         _, group, sizes = np.unique(bands[:, band], return_inverse=True, return_counts=True)
         shared[:, band] = sizes[group] > 1
     index: dict[int, list[int]] = defaultdict(list)
-    for place in np.flatnonzero(shared.any(axis=1)).tolist():
-        number = int(many[place])
+    for row_index in np.flatnonzero(shared.any(axis=1)).tolist():
+        number = int(many[row_index])
         row = _Row.of(pairs[number])
-        own = bands[place][shared[place]].tolist()
-        candidates = {candidate for band in own for candidate in index[band]}
+        own_bands = bands[row_index][shared[row_index]].tolist()
+        candidates = {candidate for band in own_bands for candidate in index[band]}
         if any(row.repeats(_Row.of(pairs[candidate])) for candidate in candidates):
             stays[number] = False
         else:
-            for band in own:
+            for band in own_bands:
                 index[band].append(number)
     return stays
 
 
 def _bands(row: _Row, numbers: int) -> list[int]:
     """A hash of each band of a row's MinHash; rows with other numbers share none."""
-    made = _empty_sketch().copy()
-    made.update_batch(
-        f"{numbers:016x} {n} {one} {two}".encode() for n, part in enumerate(row.parts) for one, two in _shingles(part)
+    sketch = _empty_sketch().copy()
+    sketch.update_batch(
+        f"{numbers:016x} {n} {left} {right}".encode()
+        for n, part in enumerate(row.parts)
+        for left, right in _shingles(part)
     )
-    values = made.hashvalues[: BANDS * BAND].reshape(BANDS, BAND)
+    values = sketch.hashvalues[: BANDS * BAND].reshape(BANDS, BAND)
     return [hash((n, band.tobytes())) for n, band in enumerate(values)]
 
 
@@ -184,5 +186,5 @@ def write_pairs(
         # some are an earlier run's
         keys = Keys(pairs)
     write_lines(path, (pairs.line(number) for number in compress(range(len(pairs)), distinct(pairs, keys))))
-    kept = RecordFile(PreferencePair, path)
-    return kept, len(pairs) - len(kept)
+    distinct_pairs = RecordFile(PreferencePair, path)
+    return distinct_pairs, len(pairs) - len(distinct_pairs)

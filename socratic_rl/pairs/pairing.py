@@ -94,8 +94,8 @@ class Places(Sequence[tuple[Conversation, int]]):
     def __len__(self) -> int:
         return len(self._turns)
 
-    def __getitem__(self, place: int) -> tuple[Conversation, int]:  # type: ignore[override]
-        return self._conversations[self._numbers[place]], self._turns[place]
+    def __getitem__(self, index: int) -> tuple[Conversation, int]:  # type: ignore[override]
+        return self._conversations[self._numbers[index]], self._turns[index]
 
     def __iter__(self) -> Iterator[tuple[Conversation, int]]:
         conversations = enumerate(self._conversations)
@@ -137,7 +137,7 @@ def pairs_at(
     pools = Pool.by_side(chosen, split_of)
     # pairs come in order, so that what lies before the last one has had its turn, with or without a pair
     first = (
-        max((n + 1 for n, (said, turn) in enumerate(chosen) if said.turn_key(turn) in done), default=0)
+        max((n + 1 for n, (conversation, turn) in enumerate(chosen) if conversation.turn_key(turn) in done), default=0)
         if len(done)
         else 0
     )
@@ -145,7 +145,9 @@ def pairs_at(
     start = first - first % size
     rest = islice(chosen, start, None)
     while group := list(islice(rest, size)):
-        cases = [_case(problems, *place, pools[split_of(place[0].problem_id)], seed) for place in group]
+        cases = [
+            _case(problems, *teacher_turn, pools[split_of(teacher_turn[0].problem_id)], seed) for teacher_turn in group
+        ]
         for number, (case, rejected) in enumerate(zip(cases, rejection.reject(cases, generator), strict=True), start):
             if number < first or rejected is None or case.repeats_chosen(rejected.text):
                 continue
@@ -166,10 +168,10 @@ def pairs_at(
 @lru_cache(maxsize=1 << 10)
 def split_of(problem_id: str, validation: float, test: float) -> Split:
     """The side of a problem: by a hash of its id alone, so that it stays there when other problems come or go."""
-    place = int.from_bytes(hashlib.sha256(f"split {problem_id}".encode()).digest()[:8]) / 2**64
-    if place < test:
+    share = int.from_bytes(hashlib.sha256(f"split {problem_id}".encode()).digest()[:8]) / 2**64
+    if share < test:
         return "test"
-    return "validation" if place < test + validation else "train"
+    return "validation" if share < test + validation else "train"
 
 
 def _case(problems: Mapping[str, Problem], conversation: Conversation, turn: int, pool: Pool, seed: int) -> Case:
@@ -178,8 +180,8 @@ def _case(problems: Mapping[str, Problem], conversation: Conversation, turn: int
         raise UserError(
             f"conversation {conversation.id}: its problem {conversation.problem_id!r} is not among the problems"
         )
-    place = seed_from(seed, conversation.id, turn)
-    return Case(problem, conversation, turn, pool, seed=place)
+    draw = seed_from(seed, conversation.id, turn)
+    return Case(problem, conversation, turn, pool, seed=draw)
 
 
 def evenly(places: Sequence[int], count: int) -> list[int]:

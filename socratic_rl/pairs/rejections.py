@@ -74,14 +74,14 @@ class Premature(Simple):
         if case.step is None:
             for turn in case.conversation.turns[case.turn + 2 :: 2]:
                 # it speaks of a number that nobody has stated yet
-                if replies.asks_question(turn.text) and not case.known.issuperset(answers.values(turn.text)):
+                if replies.asks_question(turn.text) and not case.stated.issuperset(answers.values(turn.text)):
                     yield turn.text
             return
         due, *later = case.problem.steps[case.step :]
-        missing = _result(due) - case.known
+        missing = _result(due) - case.stated
         for step in later:
             if missing.intersection(quantity.value for quantity in read(step.work)[0]):
-                missing |= _result(step) - case.known
+                missing |= _result(step) - case.stated
                 if step.question:
                     yield step.question
 
@@ -102,8 +102,8 @@ class Irrelevant(Simple):
         for other, turn in islice(case.others.draw(length, case.rng(self.kind)), 30):
             if other.problem_id == case.problem.id:
                 continue
-            own = _things(other.turns[turn]) & _things(*other.turns[:turn])
-            if len(own - here) >= 2:
+            own_things = _things(other.turns[turn]) & _things(*other.turns[:turn])
+            if len(own_things - here) >= 2:
                 return other.turns[turn].text
         return None
 
@@ -145,15 +145,15 @@ class WeakModel(Rejection):
             Request(messages=tuple(to_messages(case.before)), seed=case.seed, max_tokens=self.max_tokens, shorten=True)
             for case in cases
         ]
-        found: list[Rejected | None] = [None] * len(requests)
+        rejected: list[Rejected | None] = [None] * len(requests)
         for index, reply in generator.generate(requests):
             text = reply.text.strip()
-            said = parse_transcript(text if LABEL.match(text) else f"Teacher: {text}")
-            text = said[0].text if said else ""
+            turns = parse_transcript(text if LABEL.match(text) else f"Teacher: {text}")
+            text = turns[0].text if turns else ""
             if reply.finish == "length":
                 text = _whole_sentences(text)
-            found[index] = Rejected("weak_model", text) if text else None
-        return found
+            rejected[index] = Rejected("weak_model", text) if text else None
+        return rejected
 
 
 class Constant(Simple):
@@ -201,17 +201,17 @@ class Mixed(Rejection):
 
     def reject(self, cases: Sequence[Case], generator: Generator | None) -> list[Rejected | None]:
         """For every case a worse turn of the kind drawn for it; None where no kind has anything to say."""
-        found: list[Rejected | None] = [None] * len(cases)
+        worse: list[Rejected | None] = [None] * len(cases)
         orders = [self._order(case) for case in cases]
         for choice in range(len(orders[0]) if orders else 0):
             for name, kind in self.kinds.items():
-                asked = [n for n, order in enumerate(orders) if found[n] is None and order[choice] == name]
+                asked = [n for n, order in enumerate(orders) if worse[n] is None and order[choice] == name]
                 if not asked:
                     continue
                 for n, rejected in zip(asked, kind.reject([cases[n] for n in asked], generator), strict=True):
                     if rejected and not cases[n].repeats_chosen(rejected.text):
-                        found[n] = rejected
-        return found
+                        worse[n] = rejected
+        return worse
 
     def _order(self, case: Case) -> list[str]:
         """The kinds in an order drawn by weight (Efraimidis and Spirakis, 2006)."""
@@ -235,8 +235,8 @@ def _sentence(text: str) -> str:
 
 def _whole_sentences(text: str) -> str:
     """The text up to the end of its last whole sentence; the number of a list's next item is none."""
-    whole = re.match(r".*[.!?](?=\s|$)", text, re.DOTALL)
-    return re.sub(r"(?:^|\n)\s*\d+\.$", "", whole[0]).strip() if whole else ""
+    match = re.match(r".*[.!?](?=\s|$)", text, re.DOTALL)
+    return re.sub(r"(?:^|\n)\s*\d+\.$", "", match[0]).strip() if match else ""
 
 
 def _result(step: Step) -> set[Fraction]:
@@ -249,7 +249,7 @@ def _steps_left(case: Case) -> Sequence[Step]:
     steps = case.problem.steps
     due = case.step
     if due is None:
-        due = next((n for n, step in enumerate(steps) if not case.known.issuperset(_result(step))), len(steps) - 1)
+        due = next((n for n, step in enumerate(steps) if not case.stated.issuperset(_result(step))), len(steps) - 1)
     return steps[max(due, 0) :]
 
 

@@ -107,17 +107,17 @@ class SeedCsv(DataSet):
         }
         go_on_from(folder, made_from, "all_pairs.jsonl*")
         make = partial(self._pairs, places, Filled(rejection=rejection), generator, seed)
-        made = write_pairs(path, make, len(places))
-        if made is None:
+        written = write_pairs(path, make, len(places))
+        if written is None:
             raise UserError(
                 f"rejection: {type(rejection).__name__} has nothing to say at any of {len(places)} turns; seed rows "
                 "have neither gold answer nor worked steps: irrelevant, repeated, weak_model, constant or mixed fit"
             )
-        pairs, duplicates = made
+        pairs, duplicates = written
         read = len(rows) + sum(not row.used for row in flawed)
         nothing = len(places) - len(pairs) - duplicates
         problems = len({conversation.problem_id for conversation in conversations})
-        told = {
+        summary = {
             "rows": f"{read}, {len(rows)} usable, at {sum(map(len, row_places))} different turns",
             **name_flawed(flawed, folder / "flawed_rows.jsonl"),
             "conversations": f"{len(conversations)} about {problems} problems",
@@ -127,14 +127,14 @@ class SeedCsv(DataSet):
             "split": counts(pair.split for pair in pairs),
             **audit_rows(pairs, seed)[0],
         }
-        return Prepared(SocraticPairs(path=str(path)), told)
+        return Prepared(SocraticPairs(path=str(path)), summary)
 
     def _choose(
         self, conversations: Sequence[Conversation], row_places: Sequence[Sequence[int]]
     ) -> list[tuple[Conversation, int]]:
         places = []
-        for conversation, own in zip(conversations, row_places, strict=True):
-            turns = own if self.turns == "rows" else range(1, len(conversation.turns), 2)
+        for conversation, row_turns in zip(conversations, row_places, strict=True):
+            turns = row_turns if self.turns == "rows" else range(1, len(conversation.turns), 2)
             fit = [n for n in turns if not self.must_ask or replies.asks_question(conversation.turns[n].text)]
             places += [
                 (conversation, turn) for turn in (evenly(fit, self.turns) if isinstance(self.turns, int) else fit)
@@ -150,10 +150,14 @@ class SeedCsv(DataSet):
         done: StageFile,
     ) -> Iterator[PreferencePair]:
         problems = {
-            said.problem_id: Problem(
-                id=said.problem_id, question=said.turns[0].text, solution="", answer="", source="seed_csv"
+            conversation.problem_id: Problem(
+                id=conversation.problem_id,
+                question=conversation.turns[0].text,
+                solution="",
+                answer="",
+                source="seed_csv",
             )
-            for said, _ in places
+            for conversation, _ in places
         }
         side = partial(split_of, validation=self.validation, test=self.test)
         return pairs_at(places, side, problems, rejection, generator, seed, done)
@@ -167,13 +171,13 @@ class Filled(Rejection):
 
     def reject(self, cases: Sequence[Case], generator: Generator | None) -> list[Rejected | None]:
         """For every case the row's bad answer, or what the other kind says."""
-        found = Given().reject(cases, None)
-        empty = [n for n, rejected in enumerate(found) if rejected is None]
+        worse = Given().reject(cases, None)
+        empty = [n for n, rejected in enumerate(worse) if rejected is None]
         if empty:
             filled = self.rejection.reject([cases[n] for n in empty], generator)
             for n, rejected in zip(empty, filled, strict=True):
-                found[n] = rejected
-        return found
+                worse[n] = rejected
+        return worse
 
 
 def read_seed_rows(path: Path, encoding: str = "utf-8") -> tuple[list[SeedRow], list[Flawed]]:
@@ -291,22 +295,22 @@ def put_together(rows: Sequence[SeedRow]) -> tuple[list[Conversation], list[list
     Returns:
         The conversations and, for each, the indices of its rows' good answers in its turns.
     """
-    known: dict[tuple[str, ...], _Dialogue] = {}
+    by_beginning: dict[tuple[str, ...], _Dialogue] = {}
     dialogues: dict[str, _Dialogue] = {}
     # the longest first, so that a row's own dialogue is known when its beginnings come
     for number, row in sorted(enumerate(rows), key=lambda item: -len(item[1].turns)):
         ids = tuple(text_id(turn.text) for turn in row.turns)
-        place = len(ids) - 1
-        dialogue = known.get(ids)
-        given = dialogue.bad.get(place) if dialogue else None
-        if dialogue is None or (given and row.bad and text_id(given) != text_id(row.bad)):
+        turn_index = len(ids) - 1
+        dialogue = by_beginning.get(ids)
+        earlier_bad = dialogue.bad.get(turn_index) if dialogue else None
+        if dialogue is None or (earlier_bad and row.bad and text_id(earlier_bad) != text_id(row.bad)):
             # a second bad answer to the same turn makes a conversation of its own
             key = text_id(*ids) if dialogue is None else text_id(*ids, row.bad)
             dialogue = dialogues.setdefault(key, _Dialogue(row.turns, number))
             for length in range(2, len(ids) + 1, 2):
-                known.setdefault(ids[:length], dialogue)
+                by_beginning.setdefault(ids[:length], dialogue)
         dialogue.first = min(dialogue.first, number)
-        dialogue.bad[place] = dialogue.bad.get(place) or row.bad
+        dialogue.bad[turn_index] = dialogue.bad.get(turn_index) or row.bad
     ordered = sorted(dialogues.items(), key=lambda item: item[1].first)
     problem_ids = _problem_ids([dialogue.turns for _, dialogue in ordered])
     conversations = [

@@ -22,21 +22,21 @@ def to_messages(prompt: Any, chosen: Any, rejected: Any) -> tuple[list[Message],
         UnusableError: Something is missing, or who says what cannot be told.
     """
     sides = [_read(value, name) for value, name in ((chosen, "chosen"), (rejected, "rejected"))]
-    given = [] if prompt is None else _prompt(_read(prompt, "the prompt"))
-    if not given and all(isinstance(side, str) for side in sides):
+    messages = [] if prompt is None else _prompt(_read(prompt, "the prompt"))
+    if not messages and all(isinstance(side, str) for side in sides):
         sides = _split_texts(*map(str, sides))
     chosen, rejected = (_list(side, "assistant") for side in sides)
-    whole = [side[0]["role"] != "assistant" for side in (chosen, rejected)]
-    if whole[0] != whole[1]:
+    begins_with_prompt = [side[0]["role"] != "assistant" for side in (chosen, rejected)]
+    if begins_with_prompt[0] != begins_with_prompt[1]:
         raise UnusableError("chosen and rejected begin with different speakers")
-    if whole[0]:
-        own = _shared(chosen, rejected)
-        chosen, rejected = chosen[len(own) :], rejected[len(own) :]
-        given = _fuller(given, own)
-    if not given:
+    if begins_with_prompt[0]:
+        shared = _shared(chosen, rejected)
+        chosen, rejected = chosen[len(shared) :], rejected[len(shared) :]
+        messages = _fuller(messages, shared)
+    if not messages:
         raise UnusableError("no prompt, neither of its own nor at the beginning of chosen and rejected")
-    _check(given, chosen, rejected)
-    return given, chosen, rejected
+    _check(messages, chosen, rejected)
+    return messages, chosen, rejected
 
 
 def _read(value: Any, name: str) -> str | list[Message]:
@@ -110,8 +110,8 @@ def _prompt(read: str | list[Message]) -> list[Message]:
 def _dialogue(text: str, name: str) -> list[Message]:
     _, *pieces = _SPEAKER.split(text)
     roles = {"Human": "user", "Assistant": "assistant"}
-    said = zip(pieces[::2], pieces[1::2], strict=True)
-    return _messages([{"role": roles[who], "content": words.strip()} for who, words in said], name)
+    turns = zip(pieces[::2], pieces[1::2], strict=True)
+    return _messages([{"role": roles[who], "content": words.strip()} for who, words in turns], name)
 
 
 def _shared(chosen: list[Message], rejected: list[Message]) -> list[Message]:
@@ -124,15 +124,15 @@ def _shared(chosen: list[Message], rejected: list[Message]) -> list[Message]:
     return chosen[:length]
 
 
-def _fuller(given: list[Message], own: list[Message]) -> list[Message]:
+def _fuller(column: list[Message], shared: list[Message]) -> list[Message]:
     """The prompt of a row that has it twice: in its own column, and at the beginning of chosen and rejected."""
-    texts = [message["content"].strip() for message in own]
-    if not given or [message["content"].strip() for message in given] == texts[-len(given) :]:
-        return own
-    if [message["content"].strip() for message in given[-len(own) :]] == texts:
-        return given
-    if len(given) == 1 and given[0]["content"].strip() in texts:
-        return own
+    texts = [message["content"].strip() for message in shared]
+    if not column or [message["content"].strip() for message in column] == texts[-len(column) :]:
+        return shared
+    if [message["content"].strip() for message in column[-len(shared) :]] == texts:
+        return column
+    if len(column) == 1 and column[0]["content"].strip() in texts:
+        return shared
     raise UnusableError("the prompt is not how chosen and rejected begin (prompt: null takes theirs)")
 
 

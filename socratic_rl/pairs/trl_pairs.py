@@ -67,17 +67,17 @@ class TrlPairs(DataSet):
     def mistakes(self) -> list[str]:
         """A path that does not exist, splits of a file, shares that leave nothing to train on."""
         path = Path(self.path).expanduser()
-        found = []
+        mistakes = []
         if looks_local(self.path) and not path.exists():
-            found.append(f"path: {self.path}: no such file or folder")
+            mistakes.append(f"path: {self.path}: no such file or folder")
         if path.is_file() and self.test_split:
-            found.append(
+            mistakes.append(
                 f"test_split: {self.path} is one file, which has no splits; null takes the test rows from its rows, "
                 "and a folder with train.jsonl and test.jsonl has both"
             )
         if self.validation + (0 if self.test_split else self.test) >= 1:
-            found.append("validation: leaves nothing to train on; validation and test must be less than 1 together")
-        return found
+            mistakes.append("validation: leaves nothing to train on; validation and test must be less than 1 together")
+        return mistakes
 
     def prepare(
         self,
@@ -218,10 +218,10 @@ class TrlPairs(DataSet):
             datasets.exceptions.DatasetsError,
             huggingface_hub.errors.HfHubHTTPError,
         ) as error:
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             what = "cannot be read" if path.is_dir() else "neither a local file nor a hub data set that can be reached"
             hint = "" if path.is_dir() else "; a file, a folder or what save_to_disk left will do as well"
-            raise UserError(f"{self.key}.path: {self.path}[{split}]: {what} ({told[:300]}){hint}") from error
+            raise UserError(f"{self.key}.path: {self.path}[{split}]: {what} ({reason[:300]}){hint}") from error
         if not isinstance(saved, datasets.DatasetDict):
             saved = {"train": saved}
         if split not in saved:
