@@ -193,7 +193,7 @@ class StageFile:
         """How many records an earlier run finished."""
         return len(self._done)
 
-    def kept(self, kind: type[R]) -> Iterator[R]:
+    def earlier_records(self, kind: type[R]) -> Iterator[R]:
         """The records that an earlier run finished."""
         if self.partial.exists():
             with self.partial.open("rb") as file:
