@@ -145,8 +145,8 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     except KeyboardInterrupt:
         _exit(f"stopped; {_how_to_go_on()}", 130)
     except Exception as error:
-        if told := explain_missing_extra(error):
-            _exit(told)
+        if advice := explain_missing_extra(error):
+            _exit(advice)
         _close_sweep()
         if str(error) == "No trials are completed yet.":  # Optuna's last word where every job failed
             first = sweep_jobs.read_jobs(Path(sweeps.started.hydra.sweep.dir))[0] if sweeps.started else None
@@ -199,7 +199,7 @@ def as_text(override: str) -> str:
     if value == "null" or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
         return override
     # ${ would be read as an interpolation
-    escaped = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
     return f"{key}={QuotedString(escaped, Quote.single).with_quotes()}"
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from socratic_rl.commands import cli
 from socratic_rl.core import provenance
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import write_json
 from socratic_rl.evaluation.suites import Conditions, Options, Repliers, Result, Suite
 from socratic_rl.measures.figures import Figure
@@ -128,7 +128,7 @@ def show_replies(settings: "EvaluateSettings", prompt: str) -> None:
         UserError: llama.cpp is to reply.
     """
     if settings.backend == "llama_cpp":
-        raise UserError("backend: prompt=… replies by transformers; python chat.py replies by llama.cpp too")
+        raise UserError(f"backend: prompt=… replies by transformers; {shell_command('chat')} replies by llama.cpp too")
     from socratic_rl.chat import partners
     from socratic_rl.models.tutor import Tutor
 

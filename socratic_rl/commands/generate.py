@@ -15,7 +15,7 @@ from socratic_rl.commands import cli, tracking
 from socratic_rl.commands.settings import GenerateSettings
 from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import read_json, whole_file, write_jsonl, write_lines
 from socratic_rl.core.records import ById, Index, RecordFile, StageFile
 from socratic_rl.pages import console
@@ -91,8 +91,8 @@ def run_stages(settings: GenerateSettings, folder: Path) -> Summary:
     summary.rows["pairs"] = f"{len(pairs)} about {len(about)} problems ({duplicates} duplicates left out)"
     summary.rows["rejected by"] = counts(kinds)
     summary.rows["split"] = counts(sides)
-    told, figures = audit_rows(pairs, settings.seed)
-    summary.rows |= told
+    audit, figures = audit_rows(pairs, settings.seed)
+    summary.rows |= audit
     summary.figures |= figures
     summary.figures["pairs"] = len(pairs)
     for number in range(0, len(pairs), max(1, len(pairs) // 20)):
@@ -129,23 +129,23 @@ def gather(settings: GenerateSettings, problems: Iterable[Problem], path: Path) 
     parts: dict[int, RecordFile[Conversation]] = {}
     for config in sorted(path.parent.glob("*/generate_config.json")):
         begun = read_json(config)
-        own = config.with_name(path.name)
-        if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and own.exists():
-            parts[begun["shard"]] = RecordFile(Conversation, own)
-    found = Index()
+        conversations = config.with_name(path.name)
+        if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and conversations.exists():
+            parts[begun["shard"]] = RecordFile(Conversation, conversations)
+    index = Index()
     for shard, part in parts.items():
         for number, conversation in enumerate(part):
-            found[conversation.id] = number * settings.num_shards + shard
+            index[conversation.id] = number * settings.num_shards + shard
     missing = [number for number in range(settings.num_shards) if number not in parts]
-    lost = Counter(key not in found for key in settings.conversations.ids(problems))
+    lost = Counter(key not in index for key in settings.conversations.ids(problems))
     if missing or lost[True]:
         what = f"shard {', '.join(map(str, missing))}" if missing else f"{lost[True]} of {lost.total()} conversations"
         every = ",".join(map(str, range(settings.num_shards)))
         raise UserError(
             f"{path}: {what} not finished in the folders of {path.parent}; "
-            f"python generate.py shard={every} num_shards={settings.num_shards} -m goes on"
+            f"{shell_command('generate')} shard={every} num_shards={settings.num_shards} -m goes on"
         )
-    places = (divmod(place, settings.num_shards) for place in found.of(settings.conversations.ids(problems)))
+    places = (divmod(entry, settings.num_shards) for entry in index.of(settings.conversations.ids(problems)))
     write_lines(path, (parts[shard].line(number) for number, shard in places))
     return ", ".join(f"{part.path.parent.name}: {len(part)} conversations" for _, part in sorted(parts.items()))
 
@@ -179,10 +179,10 @@ def make_pairs(
             done,
         )
 
-    made = write_pairs(path, make, len(places))
-    if made is None:
+    written = write_pairs(path, make, len(places))
+    if written is None:
         raise UserError(f"{path}: no usable pair: {_why_none(Gate.of(conversations), len(places))}")
-    return made
+    return written
 
 
 def _why_none(gate: Gate, places: int) -> str:
@@ -213,10 +213,10 @@ def write_csv(path: Path, pairs: Iterable[PreferencePair]) -> None:
 
 def run(settings: GenerateSettings, cfg: DictConfig) -> None:
     """Run the stages; each leaves a file, and goes on where a killed run stopped."""
-    place = cli.job_place(cfg)
-    folder = place["folder"]
+    tracked_as = cli.job_place(cfg)
+    folder = tracked_as["folder"]
     provenance.remember(folder / "generate_config.json", cfg)
-    with tracking.track(settings.wandb, "generate", provenance.resolved(cfg), **place) as run:
+    with tracking.track(settings.wandb, "generate", provenance.resolved(cfg), **tracked_as) as run:
         files = [folder / f"{stage}.jsonl" for stage in STAGES[: STAGES.index(settings.last_stage) + 1]]
         summary = run_stages(settings, folder)
         tracking.log_table(run, "replies", summary.samples)

@@ -47,29 +47,29 @@ def explain_composition(error: HydraException, name: str) -> str:
         # a folder of the user's own configs
         users = [f"hydra.searchpath=[{Path(options.config_dir).absolute()}]"] if options.config_dir else []
         # a lone one is what Hydra has just refused
-        found = {text: _compose(name, text, users) if arguments[1:] else ("", error) for text in arguments}
-        good = [*users, *(override for override, mistake in found.values() if mistake is None)]
+        composed = {text: _compose(name, text, users) if arguments[1:] else ("", error) for text in arguments}
+        good = [*users, *(override for override, mistake in composed.values() if mistake is None)]
         # options before the keys that they bring
         for text in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):
-            if good and found[text][1] is not None:
-                found[text] = _compose(name, text, good)
-                good += [found[text][0]] if found[text][1] is None else []
-        whole = (None if arguments[1:] else _composed(error)) or compose(name, overrides=good)
-        told = [_explain(text, mistake, name, whole) for text, (_, mistake) in found.items() if mistake]
-        if not told:
+            if good and composed[text][1] is not None:
+                composed[text] = _compose(name, text, good)
+                good += [composed[text][0]] if composed[text][1] is None else []
+        config = (None if arguments[1:] else _composed(error)) or compose(name, overrides=good)
+        lines = [_explain(text, mistake, name, config) for text, (_, mistake) in composed.items() if mistake]
+        if not lines:
             return _first_line(error)
         try:
             # beside a lone mistake there is what is shipped, of which something is missing at most
-            if arguments[1:] or OmegaConf.missing_keys(whole):
+            if arguments[1:] or OmegaConf.missing_keys(config):
                 from socratic_rl.commands import settings
 
-                settings.parse(getattr(settings, f"{name.capitalize()}Settings"), whole)
+                settings.parse(getattr(settings, f"{name.capitalize()}Settings"), config)
         except UserError as more:
-            told += str(more).splitlines()
+            lines += str(more).splitlines()
         except OmegaConfBaseException as more:
             # other keys are made from what is missing, so nothing more can be checked
-            told.append(missing_value(more) or _first_line(more))
-    return "\n".join(told)
+            lines.append(missing_value(more) or _first_line(more))
+    return "\n".join(lines)
 
 
 def _compose(name: str, text: str, others: Sequence[str]) -> tuple[str, BaseException | None]:
@@ -88,10 +88,10 @@ def _composed(error: BaseException) -> DictConfig | None:
     node = getattr(error.__cause__, "parent_node", None)
     if node is None:
         return None
-    whole: DictConfig = node._get_root()
-    OmegaConf.set_struct(whole, False)
-    whole.pop("hydra", None)
-    return whole
+    config: DictConfig = node._get_root()
+    OmegaConf.set_struct(config, False)
+    config.pop("hydra", None)
+    return config
 
 
 def _without_sweep(override: Override) -> str:
@@ -102,25 +102,25 @@ def _without_sweep(override: Override) -> str:
     return f"{override.get_key_element()}={first}"
 
 
-def _explain(text: str, error: BaseException, name: str, whole: DictConfig) -> str:
+def _explain(text: str, error: BaseException, name: str, config: DictConfig) -> str:
     key, _, value = text.partition("=")
     if isinstance(error, OverrideParseException):
         return f"{text}: cannot be read as key=value; quote what holds spaces, commas or braces"
     if isinstance(error, MissingConfigException) and error.options is not None:
         options = ", ".join(error.options)
         return f"{key}: there is no option {value!r}{did_you_mean(value, error.options)}; the options are {options}"
-    if (group := key.partition(".")[0]) in FOR_SEED_ROWS and group not in whole:
+    if (group := key.partition(".")[0]) in FOR_SEED_ROWS and group not in config:
         return f"{key}: is there only with dataset=seed_csv, whose empty bad answers it fills"
-    if group == "web" and group not in whole:
+    if group == "web" and group not in config:
         return f"{key}: is there only with ui=web"
     if isinstance(error, ConfigCompositionException) and "Key '" in str(error.__cause__ or error):
         parent, _, last = key.rpartition(".")
-        node = OmegaConf.select(whole, parent) if parent else whole
+        node = OmegaConf.select(config, parent) if parent else config
         keys = sorted(map(str, node.keys())) if isinstance(node, DictConfig) else []
         keys = [k for k in keys if not k.startswith("_")]
-        place = f"; the keys of {parent or f'conf/{name}.yaml'} are {', '.join(keys)}" if keys else ""
+        key_list = f"; the keys of {parent or f'conf/{name}.yaml'} are {', '.join(keys)}" if keys else ""
         plus = f"; any other field of {THIRD_PARTY[parent]} is added by +{text}" if parent in THIRD_PARTY else ""
-        return f"{key}: there is no such key{did_you_mean(last, keys) or place}{plus}"
+        return f"{key}: there is no such key{did_you_mean(last, keys) or key_list}{plus}"
     return f"{text}: {_first_line(error)}"
 
 

@@ -285,8 +285,8 @@ def parse(schema: type[S], cfg: DictConfig) -> S:
         if _has_one_override():
             # the components then are as they are shipped, and to import them takes a while
             schema.model_validate(plain)
-        made = {key: _make(cfg[key], key, mistakes) for key, value in values.items() if _is_component(value)}
-        settings = schema.model_validate(plain | made)
+        components = {key: _make(cfg[key], key, mistakes) for key, value in values.items() if _is_component(value)}
+        settings = schema.model_validate(plain | components)
     except ValidationError as error:
         mistakes = dict(reasons(error)) | mistakes
     if mistakes:
@@ -319,8 +319,8 @@ def _make(node: Any, key: str, mistakes: dict[str, str]) -> Any:
         else:
             # Hydra names the node, which may be one inside, at the end of its message
             where = (re.findall(r"full_key: (\S+)$", str(error)) or [key])[0]
-            found = {f"{where}.{inner}".rstrip("."): what for inner, what in reasons(invalid).items()}
-            mistakes.update({k: what for k, what in found.items() if mistakes.get(k) is None})
+            messages = {f"{where}.{inner}".rstrip("."): what for inner, what in reasons(invalid).items()}
+            mistakes.update({k: what for k, what in messages.items() if mistakes.get(k) is None})
         return None
     for mistake in component.mistakes() if hasattr(component, "mistakes") else ():
         inner, _, what = mistake.partition(": ")

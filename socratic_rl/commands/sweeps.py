@@ -52,8 +52,8 @@ class SweepJobs(Callback):
         if not config.get("sweep"):
             for path in folder.glob(f"*/{RESULT}"):
                 path.unlink()
-        given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-        overrides = [text for text in given if key_of(text) not in ("hydra.mode", "sweep", "output_dir")]
+        arguments = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+        overrides = [text for text in arguments if key_of(text) not in ("hydra.mode", "sweep", "output_dir")]
         write_json(folder / START, {"overrides": overrides, "choices": swept_keys(config)})
         started = config
 
@@ -100,22 +100,22 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     flags = [text for text in arguments if not _is_override(text)]
     if "sweep" not in overrides or {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(flags):
         return arguments
-    place = overrides.pop("sweep").partition("=")[2]
-    folder = Path(_value(place))
+    sweep = overrides.pop("sweep").partition("=")[2]
+    folder = Path(_value(sweep))
     if not {"-m", "--multirun"} & set(flags) and overrides.get("hydra.mode") != "hydra.mode=MULTIRUN":
-        raise UserError(f"sweep: is for a multirun; add -m: {shell_command('train')} -m sweep={place}")
+        raise UserError(f"sweep: is for a multirun; add -m: {shell_command('train')} -m sweep={sweep}")
     other = overrides.pop("output_dir", "").partition("=")[2]
     if other and Path(_value(other)) != folder:
-        raise UserError(f"output_dir: {other} is not the folder of sweep={place}; leave output_dir out")
-    given = {key: text for key, text in overrides.items() if _tells(key)}
+        raise UserError(f"output_dir: {other} is not the folder of sweep={sweep}; leave output_dir out")
+    choices = {key: text for key, text in overrides.items() if _tells(key)}
     if not any(folder.glob(f"*/{RESULT}")):
         # where no job has begun, nothing binds yet: the choices may have been mistaken
-        if not given:
+        if not choices:
             raise UserError(f"sweep: {folder}: no sweep was begun there; its choices are needed too")
-        return [*flags, *overrides.values(), f"sweep={place}", f"output_dir={place}"]
+        return [*flags, *overrides.values(), f"sweep={sweep}", f"output_dir={sweep}"]
     first = {key_of(text): text for text in read_json(folder / START)["overrides"]}
     before = {key: text.partition("=")[2] for key, text in first.items() if _tells(key)}
-    now = {key: text.partition("=")[2] for key, text in given.items()}
+    now = {key: text.partition("=")[2] for key, text in choices.items()}
     changed = [
         f"{key}: {before.get(key, 'not given')} → {now.get(key, 'not given')}"
         for key in dict.fromkeys([*before, *now])
@@ -124,11 +124,11 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     if now and changed:
         raise UserError(
             f"sweep: {folder} was begun with other choices ({'; '.join(changed)}); "
-            f"go on with those of then by `-m sweep={place}` alone, or give another folder"
+            f"go on with those of then by `-m sweep={sweep}` alone, or give another folder"
         )
     if "hydra/launcher" in overrides:
         first = {key: text for key, text in first.items() if not key.startswith("hydra.launcher.")}
-    goes_on = {**first, **overrides, "sweep": f"sweep={place}", "output_dir": f"output_dir={place}"}
+    goes_on = {**first, **overrides, "sweep": f"sweep={sweep}", "output_dir": f"output_dir={sweep}"}
     return [*flags, *goes_on.values()]
 
 
@@ -195,9 +195,9 @@ def job_name(folder: Path, overrides: Sequence[str], number: int) -> str:
         number: The job's; stands for what is left out of a path or of a long name.
     """
     keys = read_json(folder / START)["choices"]
-    whole = ",".join(text for text in overrides if key_of(text) in keys)
-    name = re.sub(r"=[^,=]*/(?=[^,/])", "=", whole)
-    return name if name == whole and 0 < len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]} job {number}".strip()
+    choices = ",".join(text for text in overrides if key_of(text) in keys)
+    name = re.sub(r"=[^,=]*/(?=[^,/])", "=", choices)
+    return name if name == choices and 0 < len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]} job {number}".strip()
 
 
 def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:

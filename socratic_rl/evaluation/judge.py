@@ -171,10 +171,10 @@ class Judge(Component):
         Raises:
             UserError: The generator fails.
         """
-        asked = [(case, shown) for case in cases for shown in _orders(len(case.replies))]
-        written = self._written([self._request(case, shown, seed) for case, shown in asked], answers_path)
+        asked = [(case, order) for case in cases for order in _orders(len(case.replies))]
+        written = self._written([self._request(case, order, seed) for case, order in asked], answers_path)
         answers = (
-            Answer(shown, raw, self._read(raw, len(shown))) for (_, shown), raw in zip(asked, written, strict=True)
+            Answer(order, raw, self._read(raw, len(order))) for (_, order), raw in zip(asked, written, strict=True)
         )
         return [Verdict(tuple(next(answers) for _ in _orders(len(case.replies)))) for case in cases]
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from socratic_rl.core.dialogue import from_messages
+from socratic_rl.core.errors import shell_command
 from socratic_rl.pages.page import (
     HUE_NAMES,
     HUES,
@@ -133,7 +134,7 @@ def _caution(best: Job | None) -> str:
         return ""
     return (
         f"The jobs were ranked on the {best.held_out['eval_n']:.0f} held-out pairs that these figures are of, which "
-        f"flatters the first; python evaluate.py adapter={best.folder / 'adapter'} "
+        f"flatters the first; {shell_command('evaluate')} adapter={best.folder / 'adapter'} "
         "measures it on problems that played no part."
     )
 

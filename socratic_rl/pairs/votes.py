@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from socratic_rl.core.dialogue import Message, PreferencePair, Problem, Record, teacher_message, turn_key
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.records import Journal
 from socratic_rl.measures.intervals import share_interval
@@ -140,7 +140,7 @@ class Votes(SocraticPairs):
         return [*super().mistakes(), *share_mistakes(self.validation, self.test)]
 
     def _made_by(self) -> str:
-        return "python chat.py ui=web adapter=… keeps votes in one"
+        return f"{shell_command('chat')} ui=web adapter=… keeps votes in one"
 
     def prepare(
         self,

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from socratic_rl.core import embedded
 from socratic_rl.core.component import ModelSettings
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import whole_file
 from socratic_rl.core.provenance import CARD, MADE_FROM
 from socratic_rl.models import weights
@@ -133,7 +133,9 @@ def exported(tutor: Tutor, tutor_gguf: str | None, base_gguf: str | None) -> Exp
     """
     path = Path(tutor_gguf).expanduser() if tutor_gguf else next(filter(Path.exists, _default_files(tutor)), None)
     if path is None:
-        raise UserError(f"backend: there is no GGUF file of the tutor yet: python export.py adapter={tutor.folder}")
+        raise UserError(
+            f"backend: there is no GGUF file of the tutor yet: {shell_command('export')} adapter={tutor.folder}"
+        )
     if path.with_name(MADE_FROM).exists() and TutorRecord.read(path.parent) != tutor.record:
         raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
     kind = gguf.GGUFReader(path).fields.get("general.type")
@@ -184,10 +186,10 @@ def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None)
 def next_command(tutor: Tutor, kind: Kind, path: Path, base_gguf: str | None) -> str:
     """How to talk to what was written."""
     if kind == "folder":
-        return f"python chat.py adapter={path}"
+        return f"{shell_command('chat')} adapter={path}"
     files = {"gguf": None if path in _default_files(tutor) else path, "base_gguf": base_gguf}
     keys = "".join(f" {key}={value}" for key, value in files.items() if value)
-    return f"python chat.py adapter={tutor.folder} backend=llama_cpp{keys}"
+    return f"{shell_command('chat')} adapter={tutor.folder} backend=llama_cpp{keys}"
 
 
 def _default_files(tutor: Tutor) -> list[Path]:
@@ -263,4 +265,4 @@ def not_measured(tutor: Tutor, folder: Path) -> str | None:
         return None
     renewed = folder.absolute() in _default_folders(tutor.folder)
     then = "writes its results into this card too" if renewed else "first, then export again"
-    return f"not yet: python evaluate.py adapter={tutor.folder} {then}"
+    return f"not yet: {shell_command('evaluate')} adapter={tutor.folder} {then}"
