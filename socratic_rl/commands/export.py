@@ -27,6 +27,8 @@ def run(settings: "ExportSettings", _: DictConfig) -> None:
     kind = exports.kind_of(adapter, settings.format)
     # an adapter goes on weights of any precision; to be merged it needs them as they come
     tutor = Tutor(adapter, quantised=kind == "adapter")
+    if kind != "adapter":
+        exports.refuse_merge(tutor)
     base = exports.base_file(tutor.settings, settings.base_gguf)
     if settings.check and kind == "adapter" and base is None:
         raise UserError(

@@ -109,6 +109,22 @@ def refuse_untested(tutor: Tutor) -> None:
         )
 
 
+def refuse_merge(tutor: Tutor) -> None:
+    """Refuse to merge an adapter into weights that are quantised as they come; loads none.
+
+    Raises:
+        UserError: The base is quantised by itself, so that no plain weights are there to merge into.
+    """
+    if not weights.has_adapter(tutor.folder):
+        return
+    source = weights.weights_folder(tutor.settings)
+    if method := weights.pretrained_quantization(source, tutor.settings.revision):
+        raise UserError(
+            f"format: the weights of {tutor.settings.name} come quantised by {method}, and no adapter is merged into"
+            " such; format=gguf exports the adapter alone"
+        )
+
+
 @dataclass(frozen=True)
 class Exported:
     """The GGUF files with which llama.cpp replies as a tutor."""

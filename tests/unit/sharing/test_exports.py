@@ -131,3 +131,19 @@ def test_each_place_beside_a_tutor_has_a_card_of_its_own_kind(whole: SimpleNames
     (tmp_path / "merged" / CARD).write_text("---\ntags: []\n---\n# mine\n")
     assert len(exports.renew_cards(tmp_path / "merged")) == 2
     assert (tmp_path / "merged" / CARD).read_text().endswith("# mine\n")
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "hqq"])
+def test_no_adapter_is_merged_into_weights_that_come_quantised(tiny_llama: Path, tmp_path: Path, method: str):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    shutil.copytree(tiny_llama, base)
+    adapter.mkdir()
+    (adapter / "adapter_config.json").touch()
+    plain = {"name": "big", "revision": None, "dtype": "auto", "attn_implementation": "sdpa", "quantization": None}
+    settings = ModelSettings.model_validate(plain | {"pretrained": str(base)})
+    tutor = SimpleNamespace(folder=adapter, settings=settings)
+    exports.refuse_merge(tutor)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": method, "bits": 4}}))
+    with pytest.raises(UserError, match=rf"^format: the weights of big come quantised by {method}, and no adapter"):
+        exports.refuse_merge(tutor)
