@@ -54,11 +54,14 @@ def run(settings: "ExportSettings", _: DictConfig) -> None:
         console.parity_table(gaps, (share.value, share.error) if share else None, len(passages))
         if not (share and share.tells):
             summary["check"] = "cannot tell whether training is in it: training changed too little beside rounding"
+    if mistake:
+        # where chat and others look for it they must not find it
+        failed = exports.set_aside(files[kind])
+        console.closing_table("Export", summary | {kind: ", ".join(map(str, failed))})
+        raise UserError(f"check: what was exported {mistake}; it is set aside as {failed[0]}")
     console.closing_table(
         "Export", summary | {"next": exports.next_command(tutor, kind, files[kind], settings.base_gguf)}
     )
-    if mistake:
-        raise UserError(f"check: what was exported {mistake}; it is kept")
 
 
 def _sized(path: Path) -> str:

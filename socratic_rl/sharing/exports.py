@@ -125,6 +125,12 @@ def refuse_merge(tutor: Tutor) -> None:
         )
 
 
+def set_aside(path: Path) -> list[Path]:
+    """Rename what failed its check, a file or a folder's weights, so that nothing finds and uses it; the new names."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    return [file.replace(file.with_name(f"{file.name}.failed")) for file in files]
+
+
 @dataclass(frozen=True)
 class Exported:
     """The GGUF files with which llama.cpp replies as a tutor."""

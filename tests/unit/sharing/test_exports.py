@@ -147,3 +147,15 @@ def test_no_adapter_is_merged_into_weights_that_come_quantised(tiny_llama: Path,
     (base / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": method, "bits": 4}}))
     with pytest.raises(UserError, match=rf"^format: the weights of big come quantised by {method}, and no adapter"):
         exports.refuse_merge(tutor)
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_failed_its_check_is_not_left_where_it_would_be_used(tmp_path: Path, is_folder: bool):
+    names = ["model.safetensors", "config.json"] if is_folder else ["tutor.gguf"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    failed = exports.set_aside(tmp_path if is_folder else tmp_path / names[0])
+    assert failed == [tmp_path / f"{names[0]}.failed"]
+    assert failed[0].read_text() == names[0]
+    assert not (tmp_path / names[0]).exists()
+    assert not exports.set_aside(tmp_path)
