@@ -22,7 +22,7 @@ def quantization_from_node(node: Mapping[str, Any], **values: Any) -> Any:
         UserError: The node names another class, or transformers refuses a value.
     """
     name = node.get("_target_")
-    if name not in QUANTIZATIONS:
+    if not isinstance(name, str) or name not in QUANTIZATIONS:
         raise UserError(f"model.quantization._target_: {name!r} is none of {', '.join(QUANTIZATIONS)}")
     plain = {key: value for key, value in (dict(node) | values).items() if not key.startswith("_")}
     try:

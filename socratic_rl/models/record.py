@@ -67,10 +67,16 @@ class TutorRecord(BaseModel):
         Raises:
             UserError: It is not one that ``train.py`` wrote.
         """
+        path = folder / MADE_FROM
         try:
-            return cls.model_validate(read_json(folder / MADE_FROM))
+            return cls.model_validate(read_json(path))
         except ValidationError as error:
-            raise UserError(f"adapter: {folder / MADE_FROM}: {reason(error)}") from error
+            raise UserError(f"adapter: {path}: {reason(error)}") from error
+        except (ValueError, RecursionError) as error:
+            # neither text nor JSON, or nested without end
+            raise UserError(
+                f"adapter: {path}: is no JSON that train.py wrote: {' '.join(str(error).split())}"
+            ) from error
 
     @property
     def pairs_made_from(self) -> str:
