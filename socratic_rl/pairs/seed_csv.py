@@ -91,8 +91,8 @@ class SeedCsv(DataSet):
             rows, flawed = read_seed_rows(file, self.encoding)
         except UserError as error:
             raise UserError(f"dataset.path: {error}") from error
-        conversations, row_places = put_together(rows)
-        places = self._choose(conversations, row_places)
+        conversations, turns_of_rows = put_together(rows)
+        places = self._choose(conversations, turns_of_rows)
         if not places:
             first = f" ({flawed[0].where}: {flawed[0].why})" if flawed else ""
             raise UserError(f"dataset.path: {self.path}: none of its rows can be used{first}")
@@ -118,7 +118,7 @@ class SeedCsv(DataSet):
         nothing = len(places) - len(pairs) - duplicates
         problems = len({conversation.problem_id for conversation in conversations})
         summary = {
-            "rows": f"{read}, {len(rows)} usable, at {sum(map(len, row_places))} different turns",
+            "rows": f"{read}, {len(rows)} usable, at {sum(map(len, turns_of_rows))} different turns",
             **name_flawed(flawed, folder / "flawed_rows.jsonl"),
             "conversations": f"{len(conversations)} about {problems} problems",
             "pairs made": f"{len(pairs)} of {len(places)} turns ({duplicates} duplicates left out"
@@ -130,10 +130,10 @@ class SeedCsv(DataSet):
         return Prepared(SocraticPairs(path=str(path)), summary)
 
     def _choose(
-        self, conversations: Sequence[Conversation], row_places: Sequence[Sequence[int]]
+        self, conversations: Sequence[Conversation], turns_of_rows: Sequence[Sequence[int]]
     ) -> list[tuple[Conversation, int]]:
         places = []
-        for conversation, row_turns in zip(conversations, row_places, strict=True):
+        for conversation, row_turns in zip(conversations, turns_of_rows, strict=True):
             turns = row_turns if self.turns == "rows" else range(1, len(conversation.turns), 2)
             fit = [n for n in turns if not self.must_ask or replies.asks_question(conversation.turns[n].text)]
             places += [
@@ -149,15 +149,10 @@ class SeedCsv(DataSet):
         seed: int,
         done: StageFile,
     ) -> Iterator[PreferencePair]:
+        questions = {conversation.problem_id: conversation.turns[0].text for conversation, _ in places}
         problems = {
-            conversation.problem_id: Problem(
-                id=conversation.problem_id,
-                question=conversation.turns[0].text,
-                solution="",
-                answer="",
-                source="seed_csv",
-            )
-            for conversation, _ in places
+            key: Problem(id=key, question=question, solution="", answer="", source="seed_csv")
+            for key, question in questions.items()
         }
         side = partial(split_of, validation=self.validation, test=self.test)
         return pairs_at(places, side, problems, rejection, generator, seed, done)
