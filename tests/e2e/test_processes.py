@@ -88,6 +88,8 @@ def test_two_processes_leave_one_set_of_files_and_one_run(alone: Path, together:
     assert started.job_type == "train"
 
 
+# launches two processes once more, after those that the tests above share
+@pytest.mark.slow
 def test_two_processes_go_on_from_a_checkpoint(settings: list[str], together: Path, tmp_path: Path):
     folder = tmp_path / "run"
     shutil.copytree(together, folder, ignore=shutil.ignore_patterns("checkpoint-4", "wandb", "adapter"))
@@ -96,6 +98,8 @@ def test_two_processes_go_on_from_a_checkpoint(settings: list[str], together: Pa
     assert held_out(folder) == pytest.approx(held_out(together), abs=1e-5)
 
 
+# a launch of its own, on accelerate's sharding
+@pytest.mark.slow
 def test_sharded_weights_train_as_whole_ones_do(settings: list[str], alone: Path, tmp_path: Path):
     done = launch(
         "fsdp",
