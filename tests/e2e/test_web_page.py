@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,10 +183,12 @@ def test_the_chat_shows_a_reply_as_it_is_written(
     page = visit(address)
     page.get_by_role("tab", name="Chat with the tutor").click()
     page.get_by_label("State a problem").fill("What is 2 + 2?")
-    page.keyboard.press("Enter")
+    page.get_by_label("State a problem").press("Enter")
     reply = page.locator(".turn.teacher p")
     seen = set()
+    end = time.monotonic() + TIMEOUT / 1000
     while not page.get_by_label("Your answer, as the student").is_visible():
+        assert time.monotonic() < end, page.locator("body").inner_text()
         if reply.count() == 1:
             seen.add(len(reply.text_content(timeout=TIMEOUT) or ""))
     assert len(seen) > 2
@@ -197,7 +200,7 @@ def test_visitors_are_kept_apart(shared: tuple[str, Path], visit: Callable[..., 
     one, two = visit(address), visit(address)
     for page, text in ((one, "one?"), (two, "two?")):
         page.get_by_label("State a problem").fill(text)
-        page.keyboard.press("Enter")
+        page.get_by_label("State a problem").press("Enter")
     for page, text in ((one, "one?"), (two, "two?")):
         button(page, "No preference").wait_for()
         assert page.locator(".turn.student p").all_inner_texts() == [text]
