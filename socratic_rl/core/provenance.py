@@ -30,8 +30,8 @@ REACHED_BY = (
     "generator.wait",
 )
 """Dotted keys that do not either: a server may come back at another address."""
-RETIRED = ("dpo.remove_unused_columns", "dpo.ddp_find_unused_parameters", "lora.task_type")
-"""Dotted keys that older configs have and that always had the value which is now fixed."""
+RETIRED = {"dpo.remove_unused_columns": False, "dpo.ddp_find_unused_parameters": False, "lora.task_type": "CAUSAL_LM"}
+"""Dotted keys that older configs have, and the value of each that is now fixed in code."""
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -53,7 +53,12 @@ def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> 
     values = {key: value for key, value in resolved(cfg).items() if key not in ignore}
     if path.exists():
         old, values = named_by_class(read_json(path)), named_by_class(values)
-        changed = [change for change in differences(old, values) if not change.startswith((*REACHED_BY, *RETIRED))]
+        # left out, such a key has its fixed value; any other value is another config
+        fixed = {
+            f"{key}: {pair}" for key, value in RETIRED.items() for pair in (f"{value!r} → None", f"None → {value!r}")
+        }
+        changes = (change for change in differences(old, values) if change not in fixed)
+        changed = [change for change in changes if not change.startswith(REACHED_BY)]
         if changed:
             raise UserError(
                 f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "

@@ -49,3 +49,22 @@ def test_a_folder_that_was_begun_before_the_rooms_goes_on(tmp_path: Path):
     remember(path, OmegaConf.create(new))
     with pytest.raises(UserError, match=r"begun with another config \(dataset\._target_: 'SeedCsv' → 'TrlPairs'\)"):
         remember(path, OmegaConf.create(new | {"dataset": {"_target_": "socratic_rl.pairs.TrlPairs", "path": "a.csv"}}))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({"lora": {"r": 8}}, {"lora": {"r": 8, "task_type": "TOKEN_CLS"}}),
+        ({"lora": {"task_type": "CAUSAL_LM"}}, {"lora": {"task_type": "SEQ_CLS"}}),
+        ({"lora": {"task_type": "SEQ_CLS"}}, {"lora": {}}),
+        ({"dpo": {"remove_unused_columns": True}}, {"dpo": {}}),
+        ({"dpo": {}}, {"dpo": {"ddp_find_unused_parameters": True}}),
+    ],
+)
+def test_a_key_that_is_fixed_now_is_another_config_with_any_other_value(
+    tmp_path: Path, before: dict[str, dict[str, object]], now: dict[str, dict[str, object]]
+):
+    path = tmp_path / "train_config.json"
+    remember(path, OmegaConf.create(before))
+    with pytest.raises(UserError, match=r"begun with another config"):
+        remember(path, OmegaConf.create(now))
