@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import TemplateError
 from pydantic import Field
@@ -41,12 +42,13 @@ class TokenizedPair(PreferencePair):
     """A pair with its token ids, so that no later stage runs the chat template again."""
 
     tokens: PairTokens = Field(exclude=True, repr=False)
-    """By the tokenizer of the model that the pair was fitted into."""
+    tokenizer: Any = Field(exclude=True, repr=False)
+    """What made the tokens; they are no other tokenizer's."""
 
 
 def pair_tokens(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase) -> PairTokens:
     """A pair as TRL tokenises it: the completions begin where they differ from the prompt."""
-    if isinstance(pair, TokenizedPair):
+    if isinstance(pair, TokenizedPair) and pair.tokenizer is tokenizer:
         return pair.tokens
     prompt = token_ids(tokenizer, pair.prompt, prompt=True)
     chosen, rejected = (token_ids(tokenizer, [*pair.prompt, *answer]) for answer in (pair.chosen, pair.rejected))
@@ -109,10 +111,12 @@ def _knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _fit(pair: PreferencePair, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenizedPair | None:
     for prompt in shortened(pair.prompt):
-        candidate = pair.model_copy(update={"prompt": prompt})
+        # without tokens, which a pair that was fitted before has of its longer prompt
+        fields = {name: getattr(pair, name) for name in PreferencePair.model_fields} | {"prompt": prompt}
+        candidate = PreferencePair.model_construct(**fields)
         tokens = pair_tokens(candidate, tokenizer)
         if len(tokens["prompt_ids"]) + max(len(tokens["chosen_ids"]), len(tokens["rejected_ids"])) <= max_length:
-            return TokenizedPair.model_construct(**dict(candidate), tokens=tokens)
+            return TokenizedPair.model_construct(**fields, tokens=tokens, tokenizer=tokenizer)
     return None
 
 

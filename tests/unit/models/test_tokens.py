@@ -6,7 +6,7 @@ import pytest
 
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.core.errors import UserError
-from socratic_rl.models.tokens import fit_pairs, fit_prompt, token_ids
+from socratic_rl.models.tokens import fit_pairs, fit_prompt, pair_tokens, token_ids
 from socratic_rl.models.weights import tokenizer_from
 
 
@@ -77,3 +77,16 @@ def test_a_system_message_is_kept_also_where_the_template_knows_none(tiny_llama:
 def test_no_pair_that_fits_is_a_mistake(tiny_llama: Path):
     with pytest.raises(UserError, match=r"dpo\.max_length: none of 1 pairs fits into 30 tokens"):
         fit_pairs([pair(1)], tokenizer_from(str(tiny_llama)), 30)
+
+
+def test_a_pair_that_was_fitted_before_is_fitted_anew(tiny_llama: Path):
+    tokenizer, other = tokenizer_from(str(tiny_llama)), tokenizer_from(str(tiny_llama))
+    other.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    (long,) = fit_pairs([pair(6)], tokenizer, 2000).pairs
+    limit = len(token_ids(tokenizer, [*pair(2).prompt, *long.rejected]))
+    again, fresh = (fit_pairs([each], tokenizer, limit) for each in (long, pair(6)))
+    assert again.shortened == fresh.shortened == 1
+    assert records(again.pairs) == records(fresh.pairs)
+    assert again.pairs[0].tokens == fresh.pairs[0].tokens
+    # tokens are those of the tokenizer that is asked for
+    assert pair_tokens(long, other) == pair_tokens(pair(6), other) != long.tokens
