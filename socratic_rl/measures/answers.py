@@ -54,8 +54,32 @@ def _in_unit_of(gold: Quantity, stated: Quantity) -> Iterator[Fraction]:
             yield stated.value * 100
 
 
+def _hours(time: Quantity) -> set[Fraction]:
+    """The hours of the day, from 0 to 23, that a time may mean: 3:00 is 3 am or 3 pm, 15:00 is 3 pm."""
+    hour = time.parts[0] if time.parts else time.value
+    if hour > 12 or hour == 0:
+        return {hour % 24}
+    return {hour % 12 + 12 * (day_part == "pm") for day_part in ("am", "pm") if time.dimension in ("", day_part)}
+
+
+def _same_time(gold: Quantity, stated: Quantity) -> bool:
+    """Whether two say the same where one is a time of day, or looks like one (1:15 may be a ratio)."""
+    times = [quantity for quantity in (gold, stated) if quantity.form == "clock"]
+    if len(times) == 2:
+        return gold.parts[1] == stated.parts[1] and bool(_hours(gold) & _hours(stated))
+    time, other = times[0], stated if gold.form == "clock" else gold
+    if other.form == "number":  # "at 8", "8 am"
+        is_hour = other.dimension in ("", "am", "pm") and not other.noun and 0 <= other.value <= 24
+        return is_hour and other.value.denominator == 1 and time.parts[1] == 0 and bool(_hours(time) & _hours(other))
+    if time.dimension or not time.parts[0] or not time.parts[1]:
+        return False
+    return len(other.parts) in (0, 2) and other.form in ("ratio", "fraction", "quotient") and time.value == other.value
+
+
 def _same(gold: Quantity, stated: Quantity) -> bool:
     """Whether ``stated`` states the value of ``gold``."""
+    if "clock" in (gold.form, stated.form):
+        return _same_time(gold, stated)
     if gold.parts and stated.parts:
         return len(gold.parts) == len(stated.parts) and all(
             g * stated.parts[0] == s * gold.parts[0] for g, s in zip(gold.parts, stated.parts, strict=True)
@@ -64,7 +88,9 @@ def _same(gold: Quantity, stated: Quantity) -> bool:
         ratio, other = (gold, stated) if gold.parts else (stated, gold)
         is_ratio = ratio.form == "ratio" and len(ratio.parts) == 2 and other.form in ("fraction", "quotient")
         return is_ratio and ratio.value == other.value
-    if stated.form == "operand":
+    if stated.form in ("operand", "interval"):
+        return False
+    if "rank" in (gold.form, stated.form) and (gold.dimension or stated.dimension or gold.noun or stated.noun):
         return False
     if stated.form in ("quotient", "power") and gold.form not in ("fraction", "quotient", "power"):
         return False
@@ -116,7 +142,12 @@ def states(text: str, answer: str) -> bool:
 
 
 def _makes_known(before: Quantity, new: Quantity) -> bool:
-    """Whether the value of ``new`` is known from ``before``: "$20" is not known from "20 candles" or "20 cents"."""
+    """Whether the value of ``new`` is known from ``before``: "$20" is not known from "20 candles" or "20 cents".
+
+    Nor is it from the 20th day.
+    """
+    if before.form == "rank" and new.form != "rank":
+        return False
     if before.dimension and before.dimension == new.dimension:
         return before.value * before.factor == new.value * new.factor
     return not (new.dimension and (before.dimension or before.noun))
@@ -184,7 +215,9 @@ def concluded(text: str, answer: str) -> list[Span]:
 def ends_in(text: str, answer: str) -> bool:
     """Whether the last number of a text is the gold answer."""
     gold = _gold(answer)
-    stated = [quantity for quantity in read(text)[0] if quantity.form not in ("operand", "range")]
+    stated = [quantity for quantity in read(text)[0] if quantity.form not in ("operand", "range", "interval")]
+    # "11 holes on the fourth day" ends in 11
+    stated = [quantity for quantity in stated if quantity.form != "rank"] or stated
     return len(gold) == 1 and bool(stated) and _same(gold[0], stated[-1])
 
 
@@ -239,7 +272,9 @@ def _is_answer(named: str, answer: str) -> bool:
 
 def _numbers(text: str, answer: str) -> list[int]:
     """Where the numbers of a text begin; what is still to be worked out is none, unless the gold answer is that."""
-    worked = {"operand", "range", "quotient", "power"} - {quantity.form for _, quantity in read_placed(answer)}
+    worked = {"operand", "range", "interval", "quotient", "power"} - {
+        quantity.form for _, quantity in read_placed(answer)
+    }
     return [
         start
         for (start, end), quantity in read_placed(text)

@@ -7,11 +7,12 @@ word2number finds one number a text.
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
+from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
 
-from socratic_rl.measures.spans import Replacement
+from socratic_rl.measures.latex import LATEX
+from socratic_rl.measures.spans import Rewrite, Sub, rewrite, rewritten
 
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
@@ -42,7 +43,13 @@ _INTEGERS = frozenset((*_SMALL, *_SCALES))
 _FRACTIONS = frozenset((*_PARTS, "dozen"))
 
 
-_NAMES = _INTEGERS | _FRACTIONS
+_RANKS = {name: n for n, name in enumerate(_ORDINALS, 4)} | {f"{name}th": n for n, name in enumerate(_ONES[13:], 13)}
+
+
+_RANKS["twentieth"] = 20
+
+
+_NAMES = _INTEGERS | _FRACTIONS | _RANKS.keys() | {"noon", "midday", "midnight"}
 
 
 def _any(names: Collection[str]) -> str:
@@ -97,11 +104,16 @@ def _digits(match: re.Match[str]) -> str:
     return f"{total + current}" + ("." + "".join(str(_SMALL[word]) for word in after.split()) if after else "")
 
 
+_LETTERS = {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}
+
+
 def _scaled(match: re.Match[str]) -> str:
-    """``1.5 million`` or ``1.5 × 10^6`` as digits."""
+    """``1.5 million``, ``1.5k``, ``1.5 × 10^6`` or ``1.5e6`` as digits."""
     scale = match[2].lower()
-    value = _fraction(match[1]) * (10 ** int(scale) if scale.isdecimal() else _SCALES[scale])
-    return str(value if value.denominator == 1 else float(value))
+    power = _SCALES.get(scale) or _LETTERS.get(scale)
+    zeros = len(str(power)) - 1 if power else int(scale)
+    digits = f"{Decimal(match[1].replace(',', '')).scaleb(zeros):f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def _part(match: re.Match[str]) -> str:
@@ -113,55 +125,51 @@ def _part(match: re.Match[str]) -> str:
     return f"{count}/{_PARTS[name]}" if is_fraction else match[0]
 
 
-class Rewrite(NamedTuple):
-    """What is written in another way; searching for it takes long, so the text is first looked at for what it needs."""
-
-    needs: tuple[str, ...]
-    """The text in lower case has one of these."""
-    pattern: re.Pattern[str]
-    replacement: Replacement
-
-
-def _rewrite(needs: str, pattern: str, replacement: Replacement) -> Rewrite:
-    return Rewrite(tuple(needs.split(" | ")), re.compile(pattern, re.IGNORECASE), replacement)
-
-
 _MARKS = [
-    # LaTeX and Markdown
-    _rewrite("frac", r"\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
-    _rewrite("\\", r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1"),
-    _rewrite("\\", r"\\(?:times|cdot)\b", "×"),
-    _rewrite("\\", r"\\div\b", "/"),
-    _rewrite("\\ | {,}", r"(?<=\d)(?:\\[,;!]|\{,\})(?=\d{3})", ","),
-    _rewrite("\\", r"\\(?:left|right)\b|\\[()\[\]]", " "),
-    _rewrite("\\", r"\\(?=[$%])", ""),
-    _rewrite("$", r"(?<!\d)\$(-?[\d.,]+)\$(?!\d)", r"\1"),
-    _rewrite("** | __", r"(?<!\w)(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2"),
+    *LATEX,
+    # Markdown
+    rewrite("** | __", r"(?<!\w)(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2"),
     # single characters
-    _rewrite("", r"[¼-¾⅐-⅞]", lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/")),
-    _rewrite("", r"[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0])),
-    _rewrite("** | ^{", r"(?<=\d)\s?\*\*\s?(?=\d)|\^\{(?=-?\d+\})", "^"),
+    rewrite("", r"\s*[¼-¾⅐-⅞]", lambda m: " " + unicodedata.normalize("NFKC", m[0].strip()).replace("⁄", "/")),
+    rewrite("", r"[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0])),
+    rewrite("**", r"(?<=\d)\s?\*\*\s?(?=\d)", "^"),
 ]
 
 
 _HAS_MARKS = re.compile(r"[\\{$*_¼-¾⅐-⅞⁰¹²³⁴-⁹]")
 
 
+# what is numbered in order: "the 18th floor" is floor 18, as "the 3rd box" and "7th grade" are not
+_COUNTED = ["floor", "storey", "story", "level", "day", "week", "month", "year", "birthday", "place", "position"]
+
+
+_COUNTED += ["row", "seat", "lap", "house", "anniversary"]
+
+
+def _rank(match: re.Match[str]) -> str:
+    """The number of "18th floor", with a mark, since it is no number of floors."""
+    return f"{match[1] or _RANKS[match[2].lower()]}№ "
+
+
 _SIGNS = [
-    _rewrite("x | × | \\", r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])", " × "),
-    _rewrite(":00", r"(?<=\d):00(?= ?[ap]\.?m\b)", ""),
-    _rewrite("per cent | percentage", r"\bper cent\b|\bpercentage points?\b", "percent"),
+    rewrite(
+        " | ".join(f"{ending} {noun}" for noun in _COUNTED for ending in ("th", "st", "nd", "rd")),
+        rf"\b(?:(\d+)(?:st|nd|rd|th)|({_any(_RANKS)})) (?=(?:{_any(_COUNTED)})\b)",
+        _rank,
+    ),
+    rewrite("x | × | \\", r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])", " × "),
+    rewrite("per cent | percentage", r"\bper cent\b|\bpercentage points?\b", "percent"),
 ]
 
 
 _ONE = [
     # "one" that stands for a noun ("this one", "one of them") or opens a phrase ("one more") is no number
-    _rewrite(
+    rewrite(
         "",
         r"\b(this|that|the|which|each|every|another|any|no|a|first|last|next|other|right|wrong|good|at|by) one\b",
         r"\1",
     ),
-    _rewrite(
+    rewrite(
         "",
         r"\bone(?= (?:of|more|another|thing|way|step|by|at|idea|that|who|last|could|might|can|would)\b)",
         "",
@@ -170,22 +178,33 @@ _ONE = [
 
 
 _CARDINALS = [
-    _rewrite(
+    rewrite(
         "",
         # the first letters of what may follow, since the rest takes long to rule out
         rf"\b(?=[aefnostz])(?:{_SCALED}(?:,?\s+(?:and\s+)?{_SCALED})*(?:,?\s+(?:and\s+)?{_TO_999})?|{_TO_999})"
         rf"(?: point(?: (?:{_any(_ONES[:10])}))+)?(?!\w|-(?:step|digit|sided|way)\b)",
         _digits,
     ),
-    _rewrite(" | ".join(_SCALES), rf"(?<![\d,.])({_NUMBER}) ({_any(_SCALES)})\b", _scaled),
+    rewrite(" | ".join(_SCALES), rf"(?<![\d,.])({_NUMBER}) ({_any(_SCALES)})\b", _scaled),
+]
+
+
+_NOON = [
+    rewrite(
+        "noon | midday", r"(?<!after)(?<!\d )(?<!\d:00 )(?<!at )\b(?:noon|midday)\b|\bat (?:noon|midday)\b", "12:00 pm"
+    ),
+    rewrite("midnight", r"\bmidnight\b", "12:00 am"),
 ]
 
 
 _SHARES = [
-    _rewrite("half", r"\b(?:an?|(\d+)) ([a-z]+) and (?:a )?half\b", lambda m: f"{m[1] or 1} 1/2 {m[2]}"),
-    _rewrite("half", r"\bhalf an? (?=[a-z])", "1/2 "),
-    _rewrite("dozen", r"\ban? (?=dozen)", "1 "),
-    _rewrite(
+    rewrite("half past", r"\bhalf past (?=\d)", "1/2 past "),
+    rewrite("quarter", r"\b(?:a )?quarter (past|after|to|before) (?=\d)", r"1/4 \1 "),
+    rewrite("half", r"\b(?:an?|(\d+)) ([a-z]+) and (?:a )?half\b", lambda m: f"{m[1] or 1} 1/2 {m[2]}"),
+    rewrite("quarter", r"\b(?:an?|(\d+)) ([a-z]+) and a quarter\b", lambda m: f"{m[1] or 1} 1/4 {m[2]}"),
+    rewrite("half", r"\bhalf an? (?=[a-z])", "1/2 "),
+    rewrite("dozen", r"\ban? (?=dozen)", "1 "),
+    rewrite(
         "",
         rf"(?:\b(an? )?|(?<![\d.,/])(\d{{1,3}})[ -])\b({_any(_PARTS)})\b(?![ -](?:time|step|one|grade)|-)",
         _part,
@@ -215,17 +234,46 @@ _NO_VALUES = [
 ]
 
 
+def _clock(match: re.Match[str]) -> str:
+    """``1/2 past 2`` as 2:30, ``1/4 to 3`` as 2:45."""
+    minutes = {"1/2": 30, "1/4": 15}[match[1]]
+    hour = int(match[3])
+    if match[2] in ("past", "after"):
+        return f"{hour}:{minutes}"
+    return f"{hour - 1 or 12}:{60 - minutes}"
+
+
+_DAY_PARTS = {"morning": "am", "afternoon": "pm", "evening": "pm", "night": "pm", "noon": "pm", "midday": "pm"}
+
+
 _NUMBERS = [
-    _rewrite(" and ", r"(?<=\d) and (?=\d+ ?/ ?\d)", " "),
-    _rewrite("×", rf"(?<![\d.,])({_NUMBER}) × 10\^(\d{{1,2}})(?!\d)", _scaled),
-    _rewrite(
+    rewrite(" and ", r"(?<=\d) and (?=\d+ ?/ ?\d)", " "),
+    rewrite("(", r"(?<![\d.,/*×^+] )(?<![\d.,/*×^+(])(\d{1,9}) \((\d{1,9} ?/ ?\d{1,9})\)(?! ?[\w(*/×^])", r"\1 \2"),
+    rewrite("×", rf"(?<![\d.,])({_NUMBER}) × 10\^\(?(-?\d{{1,2}})\)?(?!\d)", _scaled),
+    rewrite("e", rf"(?<![\w.,])({_NUMBER})e([+-]?\d{{1,2}})(?![\w.]*\d)(?!\w)", _scaled),
+    # 1.5k and $3m, but not 5k + 3
+    rewrite("k", rf"(?<![\w.,])({_NUMBER})(k)\b(?! ?[-+*/=^(])", _scaled),
+    rewrite("$ | € | £ | ₹", rf"(?<=[$€£₹])({_NUMBER}) ?(mn?|bn?)\b", _scaled),
+    rewrite(
         "negative | minus",
         r"\b(?:negative|minus(?:(?<=^minus)|(?<=is minus)|(?<=equals minus)|(?<=[.,:] minus))) (?=[.$\d])",
         "-",
     ),
-    _rewrite("- ", r"([=(] ?)- (?=[\d.$])|^- (?=[\d.$]+$)", r"\1-"),
+    rewrite("- ", r"([=(] ?)- (?=[\d.$])|^- (?=[\d.,/$%°^]+$)", r"\1-"),
     # 1 250 and 120 000, but not a row of three-digit numbers
-    _rewrite("", r"(?<![\d.,])(?:\d{1,2}(?: \d{3})+|\d{3}(?: \d{3})* 000)(?![.,]?\d)", lambda m: m[0].replace(" ", "")),
+    rewrite("", r"(?<![\d.,])(?:\d{1,2}(?: \d{3})+|\d{3}(?: \d{3})* 000)(?![.,]?\d)", lambda m: m[0].replace(" ", "")),
+    # a quarter of an hour
+    rewrite(
+        " of a", r"(?<=\d/\d) of an? (?=(?:hour|minute|day|week|month|year|mile|foot|pound|cup|gallon|dollar)\b)", " "
+    ),
+    # times of day
+    rewrite("past | to | after | before", r"\b(1/[24]) (past|after|to|before) (\d{1,2})(?![\d:.])", _clock),
+    rewrite("clock", r"(?<=\d)(?<!:\d\d) ?o'clock\b", ":00"),
+    rewrite(
+        " | ".join(_DAY_PARTS),
+        r"(?<![\d.])(\d{1,2}:\d\d) (?:in the (morning|afternoon|evening)|at (night|noon|midday)|(noon))\b",
+        lambda m: f"{m[1]} {_DAY_PARTS[(m[2] or m[3] or m[4]).lower()]}",
+    ),
 ]
 
 
@@ -235,10 +283,6 @@ _DIGIT = re.compile(r"[\d¼-¾⅐-⅞⁰¹²³⁴-⁹]")
 def _names(text: str) -> frozenset[str]:
     """The words of a text that name a number."""
     return _NAMES.intersection(re.findall("[a-z]+", text.lower()))
-
-
-Sub = Callable[[re.Pattern[str], Replacement, str], str]
-"""``re.Pattern.sub``, or one that keeps where things stood."""
 
 
 def _plain(text: str, sub: Sub = re.Pattern.sub) -> str:
@@ -256,15 +300,7 @@ def _plain(text: str, sub: Sub = re.Pattern.sub) -> str:
         rewrites = rewrites + _CARDINALS
     if not names.isdisjoint(_FRACTIONS):
         rewrites = rewrites + _SHARES
-    text = _rewritten(text, rewrites, sub)
-    return _rewritten(text, _NUMBERS + _NO_VALUES, sub) if _DIGIT.search(text) else text
-
-
-def _rewritten(text: str, rewrites: Iterable[Rewrite], sub: Sub) -> str:
-    lower = text.lower()
-    for needs, pattern, replacement in rewrites:
-        for need in needs:
-            if need in lower:
-                text = sub(pattern, replacement, text)
-                break
-    return text
+    if not names.isdisjoint(("noon", "midday", "midnight")):
+        rewrites = _NOON + rewrites
+    text = rewritten(text, rewrites, sub)
+    return rewritten(text, _NUMBERS + _NO_VALUES, sub) if _DIGIT.search(text) else text

@@ -32,14 +32,17 @@ _UNITS: dict[str, dict[str, str]] = {  # dimension → factor → names
         "1/1000": "millimeters millimetres millimeter millimetre mm",
         "1/100": "centimeters centimetres centimeter centimetre cms cm",
         "1": "meters metres meter metre m",
-        "1000": "kilometers kilometres kilometer kilometre kms km kmph",
+        "1000": "kilometers kilometres kilometer kilometre kms km",
     },
-    "foot": {"1/12": "inches inch", "1": "feet foot ft", "3": "yards yard", "5280": "miles mile mph"},
+    "foot": {"1/12": "inches inch", "1": "feet foot ft", "3": "yards yard", "5280": "miles mile"},
     "gram": {"1/1000": "milligrams mg", "1": "grams gram g", "1000": "kilograms kilogram kilos kilo kgs kg"},
     "pound": {"1/16": "ounces ounce oz", "1": "pounds pound lbs lb £"},  # weight and sterling share the word
     "litre": {"1/1000": "milliliters millilitres milliliter millilitre ml", "1": "liters litres liter litre l"},
     "gallon": {"1/16": "cups cup", "1/8": "pints pint", "1/4": "quarts quart", "1": "gallons gallon"},
     "byte": {"1": "mb", "1000": "gb"},
+    "metre/second": {"5/18": "kmph kph"},
+    "foot/second": {"22/15": "mph"},
+    "degree": {"1": "degrees degree deg ° °c °f"},
     "": {"12": "dozens dozen"},
     "am": {"1": "am a.m"},
     "pm": {"1": "pm p.m"},
@@ -61,12 +64,13 @@ class Quantity:
     Attributes:
         value: Its exact value in the unit that it is written in (of a ratio, the first part over the second).
         form: How it is written: ``number``, ``fraction`` (3/4, 1 1/2), ``quotient`` (72/8: a division that is not
-            carried out), ``power`` (2^3), ``ratio`` (2:3), ``range`` (2 to 3), ``operand`` (5 and 3 in 5 + 3 = 8).
+            carried out), ``power`` (2^3), ``ratio`` (2:3), ``clock`` (2:30, which may be a ratio, too), ``range``
+            (2 to 3), ``interval`` (0 and 1 in [0, 1)), ``rank`` (18th floor), ``operand`` (5 and 3 in 5 + 3 = 8).
         decimals: How many digits stand after the decimal point.
         dimension: What is measured; empty for a bare number.
         factor: What the unit is of its dimension's own unit.
         noun: The plural noun right after a number without a unit, such as "apples".
-        parts: The parts of a ratio or range.
+        parts: The parts of a ratio or range, hour and minute of a time.
     """
 
     value: Fraction
@@ -78,10 +82,17 @@ class Quantity:
     parts: tuple[Fraction, ...] = ()
 
 
+_SIZES = ("metre", "foot", "litre", "gallon", "gram", "byte")
+"""What may be so much a second or so much a litre, which is another quantity; "$5 a day" is money still."""
+
+
+_PER = [name for name, (dimension, _) in _UNIT.items() if dimension in (*_SIZES, "second", "month")]
+
+
 _QUANTITY = re.compile(
     # the first character goes first, since it rules out most places
     rf"""
-    (?=[-.\d$€£₹urei])(?<![A-Za-z_\d^])(?<!\d\.)
+    (?=[-.\d$€£₹urei])(?<![A-Za-z_\d^√])(?<!\d\.)
     (?P<sign>(?<![\w)\]%.])(?<![\d)]\ )(?<!(?<!')\b[a-z]\ )-)?
     (?:(?P<currency>US\$|[$€£₹]|(?:rs|usd|eur|euro|inr)\b\ ?\.?)\s*)?
     (?P<inner_sign>(?<=[$€£₹])-)?
@@ -89,11 +100,12 @@ _QUANTITY = re.compile(
      | (?P<base>{_NUMBER})\ ?\^\ ?(?P<exponent>-?\d{{1,2}})
      | (?P<over>{_NUMBER})\ ?/\ ?(?P<under>{_NUMBER})
      | (?P<ratio>{_NUMBER}(?::{_NUMBER})+|{_NUMBER}(?:\ :\ {_NUMBER})+)
-     | (?P<number>{_NUMBER}))
-    (?!\.?\d)
+     | (?P<number>{_NUMBER})(?P<rank>№)?)
+    (?!\.?\d|_\d|\ ?[√π])
     (?:[\ -]?(?P<power>square|sq\.?|cubic)?\ ?
        (?P<unit>(?:{_any([name for name in _UNIT if name != "$"])})(?![A-Za-z&])|\$(?!\ ?\d))
        (?P<suffix>\^?[23]\b|\ [23](?=\s*(?:[.,;)]|$)))?
+       (?:(?:\ ?/\ ?|\ (?:per|an?|each|every)\ )(?P<per>{_any([*_PER, "s"])})(?![A-Za-z&]))?
      | (?P<ordinal>(?:st|nd|rd|th)s?\b)?(?P<glued>[A-Za-z]+)?(?:\ (?P<noun>[a-z]+s)\b)?)
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -117,21 +129,44 @@ def _unit(match: re.Match[str]) -> dict[str, Any]:
         return {"noun": "" if noun.lower() in _NO_NOUNS else noun}
     dimension, factor = _UNIT[name]
     degree = {"s": 2, "c": 3}.get((match["power"] or "")[:1].lower()) or int((match["suffix"] or "1").strip("^ "))
+    if match["per"] and dimension in _SIZES:
+        under, divisor = _UNIT.get(match["per"].lower(), _UNIT["second"])
+        dimension, factor = f"{dimension}/{under}", factor**degree / divisor
+        return {"dimension": dimension, "factor": factor}
     return {"dimension": dimension if degree == 1 else f"{dimension}^{degree}", "factor": factor**degree}
 
 
 _WORKED = r"(?:[+*×/]|\b(?:plus|minus|times|(?:divided|multiplied) by)\b)"
 
 
-_BEFORE = re.compile(rf"(?:{_WORKED}|[\d)%]\ ?-)[ ($]*$", re.IGNORECASE)
+_VARIABLE = r"\b[b-hj-z]\b(?!')"
+"""A letter that stands for a number; "a" and "I" are words."""
+
+
+# "5 +", "12 -", "w -", "x <", "multiply them by"
+_BEFORE = re.compile(rf"(?:{_WORKED}|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-|\w [<>] ?|[≤≥≠])[ ($]*$", re.IGNORECASE)
 
 
 _AFTER = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?[\d($.]", re.IGNORECASE)
 
 
+_AFTER_BARE = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?{_VARIABLE}", re.IGNORECASE)
+"""After a number without a noun, since "70 apples - b" may go on with an option."""
+
+
+def _is_operand(plain: str, match: re.Match[str]) -> bool:
+    """Whether the number of a match of ``_QUANTITY`` is part of working that is to be done."""
+    return bool(
+        _BEFORE.search(plain, max(0, match.start() - 24), match.start())
+        or _AFTER.match(plain, match.end())
+        or (not match["noun"] and _AFTER_BARE.match(plain, match.end()))
+    )
+
+
 def _quantities_in(plain: str) -> Iterator[tuple[int, int, Quantity]]:
     """Every quantity with its start and end, a noun after it left out, in a text that went through ``_plain``."""
     at = 0
+    intervals = _in_intervals(plain)
     while match := _QUANTITY.search(plain, at):
         start, at = match.start(), match.end()
         if 0 < len(match["glued"] or "") < 3 or (match["ordinal"] and match["number"]):
@@ -141,9 +176,28 @@ def _quantities_in(plain: str) -> Iterator[tuple[int, int, Quantity]]:
         if quantity is None:  # two numbers side by side, "20 100/5"
             at = end = match.end("whole")
             quantity = Quantity(Fraction(match["whole"]))
-        elif _BEFORE.search(plain, max(0, start - 16), start) or _AFTER.match(plain, at):
+        elif any(first < start < last for first, last in intervals):
+            quantity = replace(quantity, form="interval")
+        elif _is_operand(plain, match):
             quantity = replace(quantity, form="operand")
         yield start, end, quantity
+
+
+_CLOCK = re.compile(r"(?:[01]?\d|2[0-4]):[0-5]\d")
+
+
+_INTERVAL = re.compile(
+    rf"[\[(]\s*-?(?:{_NUMBER}(?:/\d+)?|∞|inf\w*)\s*,\s*[-+]?(?:{_NUMBER}(?:/\d+)?|∞|inf\w*)\s*[\])]", re.IGNORECASE
+)
+"""A pair of ends in brackets; one in round ones alone may be a point as well."""
+
+
+def _in_intervals(plain: str) -> list[Span]:
+    """Where intervals stand that are no points: with a square bracket, or without an end."""
+    if "[" not in plain and "∞" not in plain and "∪" not in plain and "inf" not in plain.lower():
+        return []
+    joined = "∪" in plain
+    return [m.span() for m in _INTERVAL.finditer(plain) if joined or re.search(r"[\[\]∞i]", m[0], re.IGNORECASE)]
 
 
 def _quantity(match: re.Match[str]) -> Quantity | None:
@@ -152,6 +206,8 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     sign = -1 if match["sign"] or match["inner_sign"] else 1
     if number := match["number"]:
         value = _fraction(number)
+        if match["rank"]:
+            return Quantity(value, "rank")
         return Quantity(value if sign > 0 else -value, decimals=len(number.partition(".")[2]), **unit)
     if match["base"]:
         base = _fraction(match["base"])
@@ -159,6 +215,13 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
         return Quantity(sign * power, "number" if base == 10 else "power", **unit)
     if match["ratio"]:
         parts = tuple(_fraction(part) for part in re.split(r"\s?:\s?", match["ratio"]))
+        if _CLOCK.fullmatch(match["ratio"]):
+            day_part = unit.get("dimension", "")
+            if unit.get("factor") == 3600 and day_part == "second":  # 2:30 hours
+                return Quantity(parts[0] + parts[1] / 60, decimals=9, **unit)
+            return Quantity(
+                parts[0] / (parts[1] or 1), "clock", parts=parts, dimension=day_part if day_part in ("am", "pm") else ""
+            )
         return Quantity(parts[0] / parts[1] if parts[1] else Fraction(0), "ratio", parts=parts)
     if match["over"]:
         over, under = _fraction(match["over"]), _fraction(match["under"])
@@ -167,7 +230,7 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     return Quantity(sign * (units + Fraction(part, of)), "fraction", **unit) if part < of else None
 
 
-_RANGE = re.compile(rf"(?<![\w.])({_NUMBER}) (?:is )?to ({_NUMBER})(?: to ({_NUMBER}))?(?![\w.]*\d)", re.IGNORECASE)
+_RANGE = re.compile(rf"(?<![\w.:])({_NUMBER}) (?:is )?to ({_NUMBER})(?: to ({_NUMBER}))?(?![\w.:]*\d)", re.IGNORECASE)
 
 
 _JOINT = re.compile(r",? ?(?:and )?")

@@ -1,7 +1,8 @@
 """Where in a text something stands, also when it was found after the text had been rewritten."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 Span = tuple[int, int]
 """Start and end of a piece of a text, as a slice takes them."""
@@ -17,6 +18,35 @@ def pieces(separator: re.Pattern[str], text: str) -> Iterator[Span]:
         yield start, match.start()
         start = match.end()
     yield start, len(text)
+
+
+Sub = Callable[[re.Pattern[str], Replacement, str], str]
+"""``re.Pattern.sub``, or one that keeps where things stood."""
+
+
+class Rewrite(NamedTuple):
+    """What is written in another way; searching for it takes long, so the text is first looked at for what it needs."""
+
+    needs: tuple[str, ...]
+    """The text in lower case has one of these."""
+    pattern: re.Pattern[str]
+    replacement: Replacement
+
+
+def rewrite(needs: str, pattern: str, replacement: Replacement) -> Rewrite:
+    """A rewrite, without regard to case; ``needs`` are divided by " | "."""
+    return Rewrite(tuple(needs.split(" | ")), re.compile(pattern, re.IGNORECASE), replacement)
+
+
+def rewritten(text: str, rewrites: Iterable[Rewrite], sub: Sub = re.Pattern.sub) -> str:
+    """The text after every rewrite that it has need of, in their order."""
+    lower = text.lower()
+    for needs, pattern, replacement in rewrites:
+        for need in needs:
+            if need in lower:
+                text = sub(pattern, replacement, text)
+                break
+    return text
 
 
 class Origins:
