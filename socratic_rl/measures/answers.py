@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 
+from socratic_rl.measures.formulas import formula, looks_like_formula, points
 from socratic_rl.measures.quantities import Quantity, read, read_placed
 from socratic_rl.measures.spans import Span, pieces
+from socratic_rl.measures.wordings import find_words
 
 
 def values(text: str) -> list[Fraction]:
@@ -99,22 +101,20 @@ def _same(gold: Quantity, stated: Quantity) -> bool:
 
 @lru_cache(maxsize=1 << 12)
 def _gold(answer: str) -> tuple[Quantity, ...]:
-    """The quantities of a gold answer; none where it is words, or a term ("5√2") that its numbers do not state."""
+    """The quantities of a gold answer; none where it is words or a formula ("5√2", "5 - x"), which are not in it."""
     quantities, rest = read(answer)
-    if re.search(r"\d|[√π<>≤≥^|]|\b(?:sqrt|pi)\b", rest):
+    if looks_like_formula(rest) or any(quantity.form == "interval" for quantity in quantities):
         return ()
     ranges = tuple(quantity for quantity in quantities if quantity.form == "range")
     return ranges or tuple(quantity for quantity in quantities if quantity.form != "operand")
 
 
 @lru_cache(maxsize=1 << 12)
-def _wording(answer: str) -> re.Pattern[str]:
-    """A gold answer that is no number, as a pattern: its words in order, group 1. "Yes" counts only as an answer."""
-    tokens = re.findall(r"\w+|[^\w\s]", answer.strip().rstrip("."))
-    words = r"\s*".join(map(re.escape, tokens))
-    if words.lower() in ("yes", "no"):
-        return re.compile(rf"(?:^\W*|\banswer(?: is| would be)?\W+)({words})\b", re.IGNORECASE)
-    return re.compile(rf"(?<!\w)({words})(?!\w)", re.IGNORECASE if len(words) > 1 else 0)
+def _in_words(text: str, answer: str) -> tuple[Span, ...]:
+    """Where a text has a gold answer that is a formula or words."""
+    if looks_like_formula(read(answer)[1]) and formula(answer):
+        return tuple(formula(answer).find(text))
+    return tuple(find_words(text, answer))
 
 
 @lru_cache(maxsize=1 << 12)
@@ -136,7 +136,9 @@ def states(text: str, answer: str) -> bool:
     """
     gold = _gold(answer)
     if not gold:
-        return bool(answer.strip()) and bool(_wording(answer).search(text))
+        return bool(_in_words(text, answer))
+    if len(gold) > 1 and points(answer) and points(text):
+        return bool(formula(answer).find(text))
     stated = read(text)[0]
     return all(any(_same(part, quantity) for quantity in stated) for part in gold)
 
@@ -168,7 +170,7 @@ def first_stated(text: str, answer: str, before: Iterable[str]) -> list[Span]:
     if len(gold) != 1 and stated:
         return []
     if not gold:
-        return [match.span(1) for match in _wording(answer).finditer(text)]
+        return list(_in_words(text, answer))
     old = [quantity for earlier in stated for quantity in read(earlier)[0] if _same(gold[0], quantity)]
     return [
         span

@@ -157,7 +157,7 @@ _SIGNS = [
         rf"\b(?:(\d+)(?:st|nd|rd|th)|({_any(_RANKS)})) (?=(?:{_any(_COUNTED)})\b)",
         _rank,
     ),
-    rewrite("x | × | \\", r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])", " × "),
+    rewrite("x | × | \\", r"(?<=[\d)%])\s*[x×]\s*(?=\.?\d|[($])", " × "),
     rewrite("per cent | percentage", r"\bper cent\b|\bpercentage points?\b", "percent"),
 ]
 

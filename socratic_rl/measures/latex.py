@@ -12,7 +12,8 @@ _SYMBOLS = {
     "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "ne": "≠", "neq": "≠", "lt": "<",
     "gt": ">", "in": "∈", "approx": "≈", "to": "→", "Rightarrow": "⇒", "implies": "⇒", "circ": "°", "degree": "°",
     "lbrace": "{", "rbrace": "}", "lbrack": "[", "rbrack": "]", "left": "", "right": "", "big": "", "Big": "",
-    "displaystyle": "", "quad": " ", "qquad": " ", "alpha": "α", "beta": "β", "ldots": "...", "dots": "...",
+    "displaystyle": "", "quad": " ", "qquad": " ", "sin": "sin ", "cos": "cos ", "tan": "tan ",
+    "log": "log ", "ln": "ln ", "alpha": "α", "beta": "β", "ldots": "...", "dots": "...",
 }  # fmt: skip
 """What LaTeX commands without arguments stand for."""
 

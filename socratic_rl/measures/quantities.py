@@ -144,7 +144,9 @@ _VARIABLE = r"\b[b-hj-z]\b(?!')"
 
 
 # "5 +", "12 -", "w -", "x <", "multiply them by"
-_BEFORE = re.compile(rf"(?:{_WORKED}|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-|\w [<>] ?|[≤≥≠])[ ($]*$", re.IGNORECASE)
+_BEFORE = re.compile(
+    rf"(?:{_WORKED}|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-|\w [<>] ?|\b[a-z][<>] ?|[≤≥≠])[ ($]*$", re.IGNORECASE
+)
 
 
 _AFTER = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?[\d($.]", re.IGNORECASE)
@@ -263,7 +265,7 @@ def _placed(plain: str) -> Iterator[tuple[int, int, Quantity]]:
 
 @lru_cache(maxsize=1 << 14)
 def read(text: str) -> tuple[tuple[Quantity, ...], str]:
-    """Every quantity that a text states, and what is left of the text without them.
+    """Every quantity that a text states, and what is left of the text, with a "#" for each of them.
 
     The quantities stand in order; after them come the ranges ("2 to 3"), whose numbers were counted already.
     """
@@ -273,7 +275,7 @@ def read(text: str) -> tuple[tuple[Quantity, ...], str]:
     placed = list(_placed(plain))
     for start, end, quantity in reversed(placed):
         if quantity.form != "range":
-            rest = rest[:start] + rest[end:]
+            rest = f"{rest[:start]}#{rest[end:]}"
     return tuple(quantity for *_, quantity in placed), rest
 
 
