@@ -109,6 +109,11 @@ def _gold(answer: str) -> tuple[Quantity, ...]:
     return ranges or tuple(quantity for quantity in quantities if quantity.form != "operand")
 
 
+def is_answer(answer: str) -> bool:
+    """Whether a gold answer is one, and neither empty nor what a table has for nothing, "None" or "nan"."""
+    return answer.strip().strip("<>.").lower() not in ("", "none", "nan", "nat", "null", "n/a", "na", "not available")
+
+
 @lru_cache(maxsize=1 << 12)
 def _in_words(text: str, answer: str) -> tuple[Span, ...]:
     """Where a text has a gold answer that is a formula or words."""
@@ -136,7 +141,7 @@ def states(text: str, answer: str) -> bool:
     """
     gold = _gold(answer)
     if not gold:
-        return bool(_in_words(text, answer))
+        return is_answer(answer) and bool(_in_words(text, answer))
     if len(gold) > 1 and points(answer) and points(text):
         return bool(formula(answer).find(text))
     stated = read(text)[0]
@@ -179,6 +184,45 @@ def first_stated(text: str, answer: str, before: Iterable[str]) -> list[Span]:
     ]
 
 
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|cannot)|n['’]t)"
+    r"(?: (?!but\b|only\b|know\b|sure\b|certain\b|understand\b|see\b|remember\b|until\b|it['’]s\b)[A-Za-z'’]+){0,5}"
+    r"[ $*\"“']*$",
+    re.IGNORECASE,
+)
+
+
+_DENIED_AFTER = re.compile(
+    r"[\"”'*]*(?: \w+)? (?:(?:is|was|seems|looks)(?: not|n['’]t)? (?:right|correct|wrong|incorrect|it|the answer|too \w+)"
+    r"|(?:can|could|must|should)(?: ?not|n['’]t) be\b|(?:is|was)(?: not|n['’]t)\b)",
+    re.IGNORECASE,
+)
+
+
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
+
+
+def without_denials(text: str, answer: str) -> str:
+    """The text without the gold answer where it is denied: "It is not 7 weeks", "7 is wrong"."""
+    if not states(text, answer):
+        return text
+    gold = _gold(answer)
+    if gold:
+        places = [span for span, quantity in read_placed(text) if any(_same(part, quantity) for part in gold)]
+    else:
+        places = list(_in_words(text, answer))
+    for start, end in reversed(places):
+        first, last = next((piece for piece in pieces(_SENTENCE, text) if piece[0] <= start < piece[1]), (0, len(text)))
+        after = _DENIED_AFTER.match(text, end)
+        denied = _DENIED_BEFORE.search(text[first:start]) or (
+            after
+            and not re.search(r" (?:is|was|seems|looks) (?:right|correct|it|the answer)$", after[0], re.IGNORECASE)
+        )
+        if denied and not text[first:last].rstrip().endswith("?"):
+            text = text[:start] + " " * (end - start) + text[end:]
+    return text
+
+
 _CLAUSE = re.compile(r"(?<=[.;!?])\s+|\n|, but ")
 
 
@@ -189,7 +233,9 @@ _CONTRAST = re.compile(r",? \b(?:not|instead of|rather than)\b.*")
 
 
 _CONCLUSION = re.compile(
-    r"\b(?:so|therefore|thus|hence|means?|meaning|making(?! sure)|giving|leaving|which (?:is|gives|leaves)"
+    r"\bis (?:our|the|your|his|her|their)(?: \w+){0,2} (?:answer|solution|result)\b"
+    r"|\bas (?:our|the|your|his|her|their)(?: \w+){0,2} (?:answer|solution|result)\b|\banswer: "
+    r"|\b(?:so|therefore|thus|hence|means?|meaning|making(?! sure)|giving|leaving|which (?:is|gives|leaves)"
     r"|(?:should|would|must|will)(?: actually| simply| only| just)? be|must have"
     r"|(?:answer|total|sum|result|difference|profit)\b.*\b(?:is|be|was|equals))\b",
     re.IGNORECASE,

@@ -214,12 +214,6 @@ class Formula:
     def __bool__(self) -> bool:
         return self._value is not None or bool(self._latex and _from_latex(self._latex) is not None)
 
-    @property
-    def is_point(self) -> bool:
-        """Whether it is a point or open interval, (2, 3), whose numbers may be said one by one."""
-        value = self._value[1][0] if self._value and self._value[:1] == (1,) and self._value[1] else None
-        return bool(value) and value[:3] == ("bracket", "(", ")")
-
     def find(self, text: str) -> list[Span]:
         """Where a text has the formula."""
         if self._latex:

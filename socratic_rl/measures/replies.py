@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
 
-from socratic_rl.measures.answers import concluded, ends_in, first_stated, values
+from socratic_rl.measures.answers import concluded, ends_in, first_stated, is_answer, values, without_denials
 from socratic_rl.measures.spans import Origins, Span, pieces
 
 # a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
@@ -129,12 +129,55 @@ def _asks(sentence: str) -> bool:
     return statement == asked or bool(_IS_QUESTION.search(statement))
 
 
+_RESULT = r"(?:gets?|got|gives?|giving|is|are|was|equals?|makes?|leaves?|have|so|which|then|results?|becomes?|means?)\b"
+
+
+_UP_TO = rf"(?:(?!\b{_RESULT})[^.;:?!=,\n]){{0,60}}?"
+
+
+# "divide the cost by", "add 3 to", "subtract"
+_TO_WORK_WITH = re.compile(
+    rf"\b(?:(?:divid|multiply|multipl|split|shar)(?:e|ing|ting)?\b{_UP_TO}\b(?:by|into|among)"
+    r"|(?:add|subtract|deduct|multiply|divide|split|times)(?:ing|ting)?(?: the| another| these| those)?"
+    r"|(?:multiply|divid)(?:e|ing)(?: the| these| those)?"
+    rf"|(?:add|subtract|deduct)(?:ing)?\b{_UP_TO}\b(?:and|to|from|with))[ ($]*$",
+    re.IGNORECASE,
+)
+
+
+_ANALOGY = re.compile(
+    rf"{_LEAD}(?:(?:let's )?(?:suppose|imagine|pretend|say)|for (?:example|instance)|as an example|think of it this way)\b"
+    r"[,:]?(?: that)?(?: if)? (?:an?|one|some\w*|you|i|we|my|your)\b"
+    r"|(?:[^.?!]{0,60}\b)?if (?:an? (?P<subject>\w+)|some(?:one|body)|(?:you|i|we) (?:had|were|bought|owned|ate|gave|drove))\b",
+    re.IGNORECASE,
+)
+
+
+def _asides(reply: str, start: int, end: int, question: str) -> list[Span]:
+    """What of a sentence speaks of another thing than the problem, or of a number to work with."""
+    sentence = reply[start:end].replace("’", "'")
+    if (match := _ANALOGY.match(sentence.lstrip(' "“*'))) and not _is_of_problem(match["subject"], question):
+        return [(start, end)]
+    return [
+        (start + number.start(), start + number.end())
+        for number in re.finditer(r"\w+", sentence)
+        if _TO_WORK_WITH.search(sentence, 0, number.start())
+    ]
+
+
+def _is_of_problem(subject: str | None, question: str) -> bool:
+    return bool(subject) and bool(re.search(rf"\b{re.escape(str(subject))}", question, re.IGNORECASE))
+
+
 def revealed(reply: str, answer: str, before: Sequence[str]) -> list[Span] | None:
     """What in the reply gives the gold answer away.
 
     It does when it states the answer and the question and no earlier turn stated it, or when it presents the answer as
     a conclusion ("so the total is 90 minutes") and the turn before did not end in it: people call that revealing too
     where the student had 90 minutes as an intermediate result or gave it up, not where the student has just found it.
+
+    An earlier turn that denies it ("It is not 7 weeks") did not state it. A number in an analogy ("If a cake took 4
+    grams …") and one to work with ("divide the cost by 2") is not the answer.
 
     Args:
         reply: The teacher's reply.
@@ -145,10 +188,15 @@ def revealed(reply: str, answer: str, before: Sequence[str]) -> list[Span] | Non
     Returns:
         None where there is no gold answer.
     """
-    if not answer.strip():
+    if not is_answer(answer):
         return None
-    stated = first_stated(reply, answer, before)
-    return stated or ([] if ends_in(before[-1], answer) else concluded(reply, answer))
+    question, *turns = before
+    turns = [without_denials(turn, answer) for turn in turns]
+    asides = [span for start, end in pieces(_SENTENCE_END, reply) for span in _asides(reply, start, end, question)]
+    stated = first_stated(reply, answer, [question, *turns])
+    if not stated and not ends_in([question, *turns][-1], answer):
+        stated = concluded(reply, answer)
+    return [place for place in stated if not any(first <= place[0] < last for first, last in asides)]
 
 
 def reveals_answer(reply: str, answer: str, known: Sequence[str]) -> bool | None:
