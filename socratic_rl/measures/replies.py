@@ -146,9 +146,10 @@ _TO_WORK_WITH = re.compile(
 
 
 _ANALOGY = re.compile(
-    rf"{_LEAD}(?:(?:let's )?(?:suppose|imagine|pretend|say)|for (?:example|instance)|as an example|think of it this way)\b"
-    r"[,:]?(?: that)?(?: if)? (?:an?|one|some\w*|you|i|we|my|your)\b"
-    r"|(?:[^.?!]{0,60}\b)?if (?:an? (?P<subject>\w+)|some(?:one|body)|(?:you|i|we) (?:had|were|bought|owned|ate|gave|drove))\b",
+    rf"{_LEAD}(?:(?:let's )?(?:suppose|imagine|pretend|say)|for (?:example|instance)|as an example"
+    r"|think of it this way)\b[,:]?(?: that)?(?: if)? (?:an?|one|some\w*|you|i|we|my|your)\b"
+    r"|(?:[^.?!]{0,60}\b)?if (?:an? (?P<subject>\w+)|some(?:one|body)"
+    r"|(?:you|i|we) (?:had|were|bought|owned|ate|gave|drove))\b",
     re.IGNORECASE,
 )
 
