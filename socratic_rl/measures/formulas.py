@@ -104,7 +104,7 @@ class _Reader:
         return parts[0] if len(parts) == 1 else ("joined", sorted(signs), sorted(parts, key=repr))
 
     def _sum(self) -> Any:
-        terms = []
+        terms: list[Any] = []
         while not terms or self._next in ("+", "-", "±"):
             sign = self._take() if self._next in ("+", "-", "±") else "+"
             coefficient, factors = self._product()
@@ -265,7 +265,7 @@ class Formula:
         after = tokens[last] if last < len(tokens) else ""
         if before == "(" and after == ")":
             return self._free(tokens, first - 1, last + 1)
-        is_relation = self._value[0] == "relation"
+        is_relation = self._value is not None and self._value[0] == "relation"
         ends = {"", ",", "∈"} if is_relation else {"", ",", "∈", *_RELATIONS}
         return before in ends and after in ends
 
