@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import read_json, whole_file, write_jsonl, write_lines
-from socratic_rl.core.records import ById, Index, RecordFile, StageFile
+from socratic_rl.core.records import ById, Index, RecordFile, RecordWriter
 from socratic_rl.pages import console
 from socratic_rl.pairs.audit import audit_rows
 from socratic_rl.pairs.dataset import counts
@@ -152,7 +153,7 @@ def gather(settings: GenerateSettings, problems: Iterable[Problem], path: Path) 
 
 def make_conversations(settings: GenerateSettings, problems: Iterable[Problem], path: Path) -> RecordFile[Conversation]:
     """The conversations about all problems, in ``conversations.jsonl``."""
-    file = StageFile(path, key=lambda row: row["id"])
+    file = RecordWriter(Conversation, path, attrgetter("id"))
     if not file.finished:
         total = sum(1 for _ in settings.conversations.ids(problems))
         written = settings.conversations.write(problems, settings.generator, settings.seed, done=file)
@@ -168,7 +169,7 @@ def make_pairs(
     """The pairs of all accepted conversations, in ``pairs.jsonl``, and how many duplicates were left out."""
     places = settings.pairs.places(conversations)
 
-    def make(done: StageFile) -> Iterator[PreferencePair]:
+    def make(done: RecordWriter[PreferencePair]) -> Iterator[PreferencePair]:
         return pairs_at(
             places,
             settings.pairs.split_of,

@@ -1,8 +1,10 @@
 """Our own JSONL files: read by number or by id, and written so that a run that was killed goes on."""
 
+import errno
 import json
 import os
 import sqlite3
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,6 +23,9 @@ R = TypeVar("R", bound=Record)
 
 LOCKED = 10.0
 """Seconds for which a record waits while another process writes."""
+
+SYNCED = 5.0
+"""Seconds after which a stage's file is synced to the disk with the next record."""
 
 
 def parse_record(kind: type[R], where: str, row: Mapping[str, Any]) -> R:
@@ -103,7 +108,7 @@ class Index:
     """Whole numbers by key, in a temporary file of SQLite's own: memory does not grow with it."""
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("")
+        self._rows = sqlite3.connect("", check_same_thread=False)
         # kilobytes; what is more is on disk
         self._rows.execute("PRAGMA cache_size = -32000")
         self._rows.execute("CREATE TABLE numbers (key TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
@@ -153,144 +158,106 @@ class ById(Mapping[str, Problem]):
         return len(self._records)
 
 
-class StageFile:
-    """A JSONL file that a stage fills one finished record at a time, and goes on with after a kill.
+class RecordWriter(Generic[R]):
+    """A JSONL file that grows by one finished record at a time, whatever ends the process.
 
-    Records are appended to ``<path>.partial`` as they are finished, in any order. ``finish`` puts them in order and
-    gives the file its name, so a file under its own name is always whole.
+    What a killed process left of the record that it was writing is not read, and gives way to the next record.
 
-    Args:
-        path: The file to make.
-        key: What tells a record apart from the others.
-    """
-
-    def __init__(self, path: Path, key: Callable[[dict[str, Any]], Any]) -> None:
-        self.path = path
-        self.partial = path.with_name(path.name + ".partial")
-        self.key = key
-        self._done = self._offsets()
-
-    def _offsets(self) -> Index:
-        """Where each record begins; what a killed process left of the record that it was writing is cut off."""
-        offsets = Index()
-        if not self.partial.exists():
-            return offsets
-        with self.partial.open("rb+") as file:
-            end = 0
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    file.truncate(end)
-                    break
-                offsets[self.key(json_object(f"{self.partial}:{number}", line.decode()))] = end
-                end += len(line)
-        return offsets
-
-    def __contains__(self, key: Any) -> bool:
-        """Whether the record was finished by an earlier run."""
-        return key in self._done
-
-    def __len__(self) -> int:
-        """How many records an earlier run finished."""
-        return len(self._done)
-
-    def earlier_records(self, kind: type[R]) -> Iterator[R]:
-        """The records that an earlier run finished."""
-        if self.partial.exists():
-            with self.partial.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    yield _parse_line(kind, f"{self.partial}:{number}", line.decode())
-
-    @property
-    def finished(self) -> bool:
-        """Whether the stage ended before."""
-        return self.path.exists()
-
-    @cached_property
-    def _file(self) -> BinaryIO:
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        return self.partial.open("ab", buffering=0)
-
-    def append(self, record: Record) -> None:
-        """Write one finished record; it survives a kill from here on."""
-        self._file.write(f"{dump(record.to_record())}\n".encode())
-
-    def finish(self, order: Iterable[Any] | None = None) -> None:
-        """Give the file its own name, with the records in the order of their keys, or as they were appended."""
-        self._file.close()
-        if order is None:
-            self.partial.replace(self.path)
-            return
-        offsets = self._offsets()
-        with self.partial.open("rb") as file:
-            write_lines(self.path, (_line_at(file, offset) for offset in offsets.of(order)))
-        self.partial.unlink()
-
-
-class Journal(Generic[R]):
-    """A JSONL file that grows one record at a time and is kept for good, whatever ends the process.
-
-    Several processes may add to one file. What a killed one left of the record that it was writing is not read, and
-    gives way to the next record.
+    A file that a stage fills is ``<path>.partial`` until ``finish`` gives it its name, so a file under its own name is
+    always whole. A shared one grows under its own name for good, and several processes may add to it.
 
     Args:
         kind: The kind of the records.
-        path: The file; it is made with the first record.
-        key: What tells a record apart from the others; None keeps them all.
+        path: The file to make.
+        key: What tells a record apart from the others.
+        shared: Whether other processes write to it too.
 
     Raises:
         UserError: A record cannot be read; names the file and the line.
     """
 
-    def __init__(self, kind: type[R], path: Path, key: Callable[[R], Any] | None = None) -> None:
+    def __init__(self, kind: type[R], path: Path, key: Callable[[R], Any], *, shared: bool = False) -> None:
         self.kind = kind
         self.path = path
         self.key = key
+        self.shared = shared
+        self.growing = path if shared else path.with_name(path.name + ".partial")
+        """Where the records stand until the file is finished."""
         self._forget()
         self.refresh()
 
     def _forget(self) -> None:
-        self.records: list[R] = []
-        self._keys: set[Any] = set()
+        self._offsets = Index()
+        """Where each record begins, by its key."""
         self._inode: int | None = None
         self._end = 0
         """How far the file was read, in bytes."""
         self._lines = 0
         self._open = False
         """Whether the last record stands without the end of its line, as an editor may leave it."""
+        self._synced = 0.0
+        """When the file was last synced to the disk, on the monotonic clock."""
 
     def __contains__(self, key: Any) -> bool:
-        """Whether a record with that key was read."""
-        return key in self._keys
+        """Whether a record with that key was read or appended."""
+        return key in self._offsets
+
+    def __len__(self) -> int:
+        """How many records were read or appended."""
+        return len(self._offsets)
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run finished the file."""
+        return self.path.exists() and not self.shared
+
+    def records(self) -> Iterator[R]:
+        """The records that were read or appended, in the order of the file."""
+        if not self._end:
+            return
+        with self.growing.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    yield self._parse(number, line)
+                if file.tell() >= self._end:
+                    return
 
     def refresh(self) -> None:
         """Read what was added since, by whichever process; all of it where the file is another one."""
-        if not self.path.exists():
+        if not self.growing.exists():
             self._forget()
             return
-        with self.path.open("rb") as file:
+        with self.growing.open("rb") as file:
             status = os.fstat(file.fileno())
             if status.st_ino != self._inode or status.st_size < self._end:
                 self._forget()
                 self._inode = status.st_ino
             file.seek(self._end)
             for line in file:
-                if _is_half(line):
+                # an editor may have left a shared file without its last line's end; a stage always writes it
+                if _is_half(line) or not (self.shared or line.endswith(b"\n")):
                     return
                 if not line.isspace():
-                    record = _parse_line(self.kind, f"{self.path}:{self._lines + 1}", line.decode())
-                    self.records.append(record)
-                    if self.key:
-                        self._keys.add(self.key(record))
+                    self._offsets[self.key(self._parse(self._lines + 1, line))] = self._end
                 self._end += len(line)
                 self._open = not line.endswith(b"\n")
                 self._lines += not self._open
 
+    def _parse(self, number: int, line: bytes) -> R:
+        return _parse_line(self.kind, f"{self.growing}:{number}", line.decode())
+
     def append(self, record: R) -> None:
-        """Write a record, unless one with its key is there; when this returns it survives a kill and a loss of power.
+        """Write a record, unless a shared file has one with its key.
+
+        When this returns the record survives a kill; in a shared file a loss of power too, in another one after at
+        most ``SYNCED`` seconds.
 
         Raises:
             OSError: It could not be written; the records before it stand.
         """
+        if not self.shared:
+            self._write(self._file, record)
+            return
         # it takes a while to import, and only a vote needs it
         import filelock
 
@@ -298,19 +265,52 @@ class Journal(Generic[R]):
         # the system lets go of it when the process ends, however it ends
         with filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=LOCKED):
             self.refresh()
-            if self.key and self.key(record) in self:
-                return
-            with self.path.open("ab") as file:
-                # nobody else writes now, so what stands there is half a record
-                file.truncate(self._end)
-                try:
-                    file.write(("\n" * self._open + f"{dump(record.to_record())}\n").encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    os.truncate(self.path, self._end)
-                    raise
-            self.refresh()
+            if self.key(record) not in self:
+                with self._to_append() as file:
+                    self._write(file, record)
+
+    def _to_append(self) -> BinaryIO:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.growing.open("ab", buffering=0)
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return self._to_append()
+
+    def _write(self, file: BinaryIO, record: R) -> None:
+        line = ("\n" * self._open + f"{dump(record.to_record())}\n").encode()
+        try:
+            # nobody else writes now, so what stands there is half a record
+            file.truncate(self._end)
+            _write_all(file, line)
+            if self.shared or time.monotonic() > self._synced + SYNCED:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
+        except OSError:
+            os.truncate(self.growing, self._end)
+            raise
+        self._inode = os.fstat(file.fileno()).st_ino
+        self._offsets[self.key(record)] = self._end + self._open
+        self._end += len(line)
+        self._lines += 1 + self._open
+        self._open = False
+
+    def finish(self, order: Iterable[Any] | None = None) -> None:
+        """Give the file its own name, with the records in the order of their keys, or as they were appended."""
+        with self._file as file:
+            os.fsync(file.fileno())
+        if order is None:
+            self.growing.replace(self.path)
+            return
+        with self.growing.open("rb") as file:
+            write_lines(self.path, (_line_at(file, offset) for offset in self._offsets.of(order)))
+        self.growing.unlink()
+
+
+def _write_all(file: BinaryIO, line: bytes) -> None:
+    # an unbuffered file may take a part of a line, as the last block of a full disk
+    if file.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
 
 
 def _is_half(line: bytes) -> bool:

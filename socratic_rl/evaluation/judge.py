@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from socratic_rl.core.dialogue import Record, seed_from
 from socratic_rl.core.errors import UserError, of_component
 from socratic_rl.core.generator import Request
 from socratic_rl.core.provenance import differences
-from socratic_rl.core.records import StageFile
+from socratic_rl.core.records import RecordWriter
 from socratic_rl.evaluation.rubric import Criterion, Rubric, rubric_file
 from socratic_rl.measures.figures import CriterionAgreement, JudgeAgreement
 
@@ -221,8 +222,8 @@ class Judge(Component):
 
         identity = self.identity()
         keys = [_digest(json.dumps([identity, request.messages, request.seed])) for request in requests]
-        stage = StageFile(answers_path, key=lambda row: row["asked"]) if answers_path else None
-        written = {answer.asked: answer.raw for answer in stage.earlier_records(Written)} if stage is not None else {}
+        stage = RecordWriter(Written, answers_path, attrgetter("asked")) if answers_path else None
+        written = {answer.asked: answer.raw for answer in stage.records()} if stage is not None else {}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
         missing_keys = list(missing)
         answers = self.generator.generate(list(missing.values()))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tqdm import tqdm
 
-from socratic_rl.core.dialogue import PreferencePair, text_id
+from socratic_rl.core.dialogue import PreferencePair, text_id, turn_key
 from socratic_rl.core.files import write_lines
-from socratic_rl.core.records import RecordFile, StageFile
+from socratic_rl.core.records import RecordFile, RecordWriter
 from socratic_rl.measures.quantities import read
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _empty_sketch() -> "MinHash":
 
 
 def write_pairs(
-    path: Path, make: Callable[[StageFile], Iterator[PreferencePair]], places: int
+    path: Path, make: Callable[[RecordWriter[PreferencePair]], Iterator[PreferencePair]], places: int
 ) -> tuple[RecordFile[PreferencePair], int] | None:
     """Pairs without duplicates in a file, and how many duplicates were left out; None, and no file, without a pair.
 
@@ -172,7 +172,7 @@ def write_pairs(
         make: The pairs as they finish, without those that were made before, by conversation id and turn.
         places: For how many turns a pair is tried.
     """
-    file = StageFile(path.with_name("all_pairs.jsonl"), key=lambda row: (row["conversation_id"], row["turn"]))
+    file = RecordWriter(PreferencePair, path.with_name("all_pairs.jsonl"), turn_key)
     keys = Keys()
     if not file.finished:
         for pair in tqdm(make(file), "pairs", places, initial=len(file), unit=" pairs", delay=2):

@@ -13,7 +13,7 @@ from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, TurnKey, seed_from
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
-from socratic_rl.core.records import StageFile
+from socratic_rl.core.records import RecordWriter
 from socratic_rl.measures import replies
 from socratic_rl.pairs.cases import Case, Pool, Rejection
 
@@ -113,7 +113,7 @@ def pairs_at(
     rejection: Rejection,
     generator: Generator | None,
     seed: int,
-    done: Collection[TurnKey] | StageFile = (),
+    done: Collection[TurnKey] | RecordWriter[PreferencePair] = (),
 ) -> Iterator[PreferencePair]:
     """A pair for each of these turns that has a worse one, in their order.
 

@@ -24,7 +24,7 @@ from socratic_rl.core.dialogue import (
 )
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
-from socratic_rl.core.records import StageFile
+from socratic_rl.core.records import RecordWriter
 from socratic_rl.core.rows import csv_fields
 from socratic_rl.measures import replies
 from socratic_rl.pairs.audit import audit_rows
@@ -147,7 +147,7 @@ class SeedCsv(DataSet):
         rejection: Rejection,
         generator: Generator | None,
         seed: int,
-        done: StageFile,
+        done: RecordWriter[PreferencePair],
     ) -> Iterator[PreferencePair]:
         questions = {conversation.problem_id: conversation.turns[0].text for conversation, _ in places}
         problems = {

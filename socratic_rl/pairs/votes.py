@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from socratic_rl.core.dialogue import Message, PreferencePair, Problem, Record, teacher_message, turn_key
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import write_jsonl
-from socratic_rl.core.records import Journal
+from socratic_rl.core.records import RecordWriter
 from socratic_rl.measures.intervals import share_interval
 from socratic_rl.pairs.dataset import Prepared, SocraticPairs, own_file, share_mistakes
 from socratic_rl.pairs.pairing import Share, split_of
@@ -95,10 +96,11 @@ class BallotBox:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._problems = Journal(Problem, folder / "problems.jsonl", key=lambda problem: problem.id)
-        self._ballots = Journal(Ballot, folder / "ballots.jsonl", key=turn_key)
-        self._pairs = Journal(PreferencePair, folder / "votes.jsonl", key=turn_key)
-        self._write_missing_pairs()
+        self._problems = RecordWriter(Problem, folder / "problems.jsonl", attrgetter("id"), shared=True)
+        self._ballots = RecordWriter(Ballot, folder / "ballots.jsonl", turn_key, shared=True)
+        self._pairs = RecordWriter(PreferencePair, folder / "votes.jsonl", turn_key, shared=True)
+        for ballot in self._ballots.records():
+            self._write_pair(ballot)
 
     def cast(self, ballot: Ballot, problem: Problem) -> None:
         """Keep a vote; when this returns it is on the disk.
@@ -109,17 +111,16 @@ class BallotBox:
         """
         self._problems.append(problem)
         self._ballots.append(ballot)
-        self._write_missing_pairs()
+        self._write_pair(ballot)
 
-    def _write_missing_pairs(self) -> None:
-        for ballot in self._ballots.records:
-            if turn_key(ballot) not in self._pairs and ballot.pair:
-                self._pairs.append(ballot.pair)
+    def _write_pair(self, ballot: Ballot) -> None:
+        if turn_key(ballot) not in self._pairs and ballot.pair:
+            self._pairs.append(ballot.pair)
 
     def tally(self, tutor: str) -> Tally:
         """How often a tutor was picked, on whichever page; ``tutor`` as the ballots' provenance names it."""
         self._ballots.refresh()
-        its = [ballot for ballot in self._ballots.records if ballot.provenance["tutor"] == tutor]
+        its = [ballot for ballot in self._ballots.records() if ballot.provenance["tutor"] == tutor]
         decided = [ballot for ballot in its if ballot.picked]
         return Tally(
             picked=sum(ballot.picked == ballot.tutor for ballot in decided),
@@ -156,7 +157,7 @@ class Votes(SocraticPairs):
         """
         pairs = [
             pair.model_copy(update={"split": split_of(pair.problem_id, self.validation, self.test)})
-            for pair in Journal(PreferencePair, Path(self.path)).records
+            for pair in RecordWriter(PreferencePair, Path(self.path), turn_key, shared=True).records()
         ]
         facts = _facts(pairs, self.limit)
         path = own_file(folder)

@@ -24,7 +24,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.core.provenance import digest
-from socratic_rl.core.records import RecordFile, StageFile
+from socratic_rl.core.records import RecordFile, RecordWriter
 from socratic_rl.evaluation.comparison import HeldOutTurn, held_out_turns, marks
 from socratic_rl.evaluation.judge import Case
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
@@ -142,7 +142,7 @@ class BestOfN(DataSet):
 
     def _draw(self, tutor: Tutor, turns: Sequence[HeldOutTurn], path: Path, seed: int) -> RecordFile[Candidates]:
         """The replies at each turn, in the order of the turns, in a file."""
-        file = StageFile(path, key=lambda row: (row["conversation_id"], row["turn"]))
+        file = RecordWriter(Candidates, path, turn_key)
         if not file.finished:
             # of like length together
             order = sorted(turns, key=lambda turn: sum(len(message["content"]) for message in turn.prompt))

@@ -1,5 +1,7 @@
 import csv
 import json
+import resource
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from socratic_rl.commands.generate import write_csv
 from socratic_rl.core.dialogue import PreferencePair, Problem, Turn
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file, write_jsonl
-from socratic_rl.core.records import StageFile, read_records
+from socratic_rl.core.records import RecordWriter, read_records
 from socratic_rl.core.rows import read_rows
 
 
@@ -65,17 +67,17 @@ def test_a_record_that_is_not_one_names_line_and_key(tmp_path: Path):
 
 def test_a_killed_stage_goes_on_and_ends_like_one_that_was_not(tmp_path: Path):
     order = [f"p{n}" for n in range(4)]
-    whole = StageFile(tmp_path / "whole.jsonl", key=lambda row: row["id"])
+    whole = RecordWriter(Problem, tmp_path / "whole.jsonl", attrgetter("id"))
     for number in (2, 0, 3, 1):
         whole.append(problem(number))
     whole.finish(order)
 
-    killed = StageFile(tmp_path / "killed.jsonl", key=lambda row: row["id"])
+    killed = RecordWriter(Problem, tmp_path / "killed.jsonl", attrgetter("id"))
     killed.append(problem(2))
     killed.append(problem(0))
-    with killed.partial.open("a") as file:
+    with killed.growing.open("a") as file:
         file.write('{"id": "p3", "quest')
-    again = StageFile(tmp_path / "killed.jsonl", key=lambda row: row["id"])
+    again = RecordWriter(Problem, tmp_path / "killed.jsonl", attrgetter("id"))
     assert [f"p{n}" in again for n in range(4)] == [True, False, True, False]
     assert not again.finished
     again.append(problem(3))
@@ -83,8 +85,43 @@ def test_a_killed_stage_goes_on_and_ends_like_one_that_was_not(tmp_path: Path):
     again.finish(order)
 
     assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert not again.partial.exists()
-    assert StageFile(tmp_path / "killed.jsonl", key=lambda row: row["id"]).finished
+    assert not again.growing.exists()
+    assert RecordWriter(Problem, tmp_path / "killed.jsonl", attrgetter("id")).finished
+
+
+def test_a_stage_that_was_killed_at_any_byte_ends_with_the_same_file(tmp_path: Path):
+    def stage() -> RecordWriter[Problem]:
+        return RecordWriter(Problem, tmp_path / "x.jsonl", attrgetter("id"))
+
+    first = stage()
+    for number in range(3):
+        first.append(problem(number))
+    written = first.growing.read_bytes()
+    for cut in range(len(written)):
+        first.growing.write_bytes(written[:cut])
+        again = stage()
+        for number in range(3):
+            if f"p{number}" not in again:
+                again.append(problem(number))
+        assert again.growing.read_bytes() == written, cut
+        assert [record.id for record in again.records()] == ["p0", "p1", "p2"]
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_those_before_it(tmp_path: Path):
+    stage = RecordWriter(Problem, tmp_path / "x.jsonl", attrgetter("id"))
+    stage.append(problem(0))
+    before = stage.growing.read_bytes()
+    size, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limit))
+    try:
+        with pytest.raises(OSError, match=r"x\.jsonl|large"):
+            stage.append(problem(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit))
+    assert stage.growing.read_bytes() == before
+    assert "p1" not in stage
+    stage.append(problem(1))
+    assert [record.id for record in stage.records()] == ["p0", "p1"]
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):

@@ -6,18 +6,26 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from filelock import FileLock
 
 from socratic_rl.core import records
-from socratic_rl.core.dialogue import PreferencePair, Problem
+from socratic_rl.core.dialogue import PreferencePair, Problem, Record, turn_key
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.records import Journal, read_records
+from socratic_rl.core.records import RecordWriter, read_records
 from socratic_rl.pairs.pairing import split_of
 from socratic_rl.pairs.votes import TEST, VALIDATION, Ballot, BallotBox, Tally, Votes
+
+R = TypeVar("R", bound=Record)
+
+
+def written(kind: type[R], path: Path) -> RecordWriter[R]:
+    key: Any = attrgetter("id") if kind is Problem else turn_key
+    return RecordWriter(kind, path, key, shared=True)
 
 
 def problem(number: int) -> Problem:
@@ -53,7 +61,7 @@ def test_a_vote_is_a_pair_and_a_ballot_with_its_problem(tmp_path: Path):
     assert pair.prompt == [{"role": "user", "content": "3 + 1?"}]
     assert (pair.rejection, pair.conversation_id, pair.problem_id, pair.turn) == ("voted", "c3", "p3", 0)
     assert pair.split == split_of("p3", VALIDATION, TEST)
-    assert [kept.picked for kept in Journal(Ballot, tmp_path / "votes/ballots.jsonl").records] == ["B", None]
+    assert [kept.picked for kept in written(Ballot, tmp_path / "votes/ballots.jsonl").records()] == ["B", None]
     assert list(read_records(Problem, tmp_path / "votes/problems.jsonl")) == [problem(3)]
 
 
@@ -133,9 +141,9 @@ def test_two_pages_at_once_lose_no_vote(tmp_path: Path):
         page.communicate(b"\n")
         assert page.returncode == 0
     votes = sorted((who, number) for who in ("one", "two") for number in range(30))
-    for kept in (Journal(Ballot, tmp_path / "ballots.jsonl"), Journal(PreferencePair, tmp_path / "votes.jsonl")):
-        assert sorted((vote.conversation_id[:3], int(vote.conversation_id[3:])) for vote in kept.records) == votes
-    assert sorted(problem.id for problem in Journal(Problem, tmp_path / "problems.jsonl").records) == sorted(
+    for kept in (written(Ballot, tmp_path / "ballots.jsonl"), written(PreferencePair, tmp_path / "votes.jsonl")):
+        assert sorted((vote.conversation_id[:3], int(vote.conversation_id[3:])) for vote in kept.records()) == votes
+    assert sorted(problem.id for problem in written(Problem, tmp_path / "problems.jsonl").records()) == sorted(
         f"p{number}" for number in range(30)
     )
 
@@ -155,17 +163,18 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes) -> int:
         self.file.write(line[: len(line) // 2])
         self.file.flush()
         self.halfway.set()
         assert self.go_on.wait(10)
         self.file.write(line[len(line) // 2 :])
+        return len(line)
 
 
 def test_what_another_page_is_writing_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "problems.jsonl"
-    one, two = Journal(Problem, path), Journal(Problem, path)
+    one, two = written(Problem, path), written(Problem, path)
     halfway, go_on = threading.Event(), threading.Event()
     opened = Path.open
 
@@ -181,13 +190,13 @@ def test_what_another_page_is_writing_is_not_cut_off(tmp_path: Path, monkeypatch
     assert halfway.wait(10)
     pages[1].start()
     pages[1].join(0.5)
-    assert Journal(Problem, path).records == []
+    assert list(written(Problem, path).records()) == []
     go_on.set()
     for page in pages:
         page.join(10)
-    assert Journal(Problem, path).records == two.records == [problem(1), problem(2)]
+    assert list(written(Problem, path).records()) == list(two.records()) == [problem(1), problem(2)]
     two.refresh()
-    assert one.records == [problem(1)]
+    assert list(one.records()) == [problem(1)]
 
 
 def test_two_pages_see_each_others_votes_and_keep_each_once(tmp_path: Path):
@@ -223,16 +232,16 @@ def test_files_that_were_taken_away_are_begun_anew(tmp_path: Path):
 
 def test_a_last_line_that_an_editor_left_without_its_end_is_a_record(tmp_path: Path):
     path = tmp_path / "problems.jsonl"
-    journal = Journal(Problem, path)
+    journal = written(Problem, path)
     journal.append(problem(1))
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    again = Journal(Problem, path)
+    again = written(Problem, path)
     again.append(problem(2))
-    for seen in (again, Journal(Problem, path)):
+    for seen in (again, written(Problem, path)):
         seen.refresh()
-        assert seen.records == [problem(1), problem(2)]
+        assert list(seen.records()) == [problem(1), problem(2)]
     journal.append(problem(3))
-    assert journal.records == [problem(1), problem(2), problem(3)]
+    assert list(journal.records()) == [problem(1), problem(2), problem(3)]
     path.write_bytes(path.read_bytes() + b"{}\n")
     with pytest.raises(UserError, match=r"problems\.jsonl:4: not a Problem"):
         journal.refresh()
