@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from socratic_rl.chat.partners import Partners
-from socratic_rl.conversations.problems import Source, Starter
+from socratic_rl.conversations.own_problems import Starter
+from socratic_rl.conversations.problems import Source
 from socratic_rl.core.dialogue import Message, Problem, Turn, text_id, to_messages
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request

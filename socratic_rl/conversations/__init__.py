@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "auto": ["Auto"],
         "generated": ["RolePlay", "Script"],
         "mathqa": ["MathQA"],
-        "problems": ["Bridge", "GSM8K", "GSM8KSocratic", "JsonlProblems", "MathDial", "Starter"],
+        "own_problems": ["JsonlProblems", "Starter"],
+        "problems": ["Bridge", "GSM8K", "GSM8KSocratic", "MathDial"],
     },
 )

@@ -6,7 +6,6 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,7 +15,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.records import Index, parse_record
+from socratic_rl.core.records import Index
 from socratic_rl.core.rows import Row, looks_local, read_rows
 
 logger = logging.getLogger(__name__)
@@ -152,28 +151,6 @@ class Source(Component):
             yield from read_rows(self.path, self.split, self.encoding, self.columns, self.subset)
         except UserError as error:
             raise UserError(f"{self.key}.path: {error}") from error
-
-
-class JsonlProblems(Source):
-    """Our own record: rows are ``Problem``s. ``id`` and ``source`` may be left out."""
-
-    def problem(self, where: str, row: Mapping[str, Any]) -> Problem:
-        """The record; an empty answer is a mistake, unless human dialogues stand in for it."""
-        values = {"id": text_id(str(row.get("question", ""))), "source": self.name, **row}
-        problem = parse_record(Problem, where, values)
-        if not problem.answer.strip() and not problem.dialogues:
-            raise UserError(f"{where}: answer: is empty; the gold answer is needed")
-        return problem
-
-
-class Starter(JsonlProblems):
-    """The problems that come with the project; the formula that their test recomputes answers from is dropped."""
-
-    path: str = str(resources.files("socratic_rl.conversations") / "starter.jsonl")
-
-    def problem(self, where: str, row: Mapping[str, Any]) -> Problem:
-        """The record without its formula."""
-        return super().problem(where, {key: value for key, value in row.items() if key != "formula"})
 
 
 class GSM8K(Source):

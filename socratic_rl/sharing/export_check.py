@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from socratic_rl.conversations.problems import Starter
+from socratic_rl.conversations.own_problems import Starter
 from socratic_rl.core.dialogue import Message
 from socratic_rl.core.errors import UserError
 from socratic_rl.generators.llama_model import shared_start

@@ -9,7 +9,8 @@ import pytest
 
 from socratic_rl.chat import partners as partners_module
 from socratic_rl.chat import session, terminal
-from socratic_rl.conversations.problems import JsonlProblems, Source, Starter
+from socratic_rl.conversations.own_problems import JsonlProblems, Starter
+from socratic_rl.conversations.problems import Source
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.dialogue import Conversation, Message, Problem
 from socratic_rl.core.errors import UserError

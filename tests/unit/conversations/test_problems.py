@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from socratic_rl.conversations.mathqa import MathQA
-from socratic_rl.conversations.problems import GSM8K, Bridge, GSM8KSocratic, JsonlProblems, MathDial, Source, Starter
+from socratic_rl.conversations.own_problems import JsonlProblems, Starter
+from socratic_rl.conversations.problems import GSM8K, Bridge, GSM8KSocratic, MathDial, Source
 from socratic_rl.core.dialogue import Problem, text_id
 from socratic_rl.core.errors import UserError
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from socratic_rl.conversations import Annotated
-from socratic_rl.conversations.problems import Starter
+from socratic_rl.conversations.own_problems import Starter
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Turn
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request
