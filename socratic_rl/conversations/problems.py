@@ -12,11 +12,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from socratic_rl.conversations.gathering import Gathered, Row, together
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.records import Index
-from socratic_rl.core.rows import Row, looks_local, read_rows
+from socratic_rl.core.rows import Row as FileRow
+from socratic_rl.core.rows import looks_local, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,10 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 """The name of a text encoding that Python knows."""
 
 
+CONTRADICTS = "the question of another row, whose answer differs"
+"""Why none of some rows is taken."""
+
+
 EXAMPLES = 3
 """So many rows that give no problem are named."""
 
@@ -40,7 +46,7 @@ EXAMPLES = 3
 class Source(Component):
     """What all sources share; a source itself says how one row becomes a problem.
 
-    Rows with the same question are one problem, the first of them.
+    Rows with the same question are one problem with all their dialogues; where their answers differ, they are none.
     """
 
     name: str
@@ -60,8 +66,8 @@ class Source(Component):
     """The config key that a source stands under, for what is told of its mistakes."""
     columns: ClassVar[tuple[str, ...]] = ()
     """What every row must have."""
-    gathers: ClassVar[bool] = False
-    """Whether a row is one human dialogue, so that rows with the same id are one problem with all their dialogues."""
+    by_id: ClassVar[bool] = False
+    """Whether rows with the same id are one problem, since they do not state it; else those with the same question."""
 
     _skipped: Counter[str] = PrivateAttr(default_factory=Counter)
     _examples: dict[str, list[str]] = PrivateAttr(default_factory=dict)
@@ -100,7 +106,7 @@ class Source(Component):
         self._skipped.clear()
         self._examples.clear()
         any_problem = False
-        for problem in self._gathered() if self.gathers else self._first_of_each():
+        for problem in self._problems():
             any_problem = True
             yield problem
         for reason, count in self._skipped.items():
@@ -109,44 +115,43 @@ class Source(Component):
         if not any_problem:
             raise UserError(f"{self.key}.path: {self.path}: no row gives a problem: {'; '.join(self._skipped)}")
 
-    def _first_of_each(self) -> Iterator[Problem]:
-        """The first problem with each question; which there were is known on disk alone."""
-        questions, ids, count = Index(), Index(), 0
-        for where, row in self._rows():
-            problem = self.problem(where, row)
-            if isinstance(problem, str):
-                self._skip(problem, where)
-            elif (question := text_id(problem.question)) in questions:
-                self._skip("the question of an earlier row", where)
-            elif problem.id in ids:
-                raise UserError(f"{where}: id: {problem.id!r} is an earlier problem's; every problem needs its own")
-            else:
-                yield problem
-                count += 1
-                questions[question] = ids[problem.id] = count
-                if count == self.limit:
-                    return
+    def _problems(self) -> Iterator[Problem]:
+        """One problem of all rows with a question, which are known once the last row is read."""
+        for rows, agree in self._gathered().groups():
+            if not agree:
+                for where, _ in rows:
+                    self._skip(CONTRADICTS, where)
+                continue
+            first, *rest = rows
+            for where, problem in rest:
+                if not problem.dialogues:
+                    self._skip("the question of an earlier row", where)
+            yield together([first.problem, *(problem for _, problem in rest)])
 
-    def _gathered(self) -> Iterator[Problem]:
-        """The problems with all their dialogues, which are held until the last row is read."""
-        problems: dict[str, Problem] = {}
+    def _gathered(self) -> Gathered:
+        """The rows that give a problem, by question; beyond the limit only dialogues about those problems."""
+        gathered, ids, any_dialogue = Gathered(), Index(), False
         for where, row in self._rows():
             problem = self.problem(where, row)
             if isinstance(problem, str):
                 self._skip(problem, where)
-            elif problem.id in problems:
-                dialogues = (problems[problem.id].dialogues or ()) + (problem.dialogues or ())
-                problems[problem.id] = problems[problem.id].model_copy(update={"dialogues": dialogues})
-            elif len(problems) != self.limit:
-                problems[problem.id] = problem
-        yield from problems.values()
+                continue
+            group = problem.id if self.by_id else text_id(problem.question)
+            if ids.get(problem.id) not in (None, gathered.number(group)):
+                raise UserError(f"{where}: id: {problem.id!r} is an earlier problem's; every problem needs its own")
+            any_dialogue = any_dialogue or bool(problem.dialogues)
+            if gathered.number(group) is not None or len(gathered) != self.limit:
+                ids[problem.id] = gathered.add(group, Row(where, problem))
+            if len(gathered) == self.limit and not any_dialogue:
+                break
+        return gathered
 
     def _skip(self, reason: str, where: str) -> None:
         self._skipped[reason] += 1
         if self._skipped[reason] <= EXAMPLES:
             self._examples.setdefault(reason, []).append(where)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[FileRow]:
         try:
             yield from read_rows(self.path, self.split, self.encoding, self.columns, self.subset)
         except UserError as error:
@@ -201,7 +206,6 @@ class MathDial(Source):
     """MathDial (Macina et al., 2023, https://arxiv.org/abs/2305.14536): human teachers and a simulated student."""
 
     columns: ClassVar[tuple[str, ...]] = ("question", "ground_truth", "conversation")
-    gathers: ClassVar[bool] = True
 
     _turn: ClassVar[re.Pattern[str]] = re.compile(
         r"(?P<speaker>[A-Z]\w*) ?:\s*(?:\((?P<act>focus|probing|telling|generic)\))?(?P<text>.*)", re.DOTALL
@@ -251,7 +255,7 @@ class Bridge(Source):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("c_id", "lesson_topic", "c_h", "c_r", "c_r_", "c_revision")
-    gathers: ClassVar[bool] = True
+    by_id: ClassVar[bool] = True
 
     def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
         """The topic with this row's chat, in which the expert's turn stands where the novice's (``worse``) stood."""
