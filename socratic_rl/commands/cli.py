@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from socratic_rl.commands import sweeps
 from socratic_rl.commands.mistakes import CONF, did_you_mean, explain, explain_missing_extra
+from socratic_rl.core.component import model_name
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
@@ -32,6 +33,16 @@ OmegaConf.register_new_resolver(
     "parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True
 )
 OmegaConf.register_new_resolver("shell_command", shell_command, replace=True)
+
+
+def _model_name(name: str, *, _parent_: DictConfig) -> str:
+    """Of a ``model`` node: the preset's name for it, where it is still the preset's model."""
+    # one that is missing is told as such
+    pretrained = None if OmegaConf.is_missing(_parent_, "pretrained") else _parent_.pretrained
+    return model_name(pretrained, _parent_.shape.of, name)
+
+
+OmegaConf.register_new_resolver("model_name", _model_name, replace=True)
 
 
 COMMANDS = {

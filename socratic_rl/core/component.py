@@ -118,6 +118,27 @@ class HubSettings(Component):
         return repo_id
 
 
+EMBEDDED = "embedded"
+"""The value of ``model.pretrained`` that stands for the model that comes with the installation."""
+
+
+def model_name(pretrained: str | None, preset: str, name: str) -> str:
+    """What a model is called: as its preset calls it, or by its own name where it is another one.
+
+    Args:
+        pretrained: The model: a hub id, a folder, a .gguf file or ``embedded``.
+        preset: The model of the preset.
+        name: What the preset calls that.
+    """
+    if pretrained is None or str(pretrained) == preset:
+        return name
+    if pretrained == EMBEDDED:
+        return "smollm2-135m"
+    path = Path(str(pretrained)).expanduser()
+    # a path such as `.` or `..` has no name of its own
+    return path.stem if path.suffix == ".gguf" else path.name.strip(".") or path.resolve().name
+
+
 class ModelSettings(Component):
     """A base model."""
 
@@ -128,6 +149,8 @@ class ModelSettings(Component):
     attn_implementation: str
     quantization: dict[str, Any] | None = None
     """The node of transformers' settings; None for weights that are not quantised."""
+    shape: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    """Of the preset's model, which ``of`` names: layers, widths, heads and vocabulary by the keys of ``config.json``."""
 
     @field_validator("quantization")
     @classmethod

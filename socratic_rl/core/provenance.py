@@ -18,7 +18,7 @@ CARD = "README.md"
 """The model card in a tutor's folder, by the name that the hub knows."""
 
 
-ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv", "sweep")
+ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv", "sweep", "estimate")
 """Keys that do not change what is in the files."""
 
 
@@ -30,6 +30,8 @@ REACHED_BY = (
     "generator.wait",
 )
 """Dotted keys that do not either: a server may come back at another address."""
+LABELS = ("model.name", "model.shape", "dpo.gradient_checkpointing")
+"""Dotted keys that do not either: what a model is called, what its memory is estimated by, and how memory is saved."""
 RETIRED = {"dpo.remove_unused_columns": False, "dpo.ddp_find_unused_parameters": False, "lora.task_type": "CAUSAL_LM"}
 """Dotted keys that older configs have, and the value of each that is now fixed in code."""
 
@@ -58,7 +60,7 @@ def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> 
             f"{key}: {pair}" for key, value in RETIRED.items() for pair in (f"{value!r} → None", f"None → {value!r}")
         }
         changes = (change for change in differences(old, values) if change not in fixed)
-        changed = [change for change in changes if not change.startswith(REACHED_BY)]
+        changed = [change for change in changes if not change.startswith((*REACHED_BY, *LABELS))]
         if changed:
             raise UserError(
                 f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "

@@ -14,15 +14,11 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl.core import embedded
-from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.component import EMBEDDED, ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file
 from socratic_rl.models import processes
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_gaps
-
-EMBEDDED = "embedded"
-"""The value of ``model.pretrained`` that stands for the model that comes with the installation."""
-
 
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 """For a base model whose tokenizer has none."""

@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel
 
 from socratic_rl.core import embedded
-from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.component import EMBEDDED, ModelSettings
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import whole_file
 from socratic_rl.core.provenance import CARD, MADE_FROM
@@ -86,7 +86,7 @@ def base_file(settings: ModelSettings, base_gguf: str | None) -> Path | None:
     """A GGUF file of the base: the one that was chosen, or that the base itself came from; None where there is none."""
     if base_gguf:
         return Path(base_gguf).expanduser()
-    if settings.pretrained == weights.EMBEDDED:
+    if settings.pretrained == EMBEDDED:
         return embedded.gguf_path()
     path = Path(settings.pretrained).expanduser()
     return path if path.suffix == ".gguf" else None
