@@ -150,7 +150,7 @@ class ModelSettings(Component):
     quantization: dict[str, Any] | None = None
     """The node of transformers' settings; None for weights that are not quantised."""
     shape: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
-    """Of the preset's model, which ``of`` names: layers, widths, heads and vocabulary by the keys of ``config.json``."""
+    """Of the preset's model, which ``of`` names: layers, widths, heads and words by the keys of ``config.json``."""
 
     @field_validator("quantization")
     @classmethod

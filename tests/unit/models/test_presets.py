@@ -1,6 +1,5 @@
 """The model presets: what a model is called, and the shape that its memory is estimated by."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -59,5 +58,5 @@ def test_a_relative_folder_goes_by_its_real_name(tmp_path: Path, monkeypatch: py
     folder = tmp_path / "named"
     (folder / "here").mkdir(parents=True)
     monkeypatch.chdir(folder)
-    assert os.path.isdir(pretrained)
+    assert Path(pretrained).is_dir()
     assert model("model=gpt2", f"model.pretrained={pretrained}").name == "named"
