@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 
+from socratic_rl.conversations.transcripts import said_once
 from socratic_rl.conversations.writer import conversation, gate
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Conversation, Problem, Turn, merge_turns, text_id
@@ -64,7 +65,12 @@ def _from_steps(problem: Problem) -> list[Turn]:
 
 
 def _from_dialogue(problem: Problem, dialogue: Sequence[Turn]) -> list[Turn]:
-    """The dialogue after a statement of the problem, unless it begins with one."""
+    """The dialogue after a statement of the problem, unless it begins with one; what a teacher says is said once."""
     begun = bool(dialogue) and dialogue[0].speaker == "student"
     stated = begun and text_id(dialogue[0].text) == text_id(problem.question)
-    return merge_turns([Turn(speaker="student", text=problem.question), *dialogue[int(stated) :]])
+    return [
+        turn.model_copy(update={"text": said_once(turn.text), "worse": turn.worse and said_once(turn.worse)})
+        if turn.speaker == "teacher"
+        else turn
+        for turn in merge_turns([Turn(speaker="student", text=problem.question), *dialogue[int(stated) :]])
+    ]

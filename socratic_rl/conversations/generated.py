@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from socratic_rl.conversations.prompting import as_heard, fill, holds, read_prompt, split_prompt, without_label
+from socratic_rl.conversations.transcripts import said_once
 from socratic_rl.conversations.writer import CUT_OFF, EMPTY, Flaw, conversation, gate
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
@@ -117,6 +118,8 @@ class RolePlay(Generated):
             heard = as_heard(speaker, fill(instructions, problem, persona), examples, turns)
             reply = yield Request(messages=heard, seed=seed_from(seed, key, len(turns)))
             text = without_label(reply.text, speaker)
+            if speaker == "teacher":
+                text = said_once(text)
             if not text:
                 flaws.append(Flaw(EMPTY, len(turns)))
                 break
@@ -161,7 +164,10 @@ class Script(Generated):
         )
         written = [Turn(speaker="student", text=problem.question), *parse_transcript(f"Teacher: {reply.text}")]
         end = next((n for n in range(1, len(written)) if self._ends(written[:n], problem)), len(written))
-        turns = written[:end]
+        turns = [
+            turn.model_copy(update={"text": said_once(turn.text)}) if turn.speaker == "teacher" else turn
+            for turn in written[:end]
+        ]
         flaws = gate(turns, problem)
         if len(turns) == 1:
             flaws.append(Flaw(EMPTY, 1))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from socratic_rl.conversations.gathering import Gathered, Row, together
+from socratic_rl.conversations.transcripts import Labels, StrangerError, bare
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
@@ -207,19 +208,25 @@ class MathDial(Source):
 
     columns: ClassVar[tuple[str, ...]] = ("question", "ground_truth", "conversation")
 
-    _turn: ClassVar[re.Pattern[str]] = re.compile(
-        r"(?P<speaker>[A-Z]\w*) ?:\s*(?:\((?P<act>focus|probing|telling|generic)\))?(?P<text>.*)", re.DOTALL
-    )
-
     def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
-        """The problem with the row's dialogue, whose turns are ``Teacher: (act)text`` or ``<student's name>: text``."""
+        """The problem with the row's dialogue, whose turns are ``Teacher: (act)text`` or ``<student's name>: text``.
+
+        The dialogue begins with the student's wrong solution, of which the teacher speaks.
+        """
         question = str(row["question"]).strip()
         *work, answer = [line.strip() for line in str(row["ground_truth"]).splitlines() if line.strip()] or [""]
         if not question or not answer:
             raise UserError(f"{where}: {'ground_truth' if question else 'question'}: is empty")
-        turns = [turn for part in str(row["conversation"]).split("|EOM|") if (turn := self.turn(part.strip()))]
+        try:
+            turns = list(_mathdial_turns(str(row["conversation"]), str(row.get("student_profile") or "")))
+        except StrangerError as error:
+            return str(error)
         if not turns:
             return "no dialogue"
+        wrong = "\n".join(
+            line.strip() for line in str(row.get("student_incorrect_solution") or "").strip().splitlines()
+        )
+        opening = [Turn(speaker="student", text=wrong)] if wrong else []
         return Problem(
             id=text_id(question),
             question=question,
@@ -227,16 +234,36 @@ class MathDial(Source):
             steps=tuple(Step(work=line) for line in work),
             answer=answer,
             source=self.name,
-            dialogues=(tuple(_merge_acts(turns)),),
+            dialogues=(tuple(_merge_acts([*opening, *turns])),),
         )
 
-    def turn(self, text: str) -> Turn | None:
-        """What one side said; None where it is nothing."""
-        match = self._turn.match(text)
-        if not match or not match["text"].strip():
-            return None
-        speaker: Speaker = "teacher" if match["speaker"] == "Teacher" else "student"
-        return Turn(speaker=speaker, text=match["text"], act=match["act"])
+
+_MATHDIAL_TURN = re.compile(
+    r"(?P<speaker>[^:：\n]{1,40}?)\s*[:：]\s*(?:\((?P<act>focus|probing|telling|generic)\))?(?P<text>.*)", re.DOTALL
+)
+
+
+def _mathdial_turns(conversation: str, profile: str) -> Iterator[Turn]:
+    """The turns that say something.
+
+    Raises:
+        StrangerError: A turn has no label, or one that is neither a usual name nor how the profile begins; without a
+            profile, a second name of nobody known.
+    """
+    usual, student = Labels(), ""
+    for part in filter(None, map(str.strip, conversation.split("|EOM|"))):
+        match = _MATHDIAL_TURN.match(part)
+        if not match:
+            raise StrangerError(part[:20])
+        speaker = usual.speaker(match["speaker"])
+        if not speaker:
+            name = bare(match["speaker"])
+            student = student or name
+            if not (re.match(rf"{re.escape(name)}\b", profile.casefold()) if profile.strip() else name == student):
+                raise StrangerError(match["speaker"])
+            speaker = "student"
+        if match["text"].strip():
+            yield Turn(speaker=speaker, text=match["text"], act=match["act"])
 
 
 def _merge_acts(turns: Iterable[Turn]) -> Iterator[Turn]:
@@ -259,7 +286,12 @@ class Bridge(Source):
 
     def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:
         """The topic with this row's chat, in which the expert's turn stands where the novice's (``worse``) stood."""
-        history, novice, expert = (_chat(where, row, key) for key in ("c_h", "c_r", "c_r_"))
+        goes_on = {"c_revision": row["c_revision"][len(row["c_r_"]) :]}
+        try:
+            history, novice, expert = (_chat(where, row, key) for key in ("c_h", "c_r", "c_r_"))
+            after = _chat(where, goes_on, "c_revision")
+        except StrangerError as error:
+            return str(error)
         if not history or history[-1].speaker != "student":
             return "the student does not speak last before the reply"
         if len(novice) != 1 or len(expert) != 1:
@@ -267,7 +299,6 @@ class Bridge(Source):
         revised = expert[0].model_copy(
             update={"worse": novice[0].text, "act": str(row.get("z_what") or "").strip() or None}
         )
-        goes_on = row["c_revision"][len(row["c_r_"]) :]
         topic = str(row["lesson_topic"]).strip()
         session = str(row["c_id"]).partition("_")[0]
         return Problem(
@@ -277,19 +308,24 @@ class Bridge(Source):
             answer="",
             topic=topic,
             source=self.name,
-            dialogues=(tuple(merge_turns([*history, revised, *_chat(where, {"c_revision": goes_on}, "c_revision")])),),
+            dialogues=(tuple(merge_turns([*history, revised, *after])),),
         )
 
 
 def _chat(where: str, row: Mapping[str, Any], key: str) -> list[Turn]:
     """A list of ``{"user": …, "text": …}`` as turns, empty ones dropped and neighbours of one speaker merged."""
     try:
-        messages = [(message["user"], str(message["text"]).strip()) for message in row[key]]
+        messages = [(str(message["user"]), str(message["text"]).strip()) for message in row[key]]
     except (TypeError, KeyError) as error:
         raise UserError(f"{where}: {key}: is no list of messages with user and text ({error!r})") from error
-    return merge_turns(
-        Turn(speaker="teacher" if user == "tutor" else "student", text=text) for user, text in messages if text
-    )
+    return merge_turns(Turn(speaker=_speaker(user), text=text) for user, text in messages if text)
+
+
+def _speaker(user: str) -> Speaker:
+    speaker = Labels().speaker(user)
+    if not speaker:
+        raise StrangerError(user)
+    return speaker
 
 
 def topic_sentence(topic: str) -> str:
