@@ -7,83 +7,29 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from socratic_rl.core.component import (
     Component,
+    Count,
     GgufFile,
     HubSettings,
     ModelSettings,
+    Seed,
     TutorFolder,
     WandbSettings,
     WebSettings,
+    Whole,
 )
 from socratic_rl.core.errors import UserError, reasons
 from socratic_rl.core.generator import Sampling
-
-LossType = Literal[
-    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
-    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
-]  # fmt: skip
-"""What ``DPOConfig.loss_type`` may hold in TRL 1.16."""
-
-
-SMOOTHED_LOSSES: tuple[LossType, ...] = ("robust", "exo_pair", "aot", "aot_unpaired")
-"""The losses of TRL 1.16 that read ``label_smoothing``; sigmoid, which would make it cDPO, does not."""
-
-
-class DpoSettings(BaseModel):
-    """What is checked of ``trl.DPOConfig`` before it is imported; its other fields pass through."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
-
-    beta: Annotated[float, Field(gt=0)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    num_train_epochs: Annotated[float, Field(gt=0)]
-    max_steps: Annotated[int, Field(ge=-1)]
-    per_device_train_batch_size: Annotated[int, Field(ge=1)]
-    per_device_eval_batch_size: Annotated[int, Field(ge=1)]
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)]
-    max_length: Annotated[int, Field(ge=16)]
-    loss_type: Annotated[list[LossType], Field(min_length=1)]
-    loss_weights: list[Annotated[float, Field(ge=0)]] | None
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    max_grad_norm: Annotated[float, Field(ge=0)]
-    warmup_steps: Annotated[float, Field(ge=0)]
-    logging_steps: Annotated[float, Field(gt=0)]
-    save_steps: Annotated[float, Field(gt=0)]
-    precompute_ref_log_probs: bool | None
-    gradient_checkpointing: bool
-    bf16: bool | None
-    ddp_timeout: Annotated[int, Field(ge=1)]
-
-    @field_validator("label_smoothing")
-    @classmethod
-    def _is_read_by_a_loss(cls, label_smoothing: float, info: ValidationInfo) -> float:
-        losses = info.data.get("loss_type")
-        if label_smoothing and losses and not set(losses) & set(SMOOTHED_LOSSES):
-            raise ValueError(
-                f"TRL's {', '.join(losses)} does not read it; dpo.loss_type=[robust] does, and so do"
-                f" {', '.join(SMOOTHED_LOSSES[1:])}"
-            )
-        return label_smoothing
-
-
-class LoraSettings(BaseModel):
-    """What is checked of ``peft.LoraConfig`` before it is imported; its other fields pass through."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
-
-    r: Annotated[int, Field(ge=1)] = 8
-    lora_alpha: Annotated[float, Field(gt=0)] = 8
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0
+from socratic_rl.training.settings import DpoSettings, LoraSettings
 
 
 class Settings(Component):
     """What every entry point has."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     output_dir: str
     wandb: WandbSettings
 
@@ -91,7 +37,7 @@ class Settings(Component):
 class GenerateSettings(Settings):
     """``conf/generate.yaml``."""
 
-    splits: Annotated[int, Field(ge=1)] | None
+    splits: Count | None
     stop_after: Literal["problems", "conversations", "pairs"]
     problems: Any
     conversations: Any
@@ -99,8 +45,8 @@ class GenerateSettings(Settings):
     rejection: Any
     pairs: Any
     csv: bool
-    num_shards: Annotated[int, Field(ge=1)]
-    shard: Annotated[int, Field(ge=0)] | None
+    num_shards: Annotated[Whole, Field(ge=1, le=100_000)]
+    shard: Annotated[Whole, Field(ge=0)] | None
 
     @field_validator("shard")
     @classmethod
@@ -130,7 +76,7 @@ class TrainSettings(Settings):
     dpo: DpoSettings
     lora: Annotated[LoraSettings | None, Field(validate_default=True)] = None
     forest: Literal["auto", True, False]
-    samples: Annotated[int, Field(ge=0)]
+    samples: Annotated[Whole, Field(ge=0, le=10_000)]
     sampling: Sampling
     hub: HubSettings
 
@@ -191,9 +137,9 @@ class EvaluateSettings(Settings, Backend):
     """Only where the data set has bad answers to fill, and so for the generator."""
     generator: Any = None
     split: Literal["train", "validation", "test"]
-    limit: Annotated[int, Field(ge=1)] | None
+    limit: Count | None
     sampling: Sampling
-    resamples: Annotated[int, Field(ge=100)]
+    resamples: Annotated[Whole, Field(ge=100, le=10**6)]
     hub: HubSettings
 
 
@@ -209,7 +155,7 @@ class ChatSettings(Backend):
     with_base: bool
     problems: Any = None
     sampling: Sampling
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     output_dir: str
 
     @field_validator("ui")
@@ -248,7 +194,7 @@ class ExportSettings(Component):
     dtype: Literal["float32", "float16", "bfloat16"]
     base_gguf: GgufFile | None
     check: bool
-    check_turns: Annotated[int, Field(ge=1)]
+    check_turns: Annotated[Whole, Field(ge=1, le=10_000)]
     output_dir: str
 
     @field_validator("base_gguf")

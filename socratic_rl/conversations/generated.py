@@ -13,7 +13,7 @@ from pydantic import Field
 from socratic_rl.conversations.prompting import as_heard, fill, holds, read_prompt, split_prompt, without_label
 from socratic_rl.conversations.transcripts import said_once
 from socratic_rl.conversations.writer import CUT_OFF, EMPTY, Flaw, conversation, gate
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, Tokens, Whole
 from socratic_rl.core.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Request, Talk
@@ -23,9 +23,9 @@ from socratic_rl.measures import answers
 class Generated(Component):
     """What both ways of writing by a generator share."""
 
-    max_turns: int = Field(ge=2)
+    max_turns: Whole = Field(ge=2, le=1000)
     """The most turns of a conversation, the statement of the problem included."""
-    per_problem: int = Field(ge=1)
+    per_problem: Whole = Field(ge=1, le=10_000)
     """Conversations about each problem."""
 
     def ids(self, problems: Iterable[Problem]) -> Iterator[str]:
@@ -147,7 +147,7 @@ class Script(Generated):
 
     prompt: Annotated[str | None, holds("{problem}", ending="Teacher:")]
     """A text file with ``{problem}`` in it that ends in ``Teacher:``; None is the shipped one."""
-    max_tokens: int = Field(ge=1)
+    max_tokens: Tokens
     """The most tokens of a whole dialogue."""
 
     @cached_property

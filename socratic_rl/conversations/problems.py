@@ -10,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, PrivateAttr
+from pydantic import AfterValidator, PrivateAttr
 
 from socratic_rl.conversations.gathering import Gathered, Row, together
 from socratic_rl.conversations.transcripts import Labels, StrangerError, bare
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, Count
 from socratic_rl.core.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.records import Index
@@ -60,7 +60,7 @@ class Source(Component):
     """The split of a hub data set."""
     encoding: Encoding = "utf-8"
     """Of a local text file."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Count | None = None
     """Only the first so many problems."""
 
     key: ClassVar[str] = "problems"

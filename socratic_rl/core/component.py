@@ -6,9 +6,35 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from socratic_rl.core.provenance import MADE_FROM
+
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+"""A whole number of a config; Python's ``True`` is none."""
+
+
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+"""A finite number of a config."""
+
+
+Count = Annotated[Whole, Field(ge=1, le=10**9)]
+"""How many of something there are at most."""
+
+
+Tokens = Annotated[Whole, Field(ge=1, le=2**20)]
+"""The most tokens of a text; no model is trained to write more at once."""
+
+
+Seed = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
+"""What all that is drawn comes from; every library takes these."""
 
 
 def tutor_folder(folder: str) -> str:
@@ -165,5 +191,5 @@ class WebSettings(Component):
     """Where a page is served."""
 
     host: Annotated[str, Field(min_length=1)]
-    port: Annotated[int, Field(ge=0, le=65535)]
+    port: Annotated[Whole, Field(ge=0, le=65535)]
     open_browser: bool

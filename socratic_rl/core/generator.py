@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import AliasChoices, Field
 
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, Real, Tokens, Whole
 from socratic_rl.core.dialogue import Message, shortened
 
 
@@ -109,13 +109,13 @@ class Sampling(Component):
     the names that transformers gives them: ``max_new_tokens`` and ``batch_size``.
     """
 
-    temperature: float = Field(ge=0)
+    temperature: Real = Field(ge=0, le=100)
     """0 always takes the likeliest token."""
-    top_p: float = Field(gt=0, le=1)
+    top_p: Real = Field(gt=0, le=1)
     """Draws among the likeliest tokens whose probabilities add up to this."""
-    max_tokens: int = Field(ge=1, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
+    max_tokens: Tokens = Field(validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
     """The most tokens of one reply."""
-    width: int = Field(ge=1, validation_alias=AliasChoices("width", "batch_size"))
+    width: Whole = Field(ge=1, le=4096, validation_alias=AliasChoices("width", "batch_size"))
     """How many replies are drawn at once."""
 
     def sampling(self) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
-from socratic_rl.core.component import Component, ExistingFile
+from socratic_rl.core.component import Component, Count, ExistingFile
 from socratic_rl.core.dialogue import Record, render_transcript, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.records import parse_record
@@ -193,7 +193,7 @@ class Labelled:
 class Calibration(HumanLabels):
     """Replies with people's labels, which the judge labels too: MRBench's two at a time, judgements one by one."""
 
-    limit: Annotated[int, Field(ge=1)] | None
+    limit: Count | None
     """The first so many dialogues of each file; None is all."""
 
     def cases(self) -> Iterator[Labelled]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, split_prompt, template, without_label
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, Count, Whole
 from socratic_rl.core.dialogue import Message, Problem, Speaker, Turn, render_transcript, seed_from, to_messages
 from socratic_rl.core.errors import UserError, of_component
 from socratic_rl.core.generator import Request, in_order
@@ -95,11 +95,11 @@ class StudentGain(Component):
     name: str
     generator: Any
     """Who plays the student."""
-    attempts: Annotated[int, Field(ge=1)]
+    attempts: Annotated[Whole, Field(ge=1, le=1000)]
     """How often each problem is tried alone, and after a dialogue with each teacher."""
-    turns: Annotated[int, Field(ge=1)]
+    turns: Annotated[Whole, Field(ge=1, le=1000)]
     """Exchanges of a dialogue."""
-    limit: Annotated[int, Field(ge=1)] | None
+    limit: Count | None
     """The first so many problems; None is all."""
 
     asks_tutor: ClassVar[bool] = True

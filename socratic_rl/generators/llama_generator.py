@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from socratic_rl.core import embedded
-from socratic_rl.core.component import gguf_file
+from socratic_rl.core.component import Whole, gguf_file
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk, fitting
 
@@ -29,11 +29,11 @@ class LlamaCpp(Sampling):
     """A GGUF file; None is the embedded model."""
     lora_path: str | None = None
     """A GGUF file of a LoRA adapter that goes on the model."""
-    n_ctx: int = Field(ge=64)
+    n_ctx: Whole = Field(ge=64, le=2**24)
     """Tokens that prompt and reply may have together; memory holds as many for 2 · ``width`` + 1."""
-    n_threads: int | None = Field(ge=1)
+    n_threads: Whole | None = Field(ge=1, le=512)
     """None is one for each physical core; more only wait for each other."""
-    n_gpu_layers: int = Field(ge=-1)
+    n_gpu_layers: Whole = Field(ge=-1, le=10_000)
     """Layers that a GPU computes; -1 is all, and none where llama.cpp was built without GPU support."""
 
     @property

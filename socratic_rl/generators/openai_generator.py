@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, HttpUrl, field_validator
 
+from socratic_rl.core.component import Real, Whole
 from socratic_rl.core.generator import InRounds, Reply, Request, Sampling
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ class OpenAI(InRounds, Sampling):
     """What the server calls the model."""
     api_key_env: str | None
     """The environment variable that holds the key; None where the server wants none."""
-    timeout: float = Field(gt=0)
+    timeout: Real = Field(gt=0, le=86_400)
     """Seconds to wait for one reply."""
-    max_retries: int = Field(ge=0)
+    max_retries: Whole = Field(ge=0, le=100)
     """How often a failed request is tried again, each time after a longer pause."""
-    wait: float = Field(ge=0)
+    wait: Real = Field(ge=0, le=604_800)
     """Seconds to wait for a server that is away, such as one that is started again."""
 
     @field_validator("api_key_env")

@@ -5,11 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field
-
-from socratic_rl.core.component import Component, ExistingFile
+from socratic_rl.core.component import Component, Count, ExistingFile
 from socratic_rl.core.dialogue import PreferencePair, Problem
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import read_json, write_json, write_jsonl
@@ -74,7 +72,7 @@ class SocraticPairs(DataSet):
 
     path: ExistingFile
     problems: ExistingFile | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Count | None = None
 
     def mistakes(self) -> list[str]:
         """Paths that do not exist."""

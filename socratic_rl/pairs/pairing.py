@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from socratic_rl.core.component import Component
+from socratic_rl.core.component import Component, Count, Real
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, TurnKey, seed_from
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
@@ -20,13 +20,13 @@ from socratic_rl.pairs.cases import Case, Pool, Rejection
 Split = Literal["train", "validation", "test"]
 
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[Real, Field(ge=0, lt=1)]
 
 
 class Pairing(Component):
     """Which teacher turns are chosen, and how the problems are split."""
 
-    splits: Annotated[int, Field(ge=1)] | None
+    splits: Count | None
     """At most so many turns of a conversation, evenly spaced from the first to the last; None is all."""
     must_ask: bool
     """Only turns that ask the student something."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from socratic_rl.core.component import Real, Tokens
 from socratic_rl.core.dialogue import LABEL, Step, Text, Turn, parse_transcript, to_messages
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Request
@@ -130,7 +131,7 @@ class Repeated(Simple):
 class WeakModel(Rejection):
     """What a weak model says here: the dialogue as chat messages, without a system message that asks it to teach."""
 
-    max_tokens: int = Field(ge=1)
+    max_tokens: Tokens
     """The most tokens of a reply; one that is cut off there ends after its last whole sentence."""
 
     def reject(self, cases: Sequence[Case], generator: Generator | None) -> list[Rejected | None]:
@@ -184,7 +185,7 @@ class Mixed(Rejection):
 
     kinds: dict[str, Rejection]
     """The kinds by name."""
-    weights: dict[str, Checked[float, Field(ge=0, allow_inf_nan=False)]]
+    weights: dict[str, Checked[Real, Field(ge=0, le=10**9)]]
     """How often each kind is drawn, relative to the others; 0 is never."""
 
     @model_validator(mode="after")

@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
-
 from socratic_rl.conversations.problems import Encoding
-from socratic_rl.core.component import MustExist
+from socratic_rl.core.component import Count, MustExist
 from socratic_rl.core.dialogue import (
     LABEL,
     Conversation,
@@ -66,11 +64,11 @@ class SeedCsv(DataSet):
 
     path: Annotated[str, MustExist(expands_home=True)]
     encoding: Encoding
-    turns: Literal["rows", "all"] | Annotated[int, Field(ge=1)]
+    turns: Literal["rows", "all"] | Count
     """Which teacher turns become pairs: the rows' own, all of the dialogues, or so many of each, evenly spaced."""
     must_ask: bool
     """Only turns that ask the student something."""
-    limit: Annotated[int, Field(ge=1)] | None
+    limit: Count | None
     """The first so many turns, in the order of the file."""
     validation: Share
     test: Share

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 
 from socratic_rl.conversations.problems import Encoding
+from socratic_rl.core.component import Count, Real
 from socratic_rl.core.dialogue import Message, PreferencePair, teacher_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
@@ -28,7 +29,7 @@ from socratic_rl.pairs.dataset import (
 from socratic_rl.pairs.pairing import Share, Split, split_of
 from socratic_rl.pairs.trl_forms import to_messages
 
-Limit = Annotated[int, Field(ge=1)] | None
+Limit = Count | None
 
 
 LEAKED = "its prompt is in the test split too"
@@ -61,7 +62,7 @@ class TrlPairs(DataSet):
     validation: Share
     test: Share
     """The share of rows held back where there is no test split."""
-    max_flawed: Annotated[float, Field(ge=0, le=1)]
+    max_flawed: Annotated[Real, Field(ge=0, le=1)]
     """The share of rows that may be unusable."""
 
     def mistakes(self) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field, field_serializer, field_validator
 from sacrebleu.metrics.chrf import CHRF
 from tqdm import tqdm
 
+from socratic_rl.core.component import Count, Whole
 from socratic_rl.core.dialogue import (
     Message,
     PreferencePair,
@@ -69,9 +70,9 @@ class BestOfN(DataSet):
 
     adapter: str
     """The tutor that replies."""
-    n: Annotated[int, Field(ge=2)]
+    n: Annotated[Whole, Field(ge=2, le=1024)]
     """Replies at each turn."""
-    limit: Annotated[int, Field(ge=1)] | None
+    limit: Count | None
     """The first so many training turns."""
     sampling: Sampling
     judge: Any = None
