@@ -236,8 +236,18 @@ def parse(schema: type[S], cfg: DictConfig) -> S:
     except ValidationError as error:
         mistakes = dict(reasons(error)) | mistakes
     if mistakes:
-        raise UserError("\n".join(f"{key}: {what}" for key, what in mistakes.items()))
+        told = {key: what for key, what in mistakes.items() if _source(cfg, key) not in mistakes}
+        raise UserError("\n".join(f"{key}: {what}" for key, what in told.items()))
     return settings
+
+
+def _source(cfg: DictConfig, key: str) -> str | None:
+    """The key whose value another one takes over, as ``dpo.seed`` does; None for one with a value of its own."""
+    node = OmegaConf.to_container(cfg, resolve=False)
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    copied = re.fullmatch(r"\$\{([\w.]+)\}", str(node))
+    return copied[1] if copied else None
 
 
 def _has_one_override() -> bool:

@@ -6,7 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    ValidationInfo,
+    field_validator,
+)
+from typing_extensions import TypedDict
 
 from socratic_rl.core.provenance import MADE_FROM
 
@@ -165,6 +175,15 @@ def model_name(pretrained: str | None, preset: str, name: str) -> str:
     return path.stem if path.suffix == ".gguf" else path.name.strip(".") or path.resolve().name
 
 
+class Quantization(TypedDict, total=False):
+    """What is checked of transformers' settings of quantised weights; their other fields pass through."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    llm_int8_threshold: Annotated[Real, Field(ge=0, le=10**6)]
+    bits: Annotated[Whole, Field(ge=2, le=8)]
+
+
 class ModelSettings(Component):
     """A base model."""
 
@@ -173,7 +192,9 @@ class ModelSettings(Component):
     revision: str | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     attn_implementation: str
-    quantization: dict[str, Any] | None = None
+    quantization: (
+        Annotated[dict[str, Any], GetPydanticSchema(lambda _, handler: handler.generate_schema(Quantization))] | None
+    ) = None
     """The node of transformers' settings; None for weights that are not quantised."""
     shape: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
     """Of the preset's model, which ``of`` names: layers, widths, heads and words by the keys of ``config.json``."""

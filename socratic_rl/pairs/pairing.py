@@ -5,9 +5,9 @@ from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice, repeat
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from socratic_rl.core.component import Component, Count, Real
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, TurnKey, seed_from
@@ -21,6 +21,18 @@ Split = Literal["train", "validation", "test"]
 
 
 Share = Annotated[Real, Field(ge=0, lt=1)]
+
+
+def _told_once(turns: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(turns)
+    except ValidationError as error:
+        # pydantic tells of the words and of the number apart
+        raise ValueError(f"must be rows, all, or a number from 1 on (got {turns!r})") from error
+
+
+WhichTurns = Annotated[Literal["rows", "all"] | Count, WrapValidator(_told_once)]
+"""Which teacher turns of seed rows become pairs."""
 
 
 class Pairing(Component):

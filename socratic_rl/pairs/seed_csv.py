@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from socratic_rl.conversations.problems import Encoding
 from socratic_rl.core.component import Count, MustExist
@@ -40,7 +40,7 @@ from socratic_rl.pairs.dataset import (
     share_mistakes,
 )
 from socratic_rl.pairs.duplicates import write_pairs
-from socratic_rl.pairs.pairing import Share, evenly, pairs_at, split_of
+from socratic_rl.pairs.pairing import Share, WhichTurns, evenly, pairs_at, split_of
 from socratic_rl.pairs.rejections import Annotated as Given
 
 COLUMNS = ("Prompt", "Bad answer", "Good answer")
@@ -64,7 +64,7 @@ class SeedCsv(DataSet):
 
     path: Annotated[str, MustExist(expands_home=True)]
     encoding: Encoding
-    turns: Literal["rows", "all"] | Count
+    turns: WhichTurns
     """Which teacher turns become pairs: the rows' own, all of the dialogues, or so many of each, evenly spaced."""
     must_ask: bool
     """Only turns that ask the student something."""

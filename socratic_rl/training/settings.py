@@ -84,8 +84,8 @@ class DpoSettings(ThirdParty):
     @field_validator("loss_weights")
     @classmethod
     def _are_one_a_loss(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
-        losses = info.data.get("loss_type", weights)
-        if weights is not None and len(weights) != len(losses):
+        losses = info.data.get("loss_type", weights) or ()
+        if weights is not None and losses and len(weights) != len(losses):
             raise ValueError(f"{len(weights)} for the {len(losses)} losses of dpo.loss_type; give one each")
         return weights
 
