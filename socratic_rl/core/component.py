@@ -184,6 +184,30 @@ class Quantization(TypedDict, total=False):
     bits: Annotated[Whole, Field(ge=2, le=8)]
 
 
+_Size = Annotated[Whole, Field(ge=1, le=10**8)]
+
+
+class Shape(TypedDict, total=False):
+    """The numbers of a model's shape, by keys of ``config.json``; what else it says passes through."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    num_hidden_layers: _Size
+    hidden_size: _Size
+    intermediate_size: _Size
+    num_attention_heads: _Size
+    num_key_value_heads: _Size
+    head_dim: _Size
+    sliding_window: _Size
+    vocab_size: _Size
+    max_position_embeddings: _Size
+
+
+def _like(form: type) -> GetPydanticSchema:
+    """Checks a dict as a typed one."""
+    return GetPydanticSchema(lambda _, handler: handler.generate_schema(form))
+
+
 class ModelSettings(Component):
     """A base model."""
 
@@ -192,11 +216,9 @@ class ModelSettings(Component):
     revision: str | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     attn_implementation: str
-    quantization: (
-        Annotated[dict[str, Any], GetPydanticSchema(lambda _, handler: handler.generate_schema(Quantization))] | None
-    ) = None
+    quantization: Annotated[dict[str, Any], _like(Quantization)] | None = None
     """The node of transformers' settings; None for weights that are not quantised."""
-    shape: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    shape: Annotated[dict[str, Any], _like(Shape)] | None = Field(default=None, exclude=True, repr=False)
     """Of the preset's model, which ``of`` names: layers, widths, heads and words by the keys of ``config.json``."""
 
     @field_validator("quantization")

@@ -40,7 +40,7 @@ CONFIGS = {
         "suite=calibrate judge=mrbench suite.mrbench={file}",
         "adapter={adapter} dataset=hf dataset.path={file}",
     ],
-    "chat": ["model=smollm2_135m", "adapter={adapter} ui=web", "model=gpt2 problems=gsm8k"],
+    "chat": ["model=gemma3_1b", "adapter={adapter} ui=web", "model=gpt2 problems=gsm8k"],
     "export": ["adapter={adapter}"],
 }
 """Overrides that together bring every option with a number of its own, by command."""
