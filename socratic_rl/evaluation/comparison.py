@@ -20,9 +20,8 @@ from socratic_rl.evaluation.suites import Conditions, File, Options, Repliers, R
 from socratic_rl.evaluation.test_sets import not_trained_on
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures import registry
-from socratic_rl.measures.figures import Figure
+from socratic_rl.measures.figures import EarlierReply, Figure, MarkedText, Marks, ReplyRow
 from socratic_rl.measures.intervals import compare_sides
-from socratic_rl.measures.reply_rows import EarlierReply, MarkedText, Marks, ReplyRow
 from socratic_rl.models.tokens import fit_pairs
 from socratic_rl.models.tutor import Opened, Tutor
 from socratic_rl.pages import console

@@ -9,9 +9,8 @@ import numpy as np
 
 from socratic_rl.core.dialogue import from_messages, render_transcript
 from socratic_rl.evaluation.judge import Case, Judge, Verdict, alike
-from socratic_rl.measures.figures import Figure
+from socratic_rl.measures.figures import Figure, ReplyRow
 from socratic_rl.measures.intervals import compare_sides
-from socratic_rl.measures.reply_rows import ReplyRow
 
 
 @dataclass(frozen=True)

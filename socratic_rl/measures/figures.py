@@ -1,9 +1,12 @@
-"""The figures of an evaluation, base against tutor: the rows of ``evaluation.json``."""
+"""What an evaluation writes, base against tutor: the rows of ``evaluation.json`` and ``replies.jsonl``."""
 
 import math
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from socratic_rl.core.dialogue import Message
 
 TOPIC = "topic: "
 """How the kind of a figure that is about one problem topic begins."""
@@ -186,3 +189,41 @@ class CriterionAgreement(_Agreement):
     in_both_orders: int = 0
     """How many of ``shown_twice`` got the same label in both orders."""
     shown_twice: int = 0
+
+
+Marks = Mapping[str, bool | int | None]
+"""The measures of a reply by name; None where a measure is not defined."""
+
+
+class MarkedText(TypedDict):
+    """A reply and its measures."""
+
+    text: str
+    marks: Marks
+
+
+class EarlierReply(MarkedText):
+    """What an earlier round of the tutor says."""
+
+    name: str
+
+
+class ReplyRow(TypedDict):
+    """A row of ``replies.jsonl``: a held-out turn with what base, earlier rounds and tutor say there."""
+
+    problem_id: str
+    conversation_id: str
+    turn: int
+    """From 0."""
+    prompt: list[Message]
+    reference: str
+    """What the dialogue's own teacher says here."""
+    question: str
+    answer: str
+    """The gold answer; empty where it is not known."""
+    topic: str
+    base: str
+    tutor: str
+    base_marks: Marks
+    tutor_marks: Marks
+    earlier: list[EarlierReply]

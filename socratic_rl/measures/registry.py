@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from socratic_rl.core.dialogue import Message
 from socratic_rl.measures import replies
-from socratic_rl.measures.reply_rows import Marks
+from socratic_rl.measures.figures import Marks
 from socratic_rl.measures.spans import Span
 
 

@@ -7,127 +7,10 @@ from functools import lru_cache
 from itertools import pairwise
 
 from socratic_rl.measures.answers import concluded, ends_in, first_stated, is_answer, values, without_denials
-from socratic_rl.measures.spans import Origins, Span, pieces
-
-# a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
-_STUDENT_LABEL = re.compile(
-    r"(?:^|(?<=[.!?\"”)\]])\s+)[^\w\n]{0,5}(?:student|user|human|learner|pupil)(?: ?\d)?[^\w\n:]{0,4}:"
-    r"|<\|?(?:user|student|human)\|?>|\[INST\]",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-_LEAD = r"(?:(?:so|and|now|then|ok|okay|good|great|well|but|next|please|correct|right|alright|yes|no)\b[,.!:]* )*"
-
-
-_VERB = r"(?:is|are|was|were|do|does|did|can|could|would|will|should)"
-
-
-_QUESTION = (
-    rf"(?:how (?:many|much|long|far|old|often|{_VERB})|(?:what|where|when|why|who|which)(?:'s| {_VERB}| \w+ {_VERB})"
-    rf"|(?:{_VERB}|have) (?:you|he|she|it|they|we|this|that|these|there|the))\b"
-)
-
-
-_IS_QUESTION = re.compile(_LEAD + _QUESTION, re.IGNORECASE)
-
-
-# a request to say something needs no question mark: "Tell me how many.", "Explain how you got 5.", "Could you check."
-_IS_REQUEST = re.compile(
-    rf"(?:[^,]*, )?{_LEAD}(?:(?:can|could|would|will) you\b|(?:tell|show|give) me\b|(?:walk|talk|take) me through\b"
-    r"|let me know (?:how|what|which|why|where|when|your)\b"
-    r"|(?:explain|describe)(?: to me)? (?:how|why|what|which|where|your)\b)",
-    re.IGNORECASE,
-)
-
-
-_SUBJECT = r"(?:i|you|he|she|it|they|we|this|that|these|those|there|the|an?|your|his|her|their|our|each|one|both)\b"
-
-
-# the word order of a question, wherever it stands: "She gave 3 away, so how many did she have", "…, what is the sum"
-_IS_INVERTED = re.compile(
-    rf"\b(?:how|what|which|where|when|why)\b(?: (?!{_SUBJECT})\w+){{0,3}}? "
-    rf"(?:do|does|did|can|could|would|should|must|will) {_SUBJECT}"
-    rf"|(?:^|[,;:–—-] ?|\b(?:so|and|but|then|now) )"
-    rf"(?:(?:what|where|how|why)(?:'s| is| are| was| were) {_SUBJECT}|(?:do|did|can|could|would|have) you\b)",
-    re.IGNORECASE,
-)
-
-
-_IS_BLANK = re.compile(r".*(?:[\d)%]\s*=\s*|_{2,})[.…?]*\s*", re.DOTALL)
-
-
-# courtesies and checks of attention, which ask nothing about the problem
-_COURTESY = re.compile(
-    r"\W*(?:(?:so|and|now|well|oh|ok|okay)\W+)*(?:"
-    r"(?:do|does|did|is) (?:this|that|it|the|any)\b.{0,20}\bmake (?:\w+ )?sense.{0,20}|makes? sense"
-    r"|(?:is|was) (?:this|that|it|everything) (?:\w+ )?(?:clear|ok|okay).{0,20}"
-    r"|(?:(?:do|did) you )?(?:get|got|understand|understood|see|follow)(?: (?:it|that|this|me|now))*"
-    r"|ok|okay|alright|right|yes|clear|ready|correct"
-    r"|(?:(?:do|have) you |are there )?(?:have |got )?any (?:\w+ )?(?:questions?|doubts?).{0,40}"
-    r"|(?:is there )?anything else.*|(?:do|would) you (?:need|want|like) (?:\w+ )?help.*"
-    r"|(?:can|may|could|shall) i (?:help|assist).*"
-    r"|(?:(?:hi|hello|hey)\b.{0,20})?how are you(?: (?:doing|feeling|today))*"
-    r")\W*",
-    re.IGNORECASE,
-)
-
-
-_TAG = re.compile(
-    r"(?:[,;.…-]\s*(?:ok|okay|right|yes|alright|correct|got it|(?:does (?:this|that|it) )?make sense"
-    rf"|{_VERB} (?:it|that|they|he|she|you|we))|\s\w+n't (?:it|that|they|he|she|you|we))\W*$",
-    re.IGNORECASE,
-)
-
-
-_REPORTED = re.compile(
-    r"\b(?:you|he|she|they|student|friend|problem|question)(?: \w+)? "
-    r"(?:said|say|says|asked|ask|asks|wrote|wondered|thought|meant|reads)\b[^\"“.?!\n]{0,30}[\"“][^\"”\n]*[\"”]",
-    re.IGNORECASE,
-)
-
-
-_SENTENCE_END = re.compile(r"(?<=[.?!])[\"”')]*\s+|\n")
-
-
-def questions(reply: str) -> list[Span]:
-    """The sentences in which the reply asks the student something.
-
-    That is a question with its mark, a question typed without one, a request to say something ("Tell me how many."),
-    or a blank to fill in ("24 / 4 ="). Not counted: courtesies ("Any questions?", "Does that make sense?"), a tag on a
-    statement ("…, okay?"), what the reply quotes from somebody, and a student's turn that it makes up.
-    """
-    teachers_part = _STUDENT_LABEL.split(reply, maxsplit=1)[0].replace("’", "'")
-    origins = Origins(teachers_part)
-    unquoted = origins.sub(_REPORTED, "", teachers_part)
-    return [
-        origins.span(start + len(sentence) - len(sentence.lstrip(" \t,;*_#>-")), end)
-        for start, end in pieces(_SENTENCE_END, unquoted)
-        if _asks(sentence := unquoted[start:end])
-    ]
-
-
-def asks_question(reply: str) -> bool:
-    """Whether the reply asks the student something, as ``questions`` finds it."""
-    return bool(questions(reply))
-
-
-def _asks(sentence: str) -> bool:
-    sentence = sentence.strip(" \t*_\"“”'()#>-")
-    asked, mark, _ = sentence.rpartition("?")
-    if not mark:
-        is_open = not sentence.endswith((".", "!", ":"))
-        return bool(
-            _IS_REQUEST.match(sentence)
-            or (is_open and _IS_QUESTION.match(sentence))
-            or _IS_INVERTED.search(sentence)
-            or _IS_BLANK.fullmatch(sentence)
-        )
-    if not re.search(r"\w", asked) or _COURTESY.fullmatch(asked):
-        return False
-    statement = _TAG.sub("", asked)
-    return statement == asked or bool(_IS_QUESTION.search(statement))
-
+from socratic_rl.measures.asking import LEAD, SENTENCE_END, STUDENT_LABEL
+from socratic_rl.measures.asking import asks_question as asks_question
+from socratic_rl.measures.asking import questions as questions
+from socratic_rl.measures.spans import Span, pieces
 
 _RESULT = r"(?:gets?|got|gives?|giving|is|are|was|equals?|makes?|leaves?|have|so|which|then|results?|becomes?|means?)\b"
 
@@ -146,7 +29,7 @@ _TO_WORK_WITH = re.compile(
 
 
 _ANALOGY = re.compile(
-    rf"{_LEAD}(?:(?:let's )?(?:suppose|imagine|pretend|say)|for (?:example|instance)|as an example"
+    rf"{LEAD}(?:(?:let's )?(?:suppose|imagine|pretend|say)|for (?:example|instance)|as an example"
     r"|think of it this way)\b[,:]?(?: that)?(?: if)? (?:an?|one|some\w*|you|i|we|my|your)\b"
     r"|(?:[^.?!]{0,60}\b)?if (?:an? (?P<subject>\w+)|some(?:one|body)"
     r"|(?:you|i|we) (?:had|were|bought|owned|ate|gave|drove))\b",
@@ -193,7 +76,7 @@ def revealed(reply: str, answer: str, before: Sequence[str]) -> list[Span] | Non
         return None
     question, *turns = before
     turns = [without_denials(turn, answer) for turn in turns]
-    asides = [span for start, end in pieces(_SENTENCE_END, reply) for span in _asides(reply, start, end, question)]
+    asides = [span for start, end in pieces(SENTENCE_END, reply) for span in _asides(reply, start, end, question)]
     stated = first_stated(reply, answer, [question, *turns])
     if not stated and not ends_in([question, *turns][-1], answer):
         stated = concluded(reply, answer)
@@ -227,7 +110,7 @@ def students_part(reply: str) -> list[Span]:
     That is all from a student's label on ("Student:", "### User:"), or a line after a question of its own that answers
     as a student does ("Oh, I see. It is 12.") and does not speak to "you".
     """
-    if label := _STUDENT_LABEL.search(reply):
+    if label := STUDENT_LABEL.search(reply):
         return [(label.end() - len(label[0].lstrip()), len(reply))]
     lines = [(start, end) for start, end in pieces(_LINE_END, reply) if reply[start:end].strip()]
     return [

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from socratic_rl.core.dialogue import from_messages, text_id
+from socratic_rl.measures.figures import Marks, ReplyRow
 from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, MeasuredReply, failures, spans
 from socratic_rl.measures.replies import repeated_turn
-from socratic_rl.measures.reply_rows import Marks, ReplyRow
 from socratic_rl.measures.spans import Span
 
 SHOWN = 20

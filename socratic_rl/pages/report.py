@@ -7,8 +7,7 @@ from typing import Any, cast
 
 from socratic_rl.core.files import read_json, whole_file
 from socratic_rl.core.rows import read_rows
-from socratic_rl.measures.figures import Figure, FigureFile
-from socratic_rl.measures.reply_rows import ReplyRow
+from socratic_rl.measures.figures import Figure, FigureFile, ReplyRow
 from socratic_rl.pages import marked_replies, pictures
 from socratic_rl.pages.page import Row, fill
 from socratic_rl.pages.wording import JUDGE, lead, measure_of, ordered, pivoted, worded
