@@ -23,6 +23,7 @@ from socratic_rl.core.component import WebSettings
 from socratic_rl.core.dialogue import Problem
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import artifact_name, versions
+from socratic_rl.core.text import tell
 from socratic_rl.pairs.votes import BallotBox
 
 STYLE = (resources.files("socratic_rl.chat") / "talk.css").read_text(encoding="utf-8")
@@ -46,7 +47,7 @@ def serve(session: Session, folder: Path, web: WebSettings) -> None:
     listening = _bound(web)
     box = BallotBox(folder)
     problems, partners = list(session.problems), session.partners
-    print(f"loading {', '.join(partners.generators)} …", flush=True)
+    tell(f"loading {', '.join(partners.generators)} …")
     voices = Voices(session)
     trace = _provenance(partners)
     _add_page(voices, problems, box, trace)
@@ -54,9 +55,9 @@ def serve(session: Session, folder: Path, web: WebSettings) -> None:
     app.on_shutdown(voices.closing.set)
     server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
     address = _address(listening)
-    print(f"{partners.names}; {drawn(partners.sampling, session.seed)}; {session.problems_from}")
-    print(f"votes are kept in {folder}" if trace else "there is no base beside a tutor, so there is nothing to vote on")
-    print(f"the page: {address} (Ctrl-C ends it)", flush=True)
+    tell(f"{partners.names}; {drawn(partners.sampling, session.seed)}; {session.problems_from}")
+    tell(f"votes are kept in {folder}" if trace else "there is no base beside a tutor, so there is nothing to vote on")
+    tell(f"the page: {address} (Ctrl-C ends it)")
     if web.open_browser:
         webbrowser.open(address)
     with contextlib.suppress(KeyboardInterrupt):

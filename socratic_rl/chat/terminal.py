@@ -22,8 +22,8 @@ from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Reply
 from socratic_rl.core.provenance import artifact_name, versions
 from socratic_rl.core.records import read_records
+from socratic_rl.core.text import plain, tell
 from socratic_rl.pages import console
-from socratic_rl.pages.console import plain
 
 COMMANDS = {
     "/problem": "the next problem of the data set; /problem TEXT: one of your own",
@@ -103,7 +103,7 @@ class Chat:
             return
         self._begin(problem)
         if not question:
-            self.screen.print(Text.assemble(("student: ", "bold"), console.plain(problem.question)))
+            self.screen.print(Text.assemble(("student: ", "bold"), plain(problem.question)))
         self._answer(problem.question)
 
     def _begin(self, problem: Problem) -> None:
@@ -154,7 +154,7 @@ class Chat:
             text = piece if pieces else piece.lstrip()
             if text:
                 pieces.append(text)
-                self.screen.out(console.plain(text), end="", highlight=False)
+                self.screen.out(text, end="")
 
         note = ""
         try:
@@ -212,7 +212,7 @@ class Chat:
             self._tell(f"the base's reply is {'shown too' if self.with_base else 'not shown'}")
 
     def _tell(self, text: str) -> None:
-        self.screen.print(Text(console.plain(text), style="dim"))
+        self.screen.print(text, style="dim")
 
 
 def _put(path: Path, record: Conversation | Problem) -> None:
@@ -237,7 +237,7 @@ def lines(commands: Sequence[str]) -> Iterator[str]:
     if not sys.stdin.isatty():
         for row in sys.stdin.buffer:
             line = row.decode("utf-8", errors="replace").strip()
-            print(f"{YOU}{plain(line)}", flush=True)
+            tell(f"{YOU}{line}")
             yield line
         return
     session: PromptSession[str] = PromptSession(

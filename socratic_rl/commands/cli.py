@@ -26,6 +26,7 @@ from socratic_rl.commands import sweeps
 from socratic_rl.commands.mistakes import CONF, did_you_mean, explain, explain_missing_extra
 from socratic_rl.core.component import model_name
 from socratic_rl.core.errors import UserError, shell_command
+from socratic_rl.core.text import PlainRecord, plain, tell
 from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
 
@@ -70,9 +71,9 @@ def main() -> None:
     """Run ``socratic-rl COMMAND …``, which does what ``python COMMAND.py …`` does in a clone."""
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
-        print("Usage: socratic-rl COMMAND [KEY=VALUE …]\n\nCommands:")
-        print("\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
-        print("\nThe keys of a command: socratic-rl COMMAND --help\nYour own configs: --config-dir FOLDER")
+        tell("Usage: socratic-rl COMMAND [KEY=VALUE …]\n\nCommands:")
+        tell("\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
+        tell("\nThe keys of a command: socratic-rl COMMAND --help\nYour own configs: --config-dir FOLDER")
         return
     if command not in COMMANDS:
         _exit(f"{command}: there is no such command{did_you_mean(command, COMMANDS)}; they are {', '.join(COMMANDS)}")
@@ -175,7 +176,7 @@ def _begin(cfg: DictConfig) -> dict[str, Any] | None:
     hydra = HydraConfig.get()
     finished = sweeps.begin(job_folder(cfg), hydra.overrides.task, goes_on=cfg.get("sweep") is not None)
     if finished:
-        print(f"job {hydra.job.num} finished before; its result stands")
+        tell(f"job {hydra.job.num} finished before; its result stands")
     return finished
 
 
@@ -189,11 +190,11 @@ def _close_sweep() -> int:
     console.print_closing_table(jobs)
     if any((job.folder / sweep_jobs.TRAINING_LOG).exists() for job in jobs):
         try:
-            print(f"page: {sweeps.leave(folder, jobs, config)}")
+            tell(f"page: {sweeps.leave(folder, jobs, config)}")
         except OSError as error:
-            print(f"no page: {explain(error)}")
+            tell(f"no page: {explain(error)}")
     if any(job.status != "finished" for job in jobs):
-        print(f"not all jobs finished; {_how_to_go_on()}")
+        tell(f"not all jobs finished; {_how_to_go_on()}")
     return sum(job.status == "failed" for job in jobs)
 
 
@@ -219,6 +220,8 @@ def prepare() -> None:
     # Hydra copies its store of configs again for every group that --help lists, and changes no copy; CPU time of
     # `train.py --help` against a hello-world Hydra app: 3.9 times with the copies, 1.2 times without
     ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
+    # what a log tells of a file or a server is text too
+    logging.setLogRecordFactory(PlainRecord)
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -250,8 +253,8 @@ def _exit(message: str, code: int = 2) -> NoReturn:
         # the main process mostly makes the same mistake; once it has told, the launcher ends this one
         time.sleep(TELLS_FIRST)
     sys.stdout.flush()
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    for line in plain(message).split("\n"):
+        tell(f"error: {line}", error=True)
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 
 from socratic_rl.core.component import Component, Real, Tokens, Whole
 from socratic_rl.core.dialogue import Message, shortened
+from socratic_rl.core.text import plain
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def in_order(replies: Iterable[tuple[int, Reply]], total: int, label: str | None
     """What ``generate`` gives, in the order of its requests, behind a progress bar where that has a label."""
     from tqdm import tqdm
 
-    drawn = dict(tqdm(replies, label, total, unit=f" {unit}", delay=2, disable=label is None))
+    drawn = dict(tqdm(replies, label and plain(label), total, unit=f" {unit}", delay=2, disable=label is None))
     return [drawn[index] for index in range(total)]
 
 

@@ -2,17 +2,17 @@
 
 import os
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from socratic_rl.core.text import plain
 from socratic_rl.pages.sweep_jobs import FIGURES, Job, ranked, written
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from socratic_rl.measures.figures import CriterionAgreement, Figure, LabelAgreement
+    from socratic_rl.pages.screen import Screen
 
 
 def table(title: str, columns: Mapping[str, Mapping[str, Any]], **options: Any) -> "Table":
@@ -40,15 +40,13 @@ NARROW_FIGURE = {"no_wrap": True}
 
 def closing_table(title: str, rows: Mapping[str, object]) -> None:
     """Print what a command made and where it lies."""
-    from rich.text import Text
-
     drawn = table(
         title,
         {"name": {"style": "dim", "no_wrap": True} | LEFT, "value": {"overflow": "fold"} | LEFT},
         show_header=False,
     )
     for name, value in rows.items():
-        drawn.add_row(name, Text(str(value)))
+        drawn.add_row(name, str(value))
     console().print(drawn)
 
 
@@ -161,8 +159,7 @@ def in_two_lines(figure: float | None, low: float | None, high: float | None) ->
 
 def print_closing_table(jobs: Sequence[Job]) -> None:
     """Print a table of the jobs of a multirun, best first; with several seeds each group's mean and spread."""
-    from rich.console import Console
-    from rich.text import Text
+    from socratic_rl.pages.screen import Screen
 
     groups = ranked(jobs)
     seeds = any(len(group.jobs) > 1 for group in groups)
@@ -177,13 +174,13 @@ def print_closing_table(jobs: Sequence[Job]) -> None:
             done = sum(job.status == "finished" for job in group.jobs)
             count = f"{done} seeds" if done == len(group.jobs) else f"{done} of {len(group.jobs)} seeds"
             means = [_mean_and_spread(group.mean(name), group.spread(name)) for name in names]
-            drawn.add_row("", Text(written(group.choices) or "(defaults)"), *means, count, style="bold")
+            drawn.add_row("", written(group.choices) or "(defaults)", *means, count, style="bold")
         for job in group.jobs:
             choices = {key: value for key, value in job.choices.items() if not seeds or key == "seed"}
             figures = ["–" if (value := job.figure(name)) is None else f"{value:.4f}" for name in names]
             where = str(job.folder) if job.status == "finished" else f"{job.status}{job.error and f': {job.error}'}"
-            drawn.add_row(*map(Text, (job.folder.name, written(choices) or "(defaults)", *figures, where)))
-    Console(width=140).print(drawn)
+            drawn.add_row(job.folder.name, written(choices) or "(defaults)", *figures, where)
+    Screen(width=140).print(drawn)
     if any(group.spread(name) is not None for group in groups for name in names):
         print("mean ± standard deviation over the seeds that finished")
 
@@ -198,25 +195,11 @@ NARROW = 80
 """Columns below which two replies stand below each other."""
 
 
-# they would turn the direction of what follows
-BIDIRECTIONAL = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-
-
-def console() -> "Console":
+def console() -> "Screen":
     """The terminal; where the output goes into a file or a pipe, 120 columns unless COLUMNS says otherwise."""
-    from rich.console import Console
+    from socratic_rl.pages.screen import Screen
 
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
-
-
-def plain(text: str) -> str:
-    r"""Text whose control characters are shown (``\x1b``), not obeyed, since what a model writes can be anything."""
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    unsafe = unicodedata.category(character) in {"Cc", "Cs"} or character in BIDIRECTIONAL
-    return character.encode("unicode_escape").decode() if unsafe and character not in "\n\t" else character
+    return Screen(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def side_by_side(prompt: str, replies: Mapping[str, str], notes: Mapping[str, str], facts: Mapping[str, str]) -> None:
@@ -234,11 +217,17 @@ def side_by_side(prompt: str, replies: Mapping[str, str], notes: Mapping[str, st
 
     screen = console()
     width = screen.width // len(replies) - 1 if screen.width >= NARROW else screen.width
-    screen.print(Panel(Text(plain(prompt)), title="prompt", title_align="left"))
+    screen.print(Panel(prompt, title="prompt", title_align="left"))
     panels = [
-        Panel(Text(plain(text)), title=Text(name), title_align="left", subtitle=notes[name] or None, width=width)
+        Panel(
+            text,
+            title=Text(plain(name)),
+            title_align="left",
+            subtitle=Text(notes[name]) if notes[name] else None,
+            width=width,
+        )
         for name, text in replies.items()
     ]
     screen.print(Columns(panels, padding=(0, 1)))
     for name, value in facts.items():
-        screen.print(Text(f"{name}  {value}", style="dim"))
+        screen.print(f"{name}  {value}", style="dim")

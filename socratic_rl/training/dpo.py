@@ -25,6 +25,7 @@ from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file, write_json
 from socratic_rl.core.provenance import MADE_FROM
+from socratic_rl.core.text import tell
 from socratic_rl.models import policy, processes, weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
@@ -197,7 +198,7 @@ def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) ->
         with trainer.model.disable_adapter():
             return score(trainer.model, label=label, forward=trainer.model_wrapped)
     if trainer.ref_model is None:
-        print("held-out pairs are not scored: with dpo.precompute_ref_log_probs no reference is left after training")
+        tell("held-out pairs are not scored: with dpo.precompute_ref_log_probs no reference is left after training")
         return None
     return score(trainer.accelerator.unwrap_model(trainer.ref_model), label=label, forward=trainer.ref_model)
 
@@ -271,7 +272,7 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
         raise UserError(f"dpo: {reason.removeprefix('DPOConfig.__init__() ')}") from error
     if args.n_gpu > 1:
         # torch.nn.DataParallel, which a single process would use, cuts a forest apart
-        print(f"training on one of {args.n_gpu} GPUs; accelerate launch uses them all")
+        tell(f"training on one of {args.n_gpu} GPUs; accelerate launch uses them all")
         args._n_gpu = 1
     # the clock may have moved on between the processes
     args.output_dir = processes.from_main(lambda: args.output_dir)

@@ -20,6 +20,7 @@ from trl import DPOConfig
 from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.files import whole_file
+from socratic_rl.core.text import tell
 from socratic_rl.models import processes, weights
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tokens import pair_tokens
@@ -65,7 +66,7 @@ def reference_scores(
     with FileLock(path.with_suffix(".lock")) if processes.is_main() else contextlib.nullcontext():
         earlier = processes.from_main(lambda: PairScores(**load_file(path)) if path.exists() else None)
         if earlier is not None:
-            print(f"reference log-probabilities of {len(pairs)} {label}: read from {path}")
+            tell(f"reference log-probabilities of {len(pairs)} {label}: read from {path}")
             return earlier
         started = time.monotonic()
         scores = _score(model, tokenizer, pairs, args, label)
@@ -73,7 +74,7 @@ def reference_scores(
             with whole_file(path) as temporary:
                 save_file(vars(scores), temporary)
         seconds = time.monotonic() - started
-        print(f"reference log-probabilities of {len(pairs)} {label}: computed in {seconds:.1f} s, kept in {path}")
+        tell(f"reference log-probabilities of {len(pairs)} {label}: computed in {seconds:.1f} s, kept in {path}")
         return scores
 
 

@@ -14,6 +14,7 @@ from trl import DPOConfig, DPOTrainer
 
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError
+from socratic_rl.core.text import tell
 from socratic_rl.models import processes
 from socratic_rl.models.forest import ForestCollator, grow
 from socratic_rl.models.forest_hooks import obstacle, reading_forests
@@ -133,13 +134,13 @@ def forest_arguments(
     if reason is None:
         counted = count_tokens(pairs, tokenizer, args)
         if wanted is True or counted.padded >= WORTHWHILE * counted.forest:
-            print(f"forest: {counted}")
+            tell(f"forest: {counted}")
             filled = copy.copy(args)
             filled.per_device_train_batch_size = counted.batch
             filled.gradient_accumulation_steps = counted.accumulation
             return filled
         reason = f"it would save too little: {counted}"
-    print(f"forest: off, training on padded rows: {reason}")
+    tell(f"forest: off, training on padded rows: {reason}")
     return None
 
 

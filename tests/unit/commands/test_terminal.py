@@ -4,12 +4,13 @@ import pytest
 
 from socratic_rl.chat import terminal
 from socratic_rl.commands import cli
+from socratic_rl.core import text
 from socratic_rl.pages import console
 
 
 def test_control_characters_are_shown_and_not_obeyed():
     said = "\x1b[2J\x1b]0;title\x07red\r\n\ttab \x9b31m \u202eabc \ud800 [bold]ä 数 👩‍🏫[/bold]"
-    shown = console.plain(said)
+    shown = text.plain(said)
     assert shown == (
         r"\x1b[2J\x1b]0;title\x07red\r" + "\n\ttab " + r"\x9b31m \u202eabc \ud800 " + "[bold]ä 数 👩‍🏫[/bold]"
     )
