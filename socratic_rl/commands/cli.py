@@ -95,14 +95,13 @@ def job(command: str, cfg: DictConfig) -> float | None:
     prepare()
     try:
         if in_multirun() and (finished := _begin(cfg)):
-            outcome: float | None = finished["score"]
-            return outcome
+            return finished.score
         from socratic_rl.commands import settings
 
         parsed = settings.parse(getattr(settings, f"{command.capitalize()}Settings"), cfg)
         # the heavy imports wait until the config is known to be right
         story = importlib.import_module(f"socratic_rl.commands.{command}")
-        outcome = story.run(parsed, cfg)
+        outcome: float | None = story.run(parsed, cfg)
     except (UserError, OSError, OmegaConfBaseException) as error:
         if in_multirun():
             raise
@@ -171,7 +170,7 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
         sys.exit(code)
 
 
-def _begin(cfg: DictConfig) -> dict[str, Any] | None:
+def _begin(cfg: DictConfig) -> sweep_jobs.Outcome | None:
     """Note that a job of a multirun begins; its result where it finished before the sweep was stopped."""
     hydra = HydraConfig.get()
     finished = sweeps.begin(job_folder(cfg), hydra.overrides.task, goes_on=cfg.get("sweep") is not None)

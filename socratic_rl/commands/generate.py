@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from omegaconf import DictConfig
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from socratic_rl.commands import cli, tracking
@@ -17,7 +18,7 @@ from socratic_rl.commands.settings import GenerateSettings
 from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem
 from socratic_rl.core.errors import UserError, shell_command
-from socratic_rl.core.files import read_json, whole_file, write_jsonl, write_lines
+from socratic_rl.core.files import read_model, whole_file, write_jsonl, write_lines
 from socratic_rl.core.records import ById, Index, RecordFile, RecordWriter
 from socratic_rl.pages import console
 from socratic_rl.pairs.audit import audit_rows
@@ -118,6 +119,13 @@ def make_problems(source: Any, path: Path, shard: int | None, num_shards: int) -
     return RecordFile(Problem, path)
 
 
+class Shard(BaseModel):
+    """What a folder's config says of the share of conversations that it holds."""
+
+    num_shards: int
+    shard: int | None
+
+
 def gather(settings: GenerateSettings, problems: Iterable[Problem], path: Path) -> str:
     """Put the conversations of all shards, which lie in folders beside ``path``, together in the order of one job.
 
@@ -129,10 +137,10 @@ def gather(settings: GenerateSettings, problems: Iterable[Problem], path: Path) 
     """
     parts: dict[int, RecordFile[Conversation]] = {}
     for config in sorted(path.parent.glob("*/generate_config.json")):
-        begun = read_json(config)
+        begun = read_model(Shard, config)
         conversations = config.with_name(path.name)
-        if begun["num_shards"] == settings.num_shards and begun["shard"] is not None and conversations.exists():
-            parts[begun["shard"]] = RecordFile(Conversation, conversations)
+        if begun.num_shards == settings.num_shards and begun.shard is not None and conversations.exists():
+            parts[begun.shard] = RecordFile(Conversation, conversations)
     index = Index()
     for shard, part in parts.items():
         for number, conversation in enumerate(part):

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from socratic_rl.core import files, provenance
+from socratic_rl.core import provenance
 from socratic_rl.core.errors import UserError, shell_command
-from socratic_rl.core.files import read_json, whole_file, write_json
+from socratic_rl.core.files import read_json, read_model, whole_file, write_json
 from socratic_rl.core.provenance import ELSEWHERE, MADE_FROM
 from socratic_rl.core.rows import read_rows
 from socratic_rl.pages import sweep_jobs
-from socratic_rl.pages.sweep_jobs import FIGURES, RESULT, START, Job, key_of, written
+from socratic_rl.pages.sweep_jobs import FIGURES, RESULT, START, Job, Outcome, Start, key_of, written
 
 if TYPE_CHECKING:
     from socratic_rl.pages.sweep_page import Sweep
@@ -113,7 +113,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
         if not choices:
             raise UserError(f"sweep: {folder}: no sweep was begun there; its choices are needed too")
         return [*flags, *overrides.values(), f"sweep={sweep}", f"output_dir={sweep}"]
-    first = {key_of(text): text for text in read_json(folder / START)["overrides"]}
+    first = {key_of(text): text for text in read_model(Start, folder / START).overrides}
     before = {key: text.partition("=")[2] for key, text in first.items() if _tells(key)}
     now = {key: text.partition("=")[2] for key, text in choices.items()}
     changed = [
@@ -152,7 +152,7 @@ def _tells(key: str) -> bool:
     return key.lstrip("+~").split(".")[0] not in ELSEWHERE
 
 
-def begin(folder: Path, overrides: Sequence[str], goes_on: bool) -> dict[str, Any] | None:
+def begin(folder: Path, overrides: Sequence[str], goes_on: bool) -> Outcome | None:
     """Note that a job begins; its result where it finished before, so that it need not run again.
 
     Args:
@@ -162,9 +162,9 @@ def begin(folder: Path, overrides: Sequence[str], goes_on: bool) -> dict[str, An
     """
     path = folder / RESULT
     if goes_on and path.exists():
-        before = read_json(path)
-        same = _choices(before["overrides"]) == _choices(overrides)
-        if same and before["status"] == "finished":
+        before = read_model(Outcome, path)
+        same = _choices(before.overrides) == _choices(overrides)
+        if same and before.status == "finished":
             return before
         if not same:
             # Optuna chooses otherwise once a job that failed before has succeeded
@@ -194,7 +194,7 @@ def job_name(folder: Path, overrides: Sequence[str], number: int) -> str:
         overrides: The job's.
         number: The job's; stands for what is left out of a path or of a long name.
     """
-    keys = read_json(folder / START)["choices"]
+    keys = read_model(Start, folder / START).choices
     choices = ",".join(text for text in overrides if key_of(text) in keys)
     name = re.sub(r"=[^,=]*/(?=[^,/])", "=", choices)
     return name if name == choices and 0 < len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]} job {number}".strip()
@@ -211,14 +211,14 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
     # the page is made at the end of a sweep alone, and every command would load what draws it
     from socratic_rl.pages.sweep_page import Sweep, best_job, render
 
-    start = files.read_json(folder / sweep_jobs.START)
+    start = read_model(Start, folder / sweep_jobs.START)
     logs = {job.folder: job.folder / sweep_jobs.TRAINING_LOG for job in jobs if job.status == "finished"}
     best = best_job(jobs)
     samples = best.folder / "samples.jsonl" if best else Path()
     sweep = Sweep(
         title=f"Socratic RL: sweep {folder.name}",
         facts={
-            "started by": f"{shell_command(config.hydra.job.name)} -m {' '.join(start['overrides'])}".rstrip(),
+            "started by": f"{shell_command(config.hydra.job.name)} -m {' '.join(start.overrides)}".rstrip(),
             "jobs": ", ".join(f"{sum(job.status == s for job in jobs)} {s}" for s in ("finished", "failed", "stopped")),
             "best job": str(best.folder) if best else "none",
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -236,7 +236,7 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
     return path
 
 
-def _track(path: Path, sweep: "Sweep", best: Job, start: Mapping[str, Any], config: DictConfig) -> None:
+def _track(path: Path, sweep: "Sweep", best: Job, start: Start, config: DictConfig) -> None:
     """The page, its table and its pictures as a run of the sweep's group."""
     from socratic_rl.commands import tracking
     from socratic_rl.core import provenance
@@ -250,8 +250,10 @@ def _track(path: Path, sweep: "Sweep", best: Job, start: Mapping[str, Any], conf
 
     folder = path.parent
     jobs = [job for group in sweep.groups for job in group.jobs]
-    keys = start["choices"]
-    with tracking.track(settings, "sweep", {"sweep": dict(start)}, folder, group=folder.name, name=folder.name) as run:
+    keys = start.choices
+    with tracking.track(
+        settings, "sweep", {"sweep": start.model_dump(mode="json")}, folder, group=folder.name, name=folder.name
+    ) as run:
         rows = [
             {
                 "job": job.folder.name,

@@ -6,13 +6,73 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from socratic_rl.core.errors import UserError, reason
+
+M = TypeVar("M", bound=BaseModel)
+
+
+LARGEST = 100
+"""Millions of bytes of a JSON file that are read; none that a command writes comes near."""
+
+
+DEEPEST = 100
+"""How many objects and lists of a JSON file may lie in each other."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """A JSON file that holds an object.
+
+    Raises:
+        OSError: It cannot be read.
+        UserError: It is no JSON, holds something else than an object, or is larger or deeper than any that we write.
+    """
+    try:
+        with path.open("rb") as file:
+            # what has no end, such as a device, is not read into memory
+            text = file.read(LARGEST * 1_000_000 + 1)
+        value = _parsed(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no JSON file that a command wrote: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: is no JSON file that a command wrote: it holds {_KINDS[type(value)]}, not an object")
     return value
+
+
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "a truth value", type(None): "null"}
+
+
+def _parsed(text: bytes) -> Any:
+    if len(text) > LARGEST * 1_000_000:
+        raise ValueError(f"more than {LARGEST} MB")
+    value = json.loads(text)
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return value
+    raise ValueError(f"more than {DEEPEST} objects or lists in each other")
+
+
+def read_model(kind: type[M], path: Path) -> M:
+    """A JSON file as a typed record.
+
+    Raises:
+        OSError: It cannot be read.
+        UserError: It is no such record; names the file and the key.
+    """
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {reason(error)}") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_rl.core.component import ModelSettings
-from socratic_rl.core.errors import UserError, reason
-from socratic_rl.core.files import read_json
+from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import read_model
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.pairs.dataset import SocraticPairs
 
@@ -67,16 +67,10 @@ class TutorRecord(BaseModel):
         Raises:
             UserError: It is not one that ``train.py`` wrote.
         """
-        path = folder / MADE_FROM
         try:
-            return cls.model_validate(read_json(path))
-        except ValidationError as error:
-            raise UserError(f"adapter: {path}: {reason(error)}") from error
-        except (ValueError, RecursionError) as error:
-            # neither text nor JSON, or nested without end
-            raise UserError(
-                f"adapter: {path}: is no JSON that train.py wrote: {' '.join(str(error).split())}"
-            ) from error
+            return read_model(cls, folder / MADE_FROM)
+        except UserError as error:
+            raise UserError(f"adapter: {error}") from error
 
     @property
     def pairs_made_from(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from socratic_rl.core.files import read_json, whole_file
+from socratic_rl.core.files import read_model, whole_file
 from socratic_rl.core.rows import read_rows
 from socratic_rl.measures.figures import Figure, FigureFile, ReplyRow
 from socratic_rl.pages import marked_replies, pictures
@@ -51,14 +51,14 @@ def write(folder: Path, log: Path) -> Path:
 
 def from_folder(folder: Path, log: Path) -> Report:
     """The report of what lies in a folder; see ``write``."""
-    evaluation = FigureFile.model_validate(read_json(folder / "evaluation.json"))
+    evaluation = read_model(FigureFile, folder / "evaluation.json")
     return Report(
         TITLE,
         evaluation.facts,
         evaluation.metrics,
         curves=[row for _, row in read_rows(str(log))] if log.exists() else [],
         dialogues=cast("list[ReplyRow]", [row for _, row in read_rows(str(folder / "replies.jsonl"))]),
-        suites=[FigureFile.model_validate(read_json(path)) for path in sorted((folder / "suites").glob("*.json"))],
+        suites=[read_model(FigureFile, path) for path in sorted((folder / "suites").glob("*.json"))],
     )
 
 

@@ -7,13 +7,35 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
 
-from socratic_rl.core.files import read_json
+from pydantic import BaseModel
+
+from socratic_rl.core.files import read_model
 
 FIGURES = {"accuracy": "eval_rewards/accuracies", "ranking": "eval_ranking_accuracy", "margin": "eval_rewards/margins"}
 """The held-out figures that jobs are ordered by, the first first, each by what it is called in a table.
 
 The margin comes last because it has β as a factor.
 """
+
+
+class Start(BaseModel):
+    """What a sweep was started with: its ``sweep.json``."""
+
+    overrides: tuple[str, ...]
+    choices: tuple[str, ...]
+    """The keys that its jobs differ in."""
+
+
+class Outcome(BaseModel):
+    """How a job of a sweep ended: its ``result.json``."""
+
+    overrides: tuple[str, ...]
+    status: Literal["finished", "failed", "stopped"]
+    score: float | None
+    """What its entry point returned."""
+    held_out: dict[str, float | int]
+    """The held-out figures of a training, under TRL's names."""
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -59,20 +81,20 @@ class Group:
 
 def read_jobs(sweep: Path) -> list[Job]:
     """The jobs of a multirun in the order of their numbers."""
-    keys = read_json(sweep / START)["choices"]
+    keys = read_model(Start, sweep / START).choices
     jobs = []
     for path in sorted(sweep.glob(f"*/{RESULT}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        result = read_json(path)
-        values = {key_of(text): text.partition("=")[2] for text in result["overrides"]}
+        result = read_model(Outcome, path)
+        values = {key_of(text): text.partition("=")[2] for text in result.overrides}
         jobs.append(
             Job(
                 folder=path.parent,
                 choices={key: values[key] for key in keys if key in values},
-                status=result["status"],
-                score=result["score"],
-                held_out=result["held_out"],
-                error=result["error"],
-                overrides=tuple(text for text in result["overrides"] if key_of(text) not in keys),
+                status=result.status,
+                score=result.score,
+                held_out=result.held_out,
+                error=result.error,
+                overrides=tuple(text for text in result.overrides if key_of(text) not in keys),
             )
         )
     return jobs
