@@ -57,6 +57,8 @@ def serve(session: Session, folder: Path, web: WebSettings) -> None:
     address = _address(listening)
     tell(f"{partners.names}; {drawn(partners.sampling, session.seed)}; {session.problems_from}")
     tell(f"votes are kept in {folder}" if trace else "there is no base beside a tutor, so there is nothing to vote on")
+    if warning := reach(listening):
+        tell(f"warning: {warning}")
     tell(f"the page: {address} (Ctrl-C ends it)")
     if web.open_browser:
         webbrowser.open(address)
@@ -144,6 +146,16 @@ def own_names(host: str, listening: socket.socket) -> list[str]:
     if ipaddress.ip_address(bound).is_unspecified:
         return ["*"]
     return [f"[{name}]" if ":" in name else name for name in (host, bound, "localhost", "127.0.0.1", "::1")]
+
+
+def reach(listening: socket.socket) -> str | None:
+    """What to know of a page that not this machine alone can open; None where it alone can."""
+    if ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+        return None
+    return (
+        "whoever reaches this machine over the network can open this page without a password, talk and vote;"
+        " web.host=127.0.0.1 serves this machine alone"
+    )
 
 
 def _address(listening: socket.socket) -> str:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from socratic_rl.commands import sweeps
-from socratic_rl.commands.mistakes import CONF, did_you_mean, explain, explain_missing_extra
+from socratic_rl.commands.mistakes import CONF, did_you_mean, explain, explain_missing_extra, refuse_secrets
 from socratic_rl.core.component import model_name
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.text import PlainRecord, plain, tell
@@ -143,6 +143,7 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     if processes.count() > 1:
         _join(command)
     try:
+        refuse_secrets(sys.argv[1:])
         sys.argv[1:] = sweeps.command_line(sys.argv[1:])
         try:
             main()

@@ -16,7 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from socratic_rl.core.errors import UserError, missing_value
+from socratic_rl.core.errors import UserError, missing_value, secret_in_url
 
 THIRD_PARTY = {"dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
 """Nodes that take any field of the class that they describe."""
@@ -151,6 +151,18 @@ def explain(error: BaseException, command: str = "") -> str:
                 return f"{where}is in the way of a folder; give another one with output_dir=…"
         return f"{where}{error.strerror or error}"
     return str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else str(error)
+
+
+def refuse_secrets(arguments: Iterable[str]) -> None:
+    """Refuse a password in an address before anything is written down.
+
+    Raises:
+        UserError: There is one; names its key.
+    """
+    for text in arguments:
+        key, _, url = text.partition("=")
+        if key.endswith("base_url") and (mistake := secret_in_url(url)):
+            raise UserError(f"{key.lstrip('+')}: {mistake}")
 
 
 EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_optuna_sweeper": "optuna"}

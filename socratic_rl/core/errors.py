@@ -29,9 +29,15 @@ def of_component(key: str) -> Iterator[None]:
         raise UserError(f"{key}.{error}") from error
 
 
+MOST = 5
+"""How many mistakes of one record an error tells."""
+
+
 def reason(error: "ValidationError") -> str:
     """What pydantic found, in one line: ``turns.0.speaker: Input should be 'student' or 'teacher'``."""
-    return "; ".join(f"{key}: {message}" if key else message for key, message in reasons(error).items())
+    messages = [f"{key}: {message}" if key else message for key, message in reasons(error).items()]
+    more = f"; and {len(messages) - MOST} more" if len(messages) > MOST else ""
+    return "; ".join(messages[:MOST]) + more
 
 
 def reasons(error: "ValidationError") -> Mapping[str, str]:
@@ -40,9 +46,29 @@ def reasons(error: "ValidationError") -> Mapping[str, str]:
     for item in error.errors(include_url=False):
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] not in ("missing", "extra_forbidden", "value_error"):
-            message += f" (got {item['input']!r})"
-        messages[".".join(str(part) for part in item["loc"])] = message
+            message += f" (got {in_short(repr(item['input']))})"
+        messages[in_short(".".join(str(part) for part in item["loc"]))] = message
     return messages
+
+
+SHORT = 300
+"""Characters of what an error repeats from elsewhere."""
+
+
+def in_short(text: str) -> str:
+    """Text from elsewhere as a part of an error's one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHORT else f"{line[:SHORT]}…"
+
+
+def secret_in_url(url: str) -> str | None:
+    """What is wrong with an address that may hold a password or a key, since a config is kept and logged."""
+    if not set(url) & set("@?#"):
+        return None
+    return (
+        "a server's address is kept and logged, so it holds no name, password, ? or #;"
+        " a key is read from the environment variable that api_key_env names"
+    )
 
 
 CONSOLE_COMMAND = "socratic-rl"

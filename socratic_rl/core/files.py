@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from socratic_rl.core.errors import UserError, reason
+from socratic_rl.core.errors import UserError, in_short, reason
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
             text = file.read(LARGEST * 1_000_000 + 1)
         value = _parsed(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON file that a command wrote: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: is no JSON file that a command wrote: {in_short(str(error))}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: is no JSON file that a command wrote: it holds {_KINDS[type(value)]}, not an object")
     return value

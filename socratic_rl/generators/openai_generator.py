@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import cached_property
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, HttpUrl, field_validator
 
 from socratic_rl.core.component import Real, Whole
+from socratic_rl.core.errors import secret_in_url
 from socratic_rl.core.generator import InRounds, Reply, Request, Sampling
 
 if TYPE_CHECKING:
@@ -29,11 +29,18 @@ class OpenAI(InRounds, Sampling):
     api_key_env: str | None
     """The environment variable that holds the key; None where the server wants none."""
     timeout: Real = Field(gt=0, le=86_400)
-    """Seconds to wait for one reply."""
+    """Seconds to wait for one whole reply, each time that it is asked for."""
     max_retries: Whole = Field(ge=0, le=100)
     """How often a failed request is tried again, each time after a longer pause."""
     wait: Real = Field(ge=0, le=604_800)
     """Seconds to wait for a server that is away, such as one that is started again."""
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _holds_no_secret(cls, url: object) -> object:
+        if mistake := secret_in_url(str(url)):
+            raise ValueError(mistake)
+        return url
 
     @field_validator("api_key_env")
     @classmethod
@@ -52,17 +59,14 @@ class OpenAI(InRounds, Sampling):
         Raises:
             UserError: The server is down, too slow, refuses a request or answers rubbish.
         """
-        server = self._server
-        workers = ThreadPoolExecutor(self.width)
-        enough = Event()
+        replies = self._server.begin(requests)
         try:
-            running = {workers.submit(server.ask, request, enough): index for index, request in enumerate(requests)}
-            for finished in as_completed(running):
-                yield running[finished], finished.result()
+            for finished in as_completed(replies):
+                yield replies[finished], finished.result()
         finally:
             # nobody waits on for a server whose replies are not wanted any more
-            enough.set()
-            workers.shutdown(wait=False, cancel_futures=True)
+            for reply in replies:
+                reply.cancel()
 
     @cached_property
     def _server(self) -> "Server":

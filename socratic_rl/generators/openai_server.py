@@ -1,11 +1,15 @@
 """Asking a server that speaks OpenAI's protocol, and waiting for one that is away."""
 
+import asyncio
 import json
 import logging
 import os
-from threading import Event, Lock
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import openai
 import tenacity
 
@@ -22,8 +26,60 @@ AWAY = (502, 503, 504)
 """What is answered in place of a server that is down or still loads its model."""
 
 
+MOST_BYTES = 10_000_000
+"""Of one answer; a reply of 100,000 tokens takes half a million."""
+
+
+class TooLargeError(Exception):
+    """An answer has more bytes than any reply needs."""
+
+
+class BoundedClient(openai.DefaultAsyncHttpxClient):
+    """Asks a server, and reads an answer whole within a time and a size, at whatever pace it comes.
+
+    Args:
+        seconds: From the question to the end of its answer.
+        options: Of httpx' client.
+    """
+
+    def __init__(self, seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._seconds = seconds
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """The answer.
+
+        Raises:
+            httpx.ReadTimeout: It is not whole in time.
+            TooLargeError: It has more than ``MOST_BYTES``.
+        """
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await super().send(request, **options | {"stream": True})
+                try:
+                    content = await _content(answer)
+                finally:
+                    await answer.aclose()
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("not whole in time", request=request) from error
+        # the content is decoded, and of another length, by now
+        headers = {
+            name: value for name, value in answer.headers.items() if not name.startswith(("content-e", "content-l"))
+        }
+        return httpx.Response(answer.status_code, headers=headers, content=content, request=request)
+
+
+async def _content(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    async for piece in answer.aiter_bytes():
+        content += piece
+        if len(content) > MOST_BYTES:
+            raise TooLargeError
+    return bytes(content)
+
+
 class Server:
-    """The connection to a server, shared by all threads of a generator.
+    """The connection to a server, in a thread that ends with the process.
 
     Args:
         settings: Its address and key, and how replies are drawn.
@@ -33,43 +89,58 @@ class Server:
         self.settings = settings
         # it writes a line for every request
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._client = openai.OpenAI(
+        self._client = openai.AsyncOpenAI(
             base_url=str(settings.base_url),
             api_key=os.environ[settings.api_key_env] if settings.api_key_env else "none",
             timeout=settings.timeout,
             max_retries=settings.max_retries,
+            http_client=BoundedClient(settings.timeout, timeout=settings.timeout),
         )
         self._away = False
-        self._reporting = Lock()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
 
-    def ask(self, request: Request, enough: Event) -> Reply:
+    def begin(self, requests: Sequence[Request]) -> dict[Future[Reply], int]:
+        """The replies to come, at most ``width`` asked for at once, each with its request's index.
+
+        Cancelling one ends its request at once.
+        """
+        free = asyncio.Semaphore(self.settings.width)
+        return {
+            asyncio.run_coroutine_threadsafe(self._in_turn(request, free), self._loop): index
+            for index, request in enumerate(requests)
+        }
+
+    async def _in_turn(self, request: Request, free: asyncio.Semaphore) -> Reply:
+        async with free:
+            return await self._ask(request)
+
+    async def _ask(self, request: Request) -> Reply:
         """The reply; where the server is away, as soon as it is back.
-
-        Args:
-            request: What to reply to.
-            enough: Ends the wait for a server that is away.
 
         Raises:
             UserError: It did not come back in time, or fails otherwise.
         """
-        asking = tenacity.Retrying(
+        asking = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_away),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
-            stop=tenacity.stop_after_delay(self.settings.wait) | tenacity.stop_when_event_set(enough),
-            sleep=tenacity.sleep_using_event(enough),
+            stop=tenacity.stop_after_delay(self.settings.wait),
+            sleep=asyncio.sleep,
             before_sleep=lambda state: self._report(state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         try:
-            answer = asking(self._send, request)
+            answer = await asking(self._send, request)
         except openai.APITimeoutError as error:
             seconds = self.settings.timeout
             raise self._failed(f"no reply within {seconds:g} s; raise timeout or lower width") from error
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, TooLargeError):
+                raise self._failed(f"answers more than {MOST_BYTES // 10**6} MB, which no reply takes") from error
             raise self._failed(f"{_why_away(error)}; is the server running?") from error
         except openai.APIStatusError as error:
             raise self._failed(f"answered {error.status_code}: {_line(error.message)}") from error
-        except (openai.OpenAIError, json.JSONDecodeError) as error:
+        except (openai.OpenAIError, ValueError, RecursionError) as error:
             raise self._failed(f"answered what is not OpenAI's protocol: {_line(str(error))}") from error
         self._report(None)
         reply = self._read(answer, chat=bool(request.messages))
@@ -77,7 +148,7 @@ class Server:
             request.write(reply.text)
         return reply
 
-    def _send(self, request: Request) -> Any:
+    async def _send(self, request: Request) -> Any:
         settings: dict[str, Any] = {
             "model": self.settings.model,
             "temperature": self.settings.temperature,
@@ -87,19 +158,18 @@ class Server:
             "stop": list(request.stop) or openai.omit,
         }
         if not request.messages:
-            return self._client.completions.create(prompt=request.text, **settings)
+            return await self._client.completions.create(prompt=request.text, **settings)
         messages: Any = list(request.messages)
         if request.schema:
             schema = {"name": "reply", "schema": json.loads(request.schema), "strict": True}
             settings["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return self._client.chat.completions.create(messages=messages, **settings)
+        return await self._client.chat.completions.create(messages=messages, **settings)
 
     def _report(self, error: BaseException | None) -> None:
         """Say once, whatever the number of requests, that the server went away, and that it is back."""
-        with self._reporting:
-            if self._away == (error is not None):
-                return
-            self._away = error is not None
+        if self._away == (error is not None):
+            return
+        self._away = error is not None
         address = self.settings.base_url
         if error is None:
             logger.warning("%s: is back", address)
@@ -124,7 +194,9 @@ def _is_away(error: BaseException) -> bool:
     """Whether the server is down for now; one that is too slow is there."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code in AWAY
-    return isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError)
+    if isinstance(error, openai.APITimeoutError) or isinstance(error.__cause__, TooLargeError):
+        return False
+    return isinstance(error, openai.APIConnectionError)
 
 
 def _why_away(error: BaseException) -> str:

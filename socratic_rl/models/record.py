@@ -1,17 +1,50 @@
 """What a tutor was made from: the record in its folder, ``socratic_rl.json``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from socratic_rl.core.component import ModelSettings
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, reason
 from socratic_rl.core.files import read_model
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.pairs.dataset import SocraticPairs
 
 VERSION = 1
+
+
+class _Dpo(BaseModel):
+    """What is read of TRL's arguments again."""
+
+    max_length: int
+    beta: float | None = None
+    learning_rate: float | None = None
+    loss_type: str | list[str] | None = None
+    lr_scheduler_type: str | None = None
+    max_steps: int | None = None
+    num_train_epochs: float | None = None
+    per_device_train_batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+
+
+class _Lora(BaseModel):
+    """What is read of PEFT's settings again."""
+
+    r: int | None = None
+    lora_alpha: float | None = None
+    lora_dropout: float | None = None
+    target_modules: str | list[str] | None = None
+
+
+def _read_as(kind: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """The values as they are, if those that are read again are what they should be."""
+    try:
+        kind.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(reason(error)) from error
+    return values
 
 
 class TrainedOn(BaseModel):
@@ -48,9 +81,9 @@ class TutorRecord(BaseModel):
     data_source: dict[str, Any] | None = None
     """The settings of the data set that the pairs were made from."""
     dataset_artifact: str = ""
-    dpo: dict[str, Any]
+    dpo: Annotated[dict[str, Any], AfterValidator(partial(_read_as, _Dpo))]
     """The arguments of TRL, by its own names."""
-    lora: dict[str, Any] | None = None
+    lora: Annotated[dict[str, Any], AfterValidator(partial(_read_as, _Lora))] | None = None
     """The settings of PEFT, by its own names; None where all weights were trained."""
     previous: Previous | None = None
     seed: int = 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,22 +51,32 @@ def push(folder: Path, settings: HubSettings, message: str) -> str | None:
         message: Of the commit.
 
     Raises:
-        UserError: The hub does not take it; says where the folder is kept.
+        UserError: A link leads out of the folder, or the hub does not take it; says where the folder is kept.
     """
     if settings.target is None:
         return None
+    files = _own_files(folder)
     with _hub_errors(f"; the tutor is kept in {folder}, and evaluate.py with hub.push=true uploads it too"):
         HfApi().create_repo(settings.target, private=settings.private, exist_ok=True)
         HfApi().create_commit(
             settings.target,
-            [
-                CommitOperationAdd(path.relative_to(folder).as_posix(), _without_paths(path))
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            ],
+            [CommitOperationAdd(path.relative_to(folder).as_posix(), _without_paths(path)) for path in files],
             commit_message=message,
         )
     return f"{HfApi().endpoint}/{settings.target}"
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The files of a folder, none of which lies elsewhere.
+
+    Raises:
+        UserError: A link leads out of it.
+    """
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"hub.push: {path}: is a link to {path.resolve()}, out of what is uploaded; copy it there")
+    return [path for path in paths if path.is_file()]
 
 
 def base_id(source: str) -> str | None:
@@ -76,7 +87,9 @@ def base_id(source: str) -> str | None:
     """
     if source == "embedded":
         return embedded.HUB_ID
-    return None if looks_local(source) or source.endswith(".gguf") or Path(source).exists() else source
+    if looks_local(source) or source.endswith(".gguf") or Path(source).exists():
+        return None
+    return source if re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", source, re.ASCII) else None
 
 
 def _without_paths(path: Path) -> Path | bytes:

@@ -1,5 +1,6 @@
 """The model card of a trained tutor: what it is, what it was trained on and how, and what was measured."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from socratic_rl.core.files import whole_file
 from socratic_rl.core.provenance import CARD
-from socratic_rl.core.rows import looks_local
+from socratic_rl.core.text import plain
 from socratic_rl.measures.figures import Figure
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.pages.page import in_digits
@@ -54,7 +55,7 @@ def render(record: TutorRecord, measured: Measured | None = None) -> str:
     """
     model, lora, source = record.model, record.lora, record.pairs_made_from
     base_id = hub.base_id(model.pretrained)
-    on_hub = "/" in source and not looks_local(source) and not Path(source).exists()
+    on_hub = "/" in source and hub.base_id(source) is not None
     card_data = ModelCardData(
         base_model=base_id,
         library_name="peft" if lora else "transformers",
@@ -62,7 +63,7 @@ def render(record: TutorRecord, measured: Measured | None = None) -> str:
         tags=["dpo", *(["lora"] if lora else []), "trl", "tutoring", "socratic"],
         datasets=[source] if on_hub else None,
     )
-    base = f"[{base_id}](https://huggingface.co/{base_id})" if base_id else f"`{model.name}`"
+    base = f"[{as_text(base_id)}](https://huggingface.co/{base_id})" if base_id else _as_code(model.name)
     if model.pretrained == "embedded":
         base += " (its weights rounded to about four bits, as a GGUF file holds them)"
     counts = record.trained_on.model_dump(by_alias=True, exclude_none=True) if record.trained_on else {}
@@ -70,37 +71,45 @@ def render(record: TutorRecord, measured: Measured | None = None) -> str:
     text = ModelCard.from_template(
         card_data,
         template_path=str(TEMPLATE),
-        title=f"Socratic tutor on {model.name}",
+        title=f"Socratic tutor on {as_text(model.name)}",
         what=f"A LoRA adapter for {base}," if lora else f"All weights of {base},",
         adapter=bool(lora),
         base_id=base_id,
         data={"data set": source if on_hub else Path(source).name} | counts,
-        settings={name: value for name, value in _settings(record, base).items() if value != ""},
+        base=f"{base}, revision {as_text(model.revision)}" if model.revision else base,
+        settings={name: value for name, value in _settings(record).items() if value not in ("", None)},
         held_out={name.removeprefix("eval_"): f"{value:.4g}" for name, value in record.held_out.items()},
         metrics=[row for row in figures if not row["judged"]],
         judged=[row for row in figures if row["judged"]],
         measured=measured,
-        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        versions=as_text(", ".join(f"{name} {version}" for name, version in record.versions.items())),
         rows=_rows,
+        shown=as_text,
     )
     return str(text)
 
 
-def _settings(record: TutorRecord, base: str) -> dict[str, Any]:
-    """What the tutor was trained with, by what the card calls it; empty where it does not apply."""
-    model, lora, dpo = record.model, record.lora, record.dpo
+def _settings(record: TutorRecord) -> dict[str, Any]:
+    """What the tutor was trained with, by what the card calls it; empty where it does not apply or was not kept."""
+    lora, dpo = record.lora or {}, record.dpo
+    lora_values = {
+        "r": lora.get("r"),
+        "alpha": lora.get("lora_alpha"),
+        "dropout": lora.get("lora_dropout"),
+        "on": _joined(lora.get("target_modules")),
+    }
+    steps, passes = dpo.get("max_steps"), dpo.get("num_train_epochs")
+    batch, summed = dpo.get("per_device_train_batch_size"), dpo.get("gradient_accumulation_steps")
     return {
-        "base": f"{base}{', revision ' + model.revision if model.revision else ''}",
-        "quantised by": (model.quantization or {}).get("_target_", "").rpartition(".")[2],
-        "trained": f"LoRA, r {lora['r']}, alpha {lora['lora_alpha']}, dropout {lora['lora_dropout']}, on "
-        f"{_joined(lora['target_modules'])}"
+        "quantised by": str((record.model.quantization or {}).get("_target_", "")).rpartition(".")[2],
+        "trained": ", ".join(["LoRA", *(f"{name} {value}" for name, value in lora_values.items() if value is not None)])
         if lora
         else "all weights",
-        "loss": _joined(dpo["loss_type"]),
-        "beta": dpo["beta"],
-        "learning rate": f"{dpo['learning_rate']}, {dpo.get('lr_scheduler_type')}",
-        "steps": dpo["max_steps"] if dpo["max_steps"] > 0 else f"{dpo['num_train_epochs']} passes over the pairs",
-        "pairs a step": dpo["per_device_train_batch_size"] * dpo["gradient_accumulation_steps"],
+        "loss": _joined(dpo.get("loss_type")),
+        "beta": dpo.get("beta"),
+        "learning rate": ", ".join(str(dpo[key]) for key in ("learning_rate", "lr_scheduler_type") if key in dpo),
+        "steps": steps if steps and steps > 0 else passes and f"{passes} passes over the pairs",
+        "pairs a step": batch and summed and batch * summed,
         "longest pair": f"{dpo['max_length']} tokens",
         "seed": record.seed,
     }
@@ -109,14 +118,26 @@ def _settings(record: TutorRecord, base: str) -> dict[str, Any]:
 def _in_table(figure: Figure) -> dict[str, str]:
     """A figure as the table shows it."""
     measure = measure_of(figure.name)
-    named = {"label": measure.label, "meaning": measure.meaning, "problems": str(figure.problems)}
+    named = {"label": as_text(measure.label), "meaning": as_text(measure.meaning), "problems": str(figure.problems)}
     return named | in_digits(figure) | {"judged": agreement_words(figure.agreement) if figure.judged else ""}
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    """A two-column table."""
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in values.items())])
+    """The rows of a table with two columns; the values are shown as text."""
+    return "\n".join(f"| {as_text(name)} | {as_text(value)} |" for name, value in values.items())
 
 
-def _joined(values: str | Sequence[str]) -> str:
-    return values if isinstance(values, str) else ", ".join(values)
+def _joined(values: str | Sequence[str] | None) -> str | None:
+    return values if values is None or isinstance(values, str) else ", ".join(values)
+
+
+def as_text(value: object) -> str:
+    """A value in one line of Markdown that shows it as it is: nothing in it is markup, HTML or the end of a cell."""
+    line = plain(" ".join(str(value).split()))
+    # inside a word an underscore is one
+    return re.sub(r"[\\`*\[\]<>|#~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+
+
+def _as_code(name: str) -> str:
+    """A name as code, or as text where it holds what would end that."""
+    return f"`{name}`" if re.fullmatch(r"[\w./ -]+", name) else as_text(name)

@@ -126,3 +126,12 @@ def test_a_request_names_the_page_by_a_name_of_its_own(host: str, family: int, n
         pytest.skip(f"{host} cannot be listened on here: {error}")
     with listening:
         assert set(server.own_names(host, listening)) == names
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [("127.0.0.1", False), ("localhost", False), ("127.0.0.2", False), ("0.0.0.0", True)],
+)
+def test_a_page_that_others_can_open_is_warned_of(host: str, warned: bool):
+    with socket.create_server((host, 0)) as listening:
+        assert bool(server.reach(listening)) == warned

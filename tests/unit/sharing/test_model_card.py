@@ -1,5 +1,6 @@
 from copy import deepcopy
 
+import markdown_it
 import pytest
 import yaml
 
@@ -108,11 +109,50 @@ def test_a_judges_scores_stand_apart_with_its_agreement():
 
 
 @pytest.mark.parametrize(
+    "hostile",
+    ["a | b", "[x](http://x)", "<script>alert(1)</script>", "a\n# Title", "![x](http://x/y.png)", "`code`", "**bold**",
+     "_it_", "~~gone~~", "a\n\n| | |\n|---|", "\x1b[2J", "&lt;b&gt;", "$x$", "](javascript:x)", "---\nx: y\n---"],
+)  # fmt: skip
+def test_what_a_record_names_is_text_in_its_card(hostile: str):
+    head, body = card(
+        model={"name": hostile, "pretrained": f"./{hostile}", "revision": hostile},
+        dataset={"path": hostile},
+        dpo={"lr_scheduler_type": hostile, "loss_type": [hostile]},
+        lora={"target_modules": [hostile]},
+        trained_on={"rejected by": hostile},
+        versions={hostile: hostile},
+        held_out={f"eval_{hostile}": 1},
+    )
+    plain_head, plain_body = card(
+        model={"name": "x", "pretrained": "./x", "revision": "x"},
+        dataset={"path": "x"},
+        dpo={"lr_scheduler_type": "x", "loss_type": ["x"]},
+        lora={"target_modules": ["x"]},
+        trained_on={"rejected by": "x"},
+        versions={"x": "x"},
+        held_out={"eval_x": 1},
+    )
+    assert head == plain_head
+    read = markdown_it.MarkdownIt().enable(["table", "strikethrough"])
+
+    def kinds(text: str) -> list[str]:
+        inner = [child.type for token in read.parse(text) for child in token.children or ()]
+        return [token.type for token in read.parse(text)] + [
+            kind for kind in inner if kind not in ("text", "code_inline", "text_special")
+        ]
+
+    assert kinds(body) == kinds(plain_body)
+    assert body.isprintable() or not {c for c in body if not c.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize(
     ("source", "known"),
     [
         ("mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-v0.1"),
         ("gpt2", "gpt2"),
         ("embedded", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("me/model](http://x)", None),
+        ("me/<b>", None),
         ("./models/llama", None),
         ("~/llama", None),
         ("llama.Q4_0.gguf", None),
