@@ -132,7 +132,7 @@ def test_only_what_finished_with_the_same_choices_is_skipped(tmp_path: Path):
         (tmp_path / RESULT).write_text(json.dumps(result))
 
     left("finished", ["wandb=online", "dpo.beta=0.1", "output_dir=b"])
-    assert (begin(tmp_path, overrides, goes_on=True) or {})["score"] == 1.0
+    assert begin(tmp_path, overrides, goes_on=True).score == 1.0
     assert begin(tmp_path, overrides, goes_on=False) is None
     left("failed", overrides)
     (tmp_path / "checkpoints").mkdir()
