@@ -130,7 +130,7 @@ class Server:
             reraise=True,
         )
         try:
-            answer = await asking(self._send, request)
+            answer: Any = await asking(self._send, request)
         except openai.APITimeoutError as error:
             seconds = self.settings.timeout
             raise self._failed(f"no reply within {seconds:g} s; raise timeout or lower width") from error
