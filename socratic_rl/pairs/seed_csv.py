@@ -3,23 +3,16 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
+
+from pydantic import Field
 
 from socratic_rl.conversations.problems import Encoding
+from socratic_rl.conversations.transcripts import Labels, Transcript, read_transcript, said_once, with_line_breaks
 from socratic_rl.core.component import Count, MustExist
-from socratic_rl.core.dialogue import (
-    LABEL,
-    Conversation,
-    PreferencePair,
-    Problem,
-    Turn,
-    merge_turns,
-    parse_transcript,
-    text_id,
-)
+from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.records import RecordWriter
@@ -33,6 +26,7 @@ from socratic_rl.pairs.dataset import (
     Prepared,
     SocraticPairs,
     UnusableError,
+    check_share,
     counts,
     go_on_from,
     name_flawed,
@@ -42,21 +36,19 @@ from socratic_rl.pairs.dataset import (
 from socratic_rl.pairs.duplicates import write_pairs
 from socratic_rl.pairs.pairing import Share, WhichTurns, evenly, pairs_at, split_of
 from socratic_rl.pairs.rejections import Annotated as Given
+from socratic_rl.pairs.seed_dialogues import SeedRow, put_together
 
 COLUMNS = ("Prompt", "Bad answer", "Good answer")
 
 
+USUAL = Labels()
+
+
+OF_NOBODY = "of nobody known"
+
+
 # what a narrator adds below a dialogue: "Note: The conversation above is just an example, …"
 _NOTE = re.compile(r"^[ \t]*\(?note\b[^:\n]{0,20}:.*", re.IGNORECASE | re.MULTILINE | re.DOTALL)
-
-
-class SeedRow(NamedTuple):
-    """A row that can be used."""
-
-    turns: tuple[Turn, ...]
-    """The dialogue, student and teacher in turn; the last turn is the good answer."""
-    bad: str
-    """The bad answer; empty where the row has none."""
 
 
 class SeedCsv(DataSet):
@@ -72,6 +64,10 @@ class SeedCsv(DataSet):
     """The first so many turns, in the order of the file."""
     validation: Share
     test: Share
+    labels: Labels = USUAL
+    """Names of the two sides beside the usual ones."""
+    max_flawed: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The share of rows that may be unusable or mended."""
 
     def mistakes(self) -> list[str]:
         """A path that is no file, shares that leave nothing to train on."""
@@ -86,9 +82,13 @@ class SeedCsv(DataSet):
         path = own_file(folder)
         file = Path(self.path).expanduser()
         try:
-            rows, flawed = read_seed_rows(file, self.encoding)
+            rows, flawed = read_seed_rows(file, self.encoding, self.labels)
         except UserError as error:
             raise UserError(f"dataset.path: {error}") from error
+        read = len(rows) + sum(not row.used for row in flawed)
+        check_share(
+            "dataset.max_flawed", flawed, read, self.max_flawed, "are broken or had to be mended", _advice(flawed)
+        )
         conversations, turns_of_rows = put_together(rows)
         places = self._choose(conversations, turns_of_rows)
         if not places:
@@ -112,7 +112,6 @@ class SeedCsv(DataSet):
                 "have neither gold answer nor worked steps: irrelevant, repeated, weak_model, constant or mixed fit"
             )
         pairs, duplicates = written
-        read = len(rows) + sum(not row.used for row in flawed)
         nothing = len(places) - len(pairs) - duplicates
         problems = len({conversation.problem_id for conversation in conversations})
         summary = {
@@ -173,7 +172,7 @@ class Filled(Rejection):
         return worse
 
 
-def read_seed_rows(path: Path, encoding: str = "utf-8") -> tuple[list[SeedRow], list[Flawed]]:
+def read_seed_rows(path: Path, encoding: str = "utf-8", labels: Labels = USUAL) -> tuple[list[SeedRow], list[Flawed]]:
     """The usable rows in the order of the file, and what is wrong with which row: left out, or mended and used.
 
     Raises:
@@ -190,7 +189,7 @@ def read_seed_rows(path: Path, encoding: str = "utf-8") -> tuple[list[SeedRow], 
             continue
         cells = dict(zip(names, fields, strict=True))
         try:
-            row, mended = parse_row(*(cells.get(column, "") for column in COLUMNS))
+            row, mended = parse_row(*(cells.get(column, "") for column in COLUMNS), labels=labels)
         except UnusableError as error:
             flawed.append(Flawed(where, str(error)))
             continue
@@ -209,50 +208,69 @@ def _column_names(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[st
     return names
 
 
-def parse_row(prompt: str, bad: str, good: str) -> tuple[SeedRow, list[str]]:
+def parse_row(prompt: str, bad: str, good: str, *, labels: Labels = USUAL) -> tuple[SeedRow, list[str]]:
     """The dialogue that a row holds, and what was mended in it.
 
     Raises:
         UnusableError: Whose words they are cannot be told, or something is missing.
     """
-    prompt, bad, good = (cell.replace("\r\n", "\n").replace("\r", "\n") for cell in (prompt, bad, good))
     mended: list[str] = []
-    turns, before = _turns(prompt, "the prompt")
-    if before:
+    asked = _transcript(prompt, "the prompt", labels)
+    turns = asked.turns
+    if asked.before:
         if turns and turns[0].speaker == "student":
             raise UnusableError("the prompt has text before its first label")
         mended.append("the prompt begins without a label, taken as the student's")
-        turns.insert(0, Turn(speaker="student", text=before))
-    turns = merge_turns(turns)
+        turns.insert(0, Turn(speaker="student", text=asked.before))
+    turns = [_said_once(turn) for turn in merge_turns(turns)]
     if turns[0].speaker == "teacher":
         raise UnusableError("the prompt begins with the teacher")
     if turns[-1].speaker == "teacher":
         raise UnusableError("the prompt ends with the teacher")
-    if _turns(good, "the good answer")[1]:
+    _check_left(asked, "the prompt", labels)
+    if _transcript(good, "the good answer", labels).before:
         mended.append("the good answer begins without a label, taken as the teacher's")
-    answer = _answer(good, "the good answer", mended)
-    if replies.speaks_for_student(answer):
-        raise UnusableError("the good answer speaks for the student")
-    worse = _answer(bad, "the bad answer", mended) if bad.strip() else ""
+    answer = _answer(good, "the good answer", labels, mended)
+    worse = _answer(bad, "the bad answer", labels, mended) if bad.strip() else ""
     if text_id(worse) == text_id(answer):
         raise UnusableError("the bad answer is the good one")
-    return SeedRow((*turns, Turn(speaker="teacher", text=answer)), worse), mended
+    return SeedRow((*turns, Turn(speaker="teacher", text=answer)), worse), list(dict.fromkeys(mended))
 
 
-def _turns(cell: str, name: str) -> tuple[list[Turn], str]:
-    """A cell's turns, and the text before its first label."""
-    label = LABEL.search(cell)
-    turns, before = parse_transcript(cell), cell[: label.start() if label else None].strip()
-    if not turns and not before:
-        raise UnusableError(f"{name} is empty" if not cell.strip() else f"{name} is a label without text")
-    return turns, before
+def _transcript(cell: str, name: str, labels: Labels) -> Transcript:
+    """A cell's turns; only in the prompt may several stand on one line."""
+    text = with_line_breaks(cell)
+    transcript = read_transcript(text, labels, in_lines=name == "the prompt")
+    if not transcript.turns and not transcript.before:
+        raise UnusableError(f"{name} is empty" if not text.strip() else f"{name} is a label without text")
+    return transcript
 
 
-def _answer(cell: str, name: str, mended: list[str]) -> str:
+def _check_left(transcript: Transcript, name: str, labels: Labels) -> None:
+    label = transcript.left
+    if label and labels.speaker(label):
+        raise UnusableError(f"{name} holds the label {label!r} in the midst of a turn")
+    if label:
+        raise UnusableError(f"{name} holds the label {label!r} {OF_NOBODY}")
+
+
+def _advice(flawed: Sequence[Flawed]) -> str:
+    """How to say whose the first unknown label is; nothing where there is none."""
+    labels = (re.search(rf"label '(.*)' {OF_NOBODY}", row.why) for row in flawed)
+    named = next((f"'dataset.labels.student=[{match[1]}]'" for match in labels if match), None)
+    return f"; say whose a label is by {named}, dataset.labels.teacher or dataset.labels.neither" if named else ""
+
+
+def _said_once(turn: Turn) -> Turn:
+    return turn.model_copy(update={"text": said_once(turn.text)}) if turn.speaker == "teacher" else turn
+
+
+def _answer(cell: str, name: str, labels: Labels, mended: list[str]) -> str:
     """What the teacher says in a cell; what is mended in it is added to the list."""
-    turns, before = _turns(cell, name)
-    if before:
-        turns.insert(0, Turn(speaker="teacher", text=before))
+    transcript = _transcript(cell, name, labels)
+    turns = transcript.turns
+    if transcript.before:
+        turns.insert(0, Turn(speaker="teacher", text=transcript.before))
     turns = merge_turns(turns)
     if turns[0].speaker == "student":
         raise UnusableError(f"{name} is the student's")
@@ -264,83 +282,7 @@ def _answer(cell: str, name: str, mended: list[str]) -> str:
         text = text[: note.start()].strip()
     if not text:
         raise UnusableError(f"{name} is a note")
-    return text
-
-
-@dataclass
-class _Dialogue:
-    """A dialogue in the making."""
-
-    turns: tuple[Turn, ...]
-    first: int
-    """The number of its first row."""
-    bad: dict[int, str] = field(default_factory=dict)
-    """The bad answer of each turn that a row has, by the turn's index; empty where the row has none."""
-
-
-def put_together(rows: Sequence[SeedRow]) -> tuple[list[Conversation], list[list[int]]]:
-    """The conversations that the rows were cut from, in the order of the file, and the turns that each one's rows have.
-
-    A row whose dialogue is the beginning of another row's belongs to that one's conversation. Conversations are about
-    the same problem, and so on the same side of the split, where they open with the same words or where the student
-    states a number in the same long sentence.
-
-    Returns:
-        The conversations and, for each, the indices of its rows' good answers in its turns.
-    """
-    by_beginning: dict[tuple[str, ...], _Dialogue] = {}
-    dialogues: dict[str, _Dialogue] = {}
-    # the longest first, so that a row's own dialogue is known when its beginnings come
-    for number, row in sorted(enumerate(rows), key=lambda item: -len(item[1].turns)):
-        ids = tuple(text_id(turn.text) for turn in row.turns)
-        turn_index = len(ids) - 1
-        dialogue = by_beginning.get(ids)
-        earlier_bad = dialogue.bad.get(turn_index) if dialogue else None
-        if dialogue is None or (earlier_bad and row.bad and text_id(earlier_bad) != text_id(row.bad)):
-            # a second bad answer to the same turn makes a conversation of its own
-            key = text_id(*ids) if dialogue is None else text_id(*ids, row.bad)
-            dialogue = dialogues.setdefault(key, _Dialogue(row.turns, number))
-            for length in range(2, len(ids) + 1, 2):
-                by_beginning.setdefault(ids[:length], dialogue)
-        dialogue.first = min(dialogue.first, number)
-        dialogue.bad[turn_index] = dialogue.bad.get(turn_index) or row.bad
-    ordered = sorted(dialogues.items(), key=lambda item: item[1].first)
-    problem_ids = _problem_ids([dialogue.turns for _, dialogue in ordered])
-    conversations = [
-        Conversation(
-            id=key,
-            problem_id=problem_id,
-            turns=tuple(
-                turn.model_copy(update={"worse": dialogue.bad.get(n) or None}) for n, turn in enumerate(dialogue.turns)
-            ),
-            accepted=True,
-            provenance={"writer": "seed_csv"},
-        )
-        for (key, dialogue), problem_id in zip(ordered, problem_ids, strict=True)
-    ]
-    return conversations, [sorted(dialogue.bad) for _, dialogue in ordered]
-
-
-def _problem_ids(dialogues: Sequence[Sequence[Turn]]) -> list[str]:
-    """An id for each dialogue, the same where they are about the same problem."""
-    from scipy.cluster.hierarchy import DisjointSet
-
-    same = DisjointSet()
-    openings = []
-    for turns in dialogues:
-        # many open with no more than "Professor, can you help me?" and state the problem later
-        first, *sentences = [text_id(turns[0].text), *(text_id(s) for turn in turns[:5:2] for s in _statements(turn))]
-        openings.append(first)
-        for key in (first, *sentences):
-            same.add(key)
-            same.merge(first, key)
-    ids = {key: min(group) for group in same.subsets() for key in group}
-    return [ids[opening] for opening in openings]
-
-
-def _statements(turn: Turn) -> Iterator[str]:
-    """The sentences that are long enough to be a problem's and state a number."""
-    for sentence in re.split(r"(?<=[.?!])\s+", turn.text):
-        words = re.findall(r"\w+", sentence)
-        if len(words) >= 10 and any(map(str.isdigit, sentence)):
-            yield " ".join(words)
+    if name == "the good answer" and replies.speaks_for_student(text):
+        raise UnusableError("the good answer speaks for the student")
+    _check_left(transcript, name, labels)
+    return said_once(text)

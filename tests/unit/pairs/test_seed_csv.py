@@ -108,6 +108,71 @@ def test_a_row_that_can_be_mended_is_used_and_told(cells: tuple[str, str, str], 
     assert mended in told[0]
 
 
+HUMAN = ("Human: a\nAI: b?\nHuman: c", "", "AI: d?")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        HUMAN,
+        ("Schüler: a\nLehrer: b?\nSchüler: c", "", "Lehrer: d?"),
+        ("学生：a\n老师：b?\n学生：c", "", "老师：d?"),
+        ("Student: a Teacher: b? Student: c", "", "Teacher: d?"),
+        ("Student: a<br>Teacher: b?<br/>Student: c", "", "Teacher: d?<br>"),
+        (r"Student: a\nTeacher: b?\nStudent: c", "", r"Teacher: d?\n"),
+        ("Student: a\nTeacher: b?\nb?\nB ?\nStudent: c", "", "Teacher: d?\nd?\n d? "),
+    ],
+)
+def test_other_labels_lines_and_breaks_are_read(cells: tuple[str, str, str]):
+    row, mended = parse_row(*cells)
+    assert [(turn.speaker[0], turn.text) for turn in row.turns] == [("s", "a"), ("t", "b?"), ("s", "c"), ("t", "d?")]
+    assert not mended
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        (("Anna: a\nMr Lee: b?\nAnna: c", "", "Mr Lee: d?"), r"the prompt holds the label 'Anna' of nobody known"),
+        (("Student: a\nMr Lee: b?\nStudent: c", "", "d?"), "the prompt holds the label 'Mr Lee' of nobody"),
+        (("Student: a", "", "Frau Kuhn: d?"), "the good answer holds the label 'Frau Kuhn' of nobody known"),
+        (("Student: a", "Frau Kuhn: d?", "Teacher: e?"), "the bad answer holds the label 'Frau Kuhn'"),
+        (("Student: a", "", "Teacher: So. Teacher: d?"), "the good answer holds the label 'Teacher' in the midst"),
+        (("Student: a Student: b", "", "Teacher: d?"), "the prompt holds the label 'Student' in the midst of a turn"),
+        (("Student: a\nTeachÐµÑ\x80: b?\nStudent: c", "", "Teacher: d?"), "the prompt holds the label 'TeachÐµÑ"),
+    ],
+)
+def test_a_turn_that_still_holds_a_label_is_broken(cells: tuple[str, str, str], why: str):
+    with pytest.raises(UnusableError, match=why):
+        parse_row(*cells)
+
+
+def test_labels_come_from_the_config(tmp_path: Path):
+    rows = [("Anna: a\nMr Lee: b?\nAnna: c", "", "Mr Lee: d?")]
+    file = write(tmp_path / "seed.csv", rows)
+    with pytest.raises(
+        UserError, match=r"^dataset.max_flawed: 1 of 1 rows .*seed.csv:2: .*dataset.labels.student=\[Anna"
+    ):
+        data_set(file).prepare(tmp_path, NO, None, 0)
+    data_set(file, labels={"student": ["Anna"], "teacher": ["Mr Lee"]}).prepare(tmp_path, NO, None, 0)
+    (pair,) = made(tmp_path)
+    assert [message["content"] for message in (*pair.prompt, *pair.chosen)] == ["a", "b?", "c", "d?"]
+
+
+@pytest.mark.parametrize("broken", [("x: a", "", "Teacher: b"), ("Student: a", "", "b")], ids=["broken", "mended"])
+def test_more_flawed_rows_than_may_be_stop_the_run(broken: tuple[str, str, str], tmp_path: Path):
+    rows = [row for number in range(2, 34) for row in cut(*dialogue(number))]
+    data_set(write(tmp_path / "seed.csv", rows + 5 * [broken])).prepare(tmp_path, NO, None, 0)
+    file = write(tmp_path / "seed.csv", 6 * [broken] + rows)
+    with pytest.raises(UserError) as caught:
+        data_set(file).prepare(tmp_path, NO, None, 0)
+    begins = (
+        "dataset.max_flawed: 6 of 102 rows are broken or had to be mended, more than the share of 0.05 that may be: "
+    )
+    assert str(caught.value).startswith(begins)
+    assert [f"{file}:{line}" in str(caught.value) for line in (2, 3, 4, 5)] == [True, True, True, False]
+    data_set(file, max_flawed=0.06).prepare(tmp_path, NO, None, 0)
+
+
 def test_labels_in_other_forms_and_ends_of_line():
     row, mended = parse_row("STUDENT : a\r\nTeachers: b\r\n**Student:** c\r\nd\r\n", "", "Professor: e\r\n")
     assert [turn.text for turn in row.turns] == ["a", "b", "c\nd", "e"]
@@ -215,7 +280,7 @@ def test_which_turns_become_pairs(keys: dict[str, Any], places: list[int], tmp_p
 
 def test_every_flawed_row_is_named_and_counted(tmp_path: Path):
     rows = [*cut(*dialogue(4)), ("", "", "Teacher: a"), ("Student: b", "", "What?"), ("Student: c", "", "")]
-    told = data_set(write(tmp_path / "seed.csv", rows)).prepare(tmp_path, NO, None, 0).facts
+    told = data_set(write(tmp_path / "seed.csv", rows), max_flawed=0.5).prepare(tmp_path, NO, None, 0).facts
     assert told["rows"] == "6, 4 usable, at 4 different turns"
     assert told["rows left out"] == "2 (the prompt is empty: 1, the good answer is empty: 1)"
     assert str(told["rows mended"]).startswith("1 (the good answer begins without a label")
