@@ -11,7 +11,7 @@ from pydantic import Field
 
 from socratic_rl.conversations.problems import Encoding
 from socratic_rl.conversations.transcripts import Labels, Transcript, read_transcript, said_once, with_line_breaks
-from socratic_rl.core.component import Count, MustExist
+from socratic_rl.core.component import Count, MustExist, Real
 from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Turn, merge_turns, text_id
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
@@ -66,7 +66,7 @@ class SeedCsv(DataSet):
     test: Share
     labels: Labels = USUAL
     """Names of the two sides beside the usual ones."""
-    max_flawed: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_flawed: Annotated[Real, Field(ge=0, le=1)] = 0.05
     """The share of rows that may be unusable or mended."""
 
     def mistakes(self) -> list[str]:
