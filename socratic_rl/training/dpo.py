@@ -32,7 +32,7 @@ from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, sco
 from socratic_rl.models.tokens import pair_tokens
 from socratic_rl.training.checkpoints import find_checkpoint, train_from
 from socratic_rl.training.reference import reference_scores, saves_passes
-from socratic_rl.training.trainers import COLUMNS, ForestTrainer, RowTrainer, forest_arguments
+from socratic_rl.training.trainers import COLUMNS, ForestTrainer, StepTrainer, forest_arguments
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's ``mallopt``, from malloc.h."""
@@ -147,7 +147,7 @@ def _trainer(
     """TRL's trainer on the pairs, which reads them as forests or as padded rows."""
     forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
     evaluates = held_out and args.eval_strategy != "no"
-    trainer = (ForestTrainer if forest_args else RowTrainer)(
+    trainer = (ForestTrainer if forest_args else StepTrainer)(
         model=model,
         args=forest_args or args,
         train_dataset=_dataset(pairs, tokenizer, references.training),

@@ -28,7 +28,6 @@ from socratic_rl.models.forest import MIN_SHARED, ForestCollator, attention_mask
 from socratic_rl.models.forest_hooks import reading_forests, reads_forests
 from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import dpo
-from socratic_rl.training.batches import ConversationSampler
 from socratic_rl.training.trainers import count_tokens, forest_arguments, training_obstacle
 
 STEM = list(range(100, 100 + MIN_SHARED))
@@ -181,37 +180,6 @@ def test_attention_goes_span_by_span(monkeypatch: pytest.MonkeyPatch):
     assert shapes == [(4, 4), (16, 16), (16, 32), (10, 42)]
 
 
-def conversations(seed: int) -> list[str]:
-    draw = random.Random(seed)
-    return [f"c{name}" for name in range(40) for _ in range(draw.randint(1, 6))]
-
-
-@pytest.mark.parametrize("size", [1, 4, 8])
-@pytest.mark.parametrize("seed", range(3))
-def test_every_pair_comes_once_an_epoch_in_an_order_of_its_own(seed: int, size: int):
-    sampler = ConversationSampler(conversations(seed), size, size, seed)
-    first, again = list(sampler), list(sampler)
-    sampler.set_epoch(1)
-    assert first == again != list(sampler)
-    assert len(sampler) == len(first)
-    assert sorted(first) == sorted(sampler) == list(range(len(first)))
-    assert first != list(ConversationSampler(conversations(seed), size, size, seed + 1))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_conversations_stay_in_one_batch(seed: int):
-    names = conversations(seed)
-    order = list(ConversationSampler(names, 8, 8, seed))
-    batches = [{names[index] for index in order[first : first + 8]} for first in range(0, len(order), 8)]
-    assert sum(map(len, batches)) - len(set(names)) <= 3
-
-
-def test_a_conversation_that_is_larger_than_a_batch_takes_several():
-    order = list(ConversationSampler(["a"] * 10 + ["b"] * 2, 4, 4, 0))
-    assert sorted(order) == list(range(12))
-    assert [sum(index < 10 for index in order[first : first + 4]) for first in (0, 4, 8)] in ([4, 4, 2], [2, 4, 4])
-
-
 def pairs(turns: int, count: int = 4) -> list[PreferencePair]:
     made = []
     for number in range(count):
@@ -234,6 +202,7 @@ def pairs(turns: int, count: int = 4) -> list[PreferencePair]:
 
 def arguments(folder: Path, **changes: Any) -> DPOConfig:
     settings: dict[str, Any] = {"bf16": False, "per_device_train_batch_size": 8, "report_to": [], "use_cpu": True}
+    settings["train_sampling_strategy"] = "group_by_length"
     return DPOConfig(output_dir=str(folder), **settings | changes)
 
 
@@ -260,8 +229,19 @@ def test_a_model_that_cannot_read_a_forest_is_told_so(
     assert found is None if reason is None else reason in str(found)
 
 
-def test_dropout_is_an_obstacle(tmp_path: Path):
-    assert "dropout" in str(training_obstacle(small(LlamaConfig), arguments(tmp_path, disable_dropout=False)))
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"disable_dropout": False}, "dropout would be drawn once"),
+        ({"neftune_noise_alpha": 5.0}, "dpo.neftune_noise_alpha would be drawn once"),
+        ({"include_num_input_tokens_seen": "all"}, "counts the tokens of padded rows"),
+        ({"loss_type": ["sigmoid", "aot"]}, "the loss aot compares the pairs of a padded batch"),
+        ({"loss_type": ["aot_unpaired"]}, "the loss aot_unpaired compares the pairs of a padded batch"),
+        ({"loss_type": ["sigmoid", "sft"], "use_weighting": True}, "weighs the mean of a padded batch"),
+    ],
+)
+def test_what_a_forest_would_make_otherwise_is_an_obstacle(tmp_path: Path, changes: dict[str, Any], reason: str):
+    assert reason in str(training_obstacle(small(LlamaConfig), arguments(tmp_path, **changes)))
 
 
 @pytest.mark.parametrize("name", ["ends", "depths"])
@@ -284,7 +264,8 @@ def test_a_model_whose_tokens_attend_elsewhere_or_stand_elsewhere_is_found_out(
 
 def test_tokens_are_counted_both_ways(tiny_llama: Path, tmp_path: Path):
     tokenizer = tokenizer_from(str(tiny_llama))
-    counted = count_tokens(pairs(turns=4), tokenizer, arguments(tmp_path))
+    args = arguments(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    counted = count_tokens(pairs(turns=4), tokenizer, args)
     assert (counted.pairs, counted.batch, counted.accumulation) == (16, 8, 1)
     lengths = [
         len(tokenizer.apply_chat_template([*pair.prompt, *side], tokenize=True)["input_ids"])

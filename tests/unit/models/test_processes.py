@@ -1,6 +1,5 @@
 """What several processes share out, and what only one may do."""
 
-import random
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from socratic_rl.commands import cli, mistakes
 from socratic_rl.models import processes
 from socratic_rl.models.scoring import _share
-from socratic_rl.training.batches import ConversationSampler
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 7, 12])
@@ -22,19 +20,6 @@ def test_shares_are_alike_and_hold_every_pair(pairs: int, count: int, monkeypatc
     # as many on each, or sharded weights would wait for each other for ever
     assert len({len(share) for share in shares}) == 1
     assert [row for share in shares for row in share][:pairs] == list(range(pairs))
-
-
-def steps(order: list[int], size: int) -> list[list[int]]:
-    return [sorted(order[first : first + size]) for first in range(0, len(order), size)]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_step_holds_the_same_pairs_however_it_is_divided(seed: int):
-    draw = random.Random(seed)
-    names = [f"c{number}" for number in range(40) for _ in range(draw.randint(1, 5))]
-    orders = [list(ConversationSampler(names, batch, 8, seed)) for batch in (8, 4, 2, 1)]
-    assert all(sorted(order) == list(range(len(names))) for order in orders)
-    assert all(steps(order, 8) == steps(orders[0], 8) for order in orders)
 
 
 @pytest.fixture
