@@ -40,7 +40,7 @@ class StepSampler(BatchRebalanceSampler):  # type: ignore[misc]
             epoch: Which epoch it is; transformers does not always reach ``set_epoch`` when it goes on.
         """
         self.conversations = conversations
-        self.lengths = lengths  # type: ignore[assignment]
+        self.row_lengths = lengths
         self.batch = args.train_batch_size
         self.accumulation = args.gradient_accumulation_steps
         self.processes = args.world_size
@@ -53,7 +53,7 @@ class StepSampler(BatchRebalanceSampler):  # type: ignore[misc]
     def __len__(self) -> int:
         full, rest = divmod(len(self.conversations), self.batch * self.accumulation * self.processes)
         last = 0 if self.drop_last else -(-rest // (self.batch * self.processes))
-        return full * self.accumulation + last
+        return int(full * self.accumulation + last)
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps(self.current_epoch()):
@@ -89,19 +89,17 @@ class StepSampler(BatchRebalanceSampler):  # type: ignore[misc]
         share = (len(pairs) + short) // self.processes
         sizes = [min(self.batch, share - first) for first in range(0, share, self.batch)]
         each = [size for size in sizes for _ in range(self.processes)]
-        if self.lengths is None:
+        if self.row_lengths is None:
             if self.strategy != "group_by_length":
                 groups = self._by_conversation(pairs)
             batches = [[pair for group in pack for pair in group] for pack in _packs([*groups, again], iter(each))]
         else:
-            rows = iter(self._sorted(pairs + again))
+            ordered = pairs + again
+            if self.strategy == "group_by_length":
+                ordered.sort(key=self.row_lengths.__getitem__, reverse=True)
+            rows = iter(ordered)
             batches = [[next(rows) for _ in range(size)] for size in each]
         return [batches[first : first + self.processes] for first in range(0, len(batches), self.processes)]
-
-    def _sorted(self, pairs: list[int]) -> list[int]:
-        if self.strategy != "group_by_length" or self.lengths is None:
-            return pairs
-        return sorted(pairs, key=lambda pair: -self.lengths[pair])
 
 
 def _packs(groups: Sequence[list[int]], sizes: Iterator[int]) -> Iterator[list[list[int]]]:

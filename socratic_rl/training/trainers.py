@@ -44,6 +44,7 @@ class StepTrainer(DPOTrainer):  # type: ignore[misc]
     are TRL's.
     """
 
+    loss_weights: list[float]
     counts: torch.Tensor | None = None
     """What the loss weighs in a batch of the step that is taken, on average: pairs, and tokens of chosen turns."""
 

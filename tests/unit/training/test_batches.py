@@ -75,7 +75,7 @@ def test_a_conversation_that_is_larger_than_a_batch_takes_several():
 def test_padded_rows_of_like_length_go_together_within_a_step():
     rows = sampler(conversations(0), 4, accumulation=4, rows=True)
     for step in rows.steps(0):
-        lengths = [rows.lengths[pair] for slot in step for batch in slot for pair in batch]
+        lengths = [rows.row_lengths[pair] for slot in step for batch in slot for pair in batch]
         assert lengths == sorted(lengths, reverse=True)
 
 
