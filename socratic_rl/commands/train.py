@@ -185,12 +185,14 @@ def print_closing_table(
     address: str | None,
 ) -> None:
     """Print what was trained on, what came out and what to do next."""
+    broken = len(fitted.broken) + len(held_out.broken)
+    no_prefix = f", {broken} that the chat template does not begin as their prompt" if broken else ""
     console.closing_table(
         "Training",
         {
             **first_rows,
             "pairs": f"{len(fitted.pairs)} trained on, {len(held_out.pairs)} held out"
-            f" ({len(fitted.dropped) + len(held_out.dropped)} too long and left out)",
+            f" ({len(fitted.dropped) + len(held_out.dropped)} too long{no_prefix} and left out)",
             "prompts shortened": fitted.shortened + held_out.shortened,
             "steps": f"{outcome.steps} in {outcome.seconds:.0f} s",
             "final loss": "not logged" if outcome.final_loss is None else f"{outcome.final_loss:.4f}",

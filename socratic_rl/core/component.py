@@ -220,6 +220,8 @@ class ModelSettings(Component):
     """The node of transformers' settings; None for weights that are not quantised."""
     shape: Annotated[dict[str, Any], _like(Shape)] | None = Field(default=None, exclude=True, repr=False)
     """Of the preset's model, which ``of`` names: layers, widths, heads and words by the keys of ``config.json``."""
+    template_kwargs: dict[str, Any] | None = Field(default=None, exclude_if=lambda arguments: arguments is None)
+    """What the chat template takes beside messages, such as Qwen 3's ``enable_thinking``."""
 
     @field_validator("quantization")
     @classmethod

@@ -6,12 +6,10 @@ This is the one place that maps student → user and teacher → assistant.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
-
-T = TypeVar("T")
 
 Speaker = Literal["student", "teacher"]
 
@@ -247,24 +245,6 @@ def parse_transcript(text: str) -> list[Turn]:
 def render_transcript(turns: Iterable[Turn]) -> str:
     """The dialogue as ``Student: …`` / ``Teacher: …`` lines."""
     return "\n".join(f"{turn.speaker.capitalize()}: {turn.text}" for turn in turns)
-
-
-def templated(
-    render: Callable[[Sequence[Message]], T], messages: Sequence[Message], refusals: tuple[type[Exception], ...]
-) -> T:
-    """What a chat template makes of messages; a system message that it refuses goes to the head of the user's first.
-
-    Args:
-        render: Applies the template.
-        messages: What it is applied to.
-        refusals: What a template raises that does not take the messages.
-    """
-    try:
-        return render(messages)
-    except refusals:
-        if messages[0]["role"] != "system":
-            raise
-        return render(without_system(messages))
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:

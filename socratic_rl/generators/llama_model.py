@@ -8,13 +8,14 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import gguf
 import llama_cpp
-from jinja2 import TemplateError
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llama_cpp.llama_grammar import json_schema_to_gbnf
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from socratic_rl.core.dialogue import Message, templated
+from socratic_rl.core.dialogue import Message
 from socratic_rl.core.generator import Sampling
+from socratic_rl.core.templates import ChatTemplate
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,12 @@ class LlamaModel:
         """The text of the token that ends a reply; empty where there is none."""
         return self.name(llama_cpp.llama_vocab_eos(self.vocab))
 
+    @cached_property
+    def _adds_bos(self) -> bool:
+        """Whether a prompt gets BOS: as the adapter's template has it, else as the model's file asks for it."""
+        own = self._adapter and _text(llama_cpp.llama_adapter_meta_val_str, self._adapter, gguf.Keys.Tokenizer.ADD_BOS)
+        return own == "true" if own else bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """The tokens of a prompt, with one BOS where the model wants one.
 
@@ -135,24 +142,42 @@ class LlamaModel:
             text: The prompt; it may begin with BOS.
             special: Whether the names of special tokens in the text stand for these.
         """
-        wants_bos = llama_cpp.llama_vocab_get_add_bos(self.vocab) and not (self.bos and text.startswith(self.bos))
+        bos = llama_cpp.llama_vocab_bos(self.vocab)
+        wants_bos = self._adds_bos and bos != -1 and not (self.bos and text.startswith(self.bos))
+        return [bos] * wants_bos + self.encode(text, special=special)
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """The tokens of a text as it stands."""
         data = text.encode()
         count = -len(data) - 1
         # where there is no room for them, it answers with minus their number
         while count < 0:
             tokens = (llama_cpp.llama_token * -count)()
-            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), wants_bos, special)
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, len(tokens), False, special)
         return list(tokens[:count])
 
     @cached_property
-    def _chat_template(self) -> Jinja2ChatFormatter:
+    def chat(self) -> ChatTemplate:
+        """The file's own chat template, as transformers applies it.
+
+        Raises:
+            ValueError: The file has none.
+        """
         template = self.metadata("tokenizer.chat_template")
         if template is None:
             if self.metadata("general.architecture") != "llama":
                 raise ValueError("a chat model is needed, this has no chat template")
             logger.warning("%s has no chat template; it is spoken to as Llama-2-chat", self.path.name)
             template = LLAMA_2_TEMPLATE
-        return Jinja2ChatFormatter(template=template, eos_token=self.eos, bos_token=self.bos)
+        names = {"bos_token": self.bos, "eos_token": self.eos}
+
+        def render(messages: Sequence[Message], prompt: bool) -> str:
+            (text,), _ = render_jinja_template(
+                [list(messages)], chat_template=template, add_generation_prompt=prompt, **names
+            )
+            return str(text)
+
+        return ChatTemplate(template, render)
 
     def render(self, messages: Sequence[Message]) -> str:
         """Chat messages as the file's own template writes them, up to where the reply begins.
@@ -160,13 +185,7 @@ class LlamaModel:
         Raises:
             ValueError: The file has no template, or it fails; says which.
         """
-        template = self._chat_template
-        try:
-            return templated(
-                lambda rows: str(template(messages=list(rows)).prompt), messages, (ValueError, TemplateError)
-            )
-        except (ValueError, TemplateError) as error:
-            raise ValueError(f"its chat template fails: {error}") from error
+        return self.chat.prompt(messages)
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token's text; none of a special token's."""

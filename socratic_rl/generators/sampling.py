@@ -19,6 +19,7 @@ from transformers import (
 
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Reply, Request, Sampling
+from socratic_rl.models.tokens import chat_of
 
 
 def draw_replies(
@@ -98,7 +99,9 @@ def _draw(
     """One batch, padded on the left; a streamer takes a batch of one."""
     settings = model.generation_config
     of_model = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-    ends = sorted({token for token in (*of_model, tokenizer.eos_token_id) if token is not None})
+    # a base's own settings may not know the token that the template ends replies with
+    of_tokenizer = (tokenizer.eos_token_id, chat_of(tokenizer).end)
+    ends = sorted({token for token in (*of_model, *of_tokenizer) if token is not None})
     padded = tokenizer.pad({"input_ids": list(rows)}, padding_side="left", return_tensors="pt").to(model.device)
     # set aside, since a model may come with sampling settings of its own, which fill those that are not given
     model.generation_config = GenerationConfig(

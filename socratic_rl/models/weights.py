@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from socratic_rl.core import embedded
 from socratic_rl.core.component import EMBEDDED, ModelSettings
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file
+from socratic_rl.core.templates import with_arguments
 from socratic_rl.models import processes
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_gaps
+from socratic_rl.models.tokens import chat_of
 
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 """For a base model whose tokenizer has none."""
@@ -52,24 +54,49 @@ def weights_folder(settings: ModelSettings) -> str:
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model, padding on the right as preference training wants it."""
-    return tokenizer_from(weights_folder(settings), settings.revision)
-
-
-def tokenizer_from(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id or a folder, with our chat template where it has none of its own.
+    """The tokenizer of a base model, padding on the right as preference training wants it.
 
     Raises:
-        UserError: There is none, or it has no token that could end a turn.
+        UserError: As ``tokenizer_from`` does, or ``model.template_kwargs`` are not the chat template's.
+    """
+    tokenizer = tokenizer_from(weights_folder(settings), settings.revision, settings.template_kwargs)
+    if chat_of(tokenizer).end is None:
+        print(f"{settings.name}: its chat template ends no reply, so {tokenizer.eos_token} is put behind each")
+    return tokenizer
+
+
+def tokenizer_from(
+    source: str, revision: str | None = None, template_kwargs: Mapping[str, Any] | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or a folder, with our chat template where it has none of its own.
+
+    Args:
+        source: The hub id or folder.
+        revision: The branch, tag or commit of a hub id.
+        template_kwargs: What its chat template takes beside messages.
+
+    Raises:
+        UserError: There is none, its chat template fails, or it has no token that could end a turn.
     """
     tokenizer = pretrained(AutoTokenizer, source, revision=revision)
+    if isinstance(tokenizer.chat_template, dict):
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
     if tokenizer.chat_template is None:
         if tokenizer.eos_token is None:
             raise UserError(f"model.pretrained: {source}: its tokenizer has neither a chat template nor an end token")
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+    tokenizer.chat_template = with_arguments(tokenizer.chat_template, template_kwargs or {})
+    try:
+        end = chat_of(tokenizer).end
+    except UserError as error:
+        raise UserError(f"model.pretrained: {error}") from error
+    if end is None and tokenizer.eos_token is None:
+        raise UserError(
+            f"model.pretrained: {source}: its chat template ends no reply, and its tokenizer has no end token to do so"
+        )
     if tokenizer.pad_token is None:
         # padding is masked from the loss by length, not by token, so the end token can stand in
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(end)
     return tokenizer
 
 
