@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from socratic_rl.core import provenance
 from socratic_rl.core.component import Component
-from socratic_rl.core.dialogue import Message, PreferencePair, Problem, seed_from, turn_key
+from socratic_rl.core.dialogue import Message, PreferencePair, Problem, Step, seed_from, turn_key
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.evaluation.judged_replies import judge_replies
@@ -43,6 +43,8 @@ class HeldOutTurn:
     answer: str
     """The gold answer; empty where it is not known."""
     topic: str
+    steps: tuple[Step, ...] = ()
+    """Of the worked solution; empty where it is not known."""
 
 
 def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Problem]) -> list[HeldOutTurn]:
@@ -66,6 +68,7 @@ def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Probl
                 question=problem.question if problem else "",
                 answer=problem.answer if problem else "",
                 topic=problem.topic if problem else "",
+                steps=problem.steps if problem else (),
             ),
         )
     return list(turns.values())
@@ -89,7 +92,9 @@ def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label
 
 def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> Marks:
     """The judge-free measures of one reply; ``None`` where a measure is not defined."""
-    return registry.marks_of(registry.MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off))
+    return registry.marks_of(
+        registry.MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off, turn.steps)
+    )
 
 
 def compare_replies(
@@ -137,6 +142,7 @@ def dialogue_rows(replies_of: Mapping[str, Sequence[MarkedText]], turns: Sequenc
             question=turn.question,
             answer=turn.answer,
             topic=turn.topic,
+            steps=[step.to_record() for step in turn.steps],
             base=base["text"],
             tutor=tutor["text"],
             base_marks=base["marks"],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -222,6 +222,8 @@ class ReplyRow(TypedDict):
     answer: str
     """The gold answer; empty where it is not known."""
     topic: str
+    steps: NotRequired[list[dict[str, str]]]
+    """Of the worked solution; files of before have none."""
     base: str
     tutor: str
     base_marks: Marks

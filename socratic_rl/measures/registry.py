@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from socratic_rl.core.dialogue import Message
-from socratic_rl.measures import replies
+from socratic_rl.core.dialogue import ROLES, Message, Step
+from socratic_rl.measures import replies, steps
 from socratic_rl.measures.figures import Marks
+from socratic_rl.measures.pointing import points_at
 from socratic_rl.measures.spans import Span
 
 
@@ -24,12 +25,22 @@ class MeasuredReply:
     """The problem's text, then every earlier turn."""
     teacher_turns: tuple[str, ...]
     """The earlier turns of the teacher."""
+    steps: tuple[Step, ...] = ()
+    """Of the worked solution; empty where the source has none."""
+    student_turns: tuple[str, ...] = ()
+    """What the student said, the problem first."""
     cut_off: bool = field(default=False, compare=False)
     """Whether it reached the limit of tokens before its end."""
 
     @classmethod
     def of(
-        cls, text: str, answer: str, question: str, prompt: Sequence[Message], cut_off: bool = False
+        cls,
+        text: str,
+        answer: str,
+        question: str,
+        prompt: Sequence[Message],
+        cut_off: bool = False,
+        steps: tuple[Step, ...] = (),
     ) -> "MeasuredReply":
         """A reply to a dialogue.
 
@@ -39,11 +50,35 @@ class MeasuredReply:
             question: The problem's text.
             prompt: The dialogue before the reply.
             cut_off: Whether the reply was cut off.
+            steps: Of the worked solution.
         """
-        before = (question, *(message["content"] for message in prompt))
-        return cls(
-            text, answer, before, tuple(turn["content"] for turn in prompt if turn["role"] == "assistant"), cut_off
+        turns = [message for message in prompt if message["role"] in ROLES.values()]
+        teacher, student = (
+            tuple(turn["content"] for turn in turns if turn["role"] == ROLES[speaker])
+            for speaker in ("teacher", "student")
         )
+        before = (question, *(turn["content"] for turn in turns))
+        return cls(text, answer, before, teacher, steps, student, cut_off)
+
+    @property
+    def due(self) -> int | None:
+        """The step that comes next; None where there is none, or it is not known."""
+        return steps.due_step(self.steps, self.before[0], self.student_turns)
+
+    @property
+    def points_at(self) -> tuple[int, ...]:
+        """The steps that the reply points at."""
+        return points_at(self.text, self.before[0], self.steps)
+
+    @property
+    def guides(self) -> bool | None:
+        """Whether the reply points at the due step alone; None where no step is due."""
+        return None if self.due is None else self.points_at == (self.due,)
+
+    @property
+    def asked(self) -> list[Span]:
+        """Where the reply asks something."""
+        return replies.questions(self.text)
 
 
 @dataclass(frozen=True)
@@ -64,8 +99,10 @@ class Measure:
     """Whether the page opens with it; any other opens it too where the tutor is worse."""
     find: Callable[[MeasuredReply], list[Span] | None] | None = None
     """Where a reply does what is measured; None where the measure is not defined for the reply."""
-    value: Callable[[MeasuredReply], int] | None = None
-    """The measure of a reply in which nothing is marked."""
+    value: Callable[[MeasuredReply], int | None] | None = None
+    """The measure of a reply in which nothing is marked; None where it is not defined for the reply."""
+    settled: bool = False
+    """Whether the value of a reply that was cut off is known, whatever its end had been."""
     tag: str = ""
     """What the page writes behind a mark."""
     fault: str = ""
@@ -78,9 +115,64 @@ class Measure:
     """What is said of a reply that does not fail."""
 
 
+def _tells_step(reply: MeasuredReply) -> list[Span] | None:
+    return steps.tells_step(reply.text, reply.steps, reply.before, reply.asked) if reply.steps else None
+
+
+def _hands_over(reply: MeasuredReply) -> list[Span] | None:
+    return steps.hands_over(reply.text, reply.steps, reply.before, reply.asked) if reply.steps else None
+
+
+def _asks_known(reply: MeasuredReply) -> list[Span] | None:
+    if not reply.steps:
+        return None
+    results = [steps.result(step.work) for step in reply.steps]
+    just_stated = steps.stated_by_student(reply.student_turns[-1:], reply.before[0])
+    return steps.asks_known(
+        reply.text,
+        reply.before[0],
+        reply.student_turns,
+        reply.asked,
+        is_known_step=len(reply.points_at) == 1 and results[reply.points_at[0]] in just_stated,
+        is_last=reply.due == len(results) - 1,
+    )
+
+
+def _invents(reply: MeasuredReply) -> list[Span] | None:
+    return steps.invents(reply.text, reply.steps, reply.answer, reply.before) if reply.steps else None
+
+
+def _guides(reply: MeasuredReply) -> bool | None:
+    return None if reply.guides is None else reply.guides and not spans(reply)["tells_step"]
+
+
+def _helps(reply: MeasuredReply) -> bool | None:
+    hurts = ("tells_step", "hands_over", "asks_known", "invents", "repeats_turn")
+    return reply.guides and not reply.cut_off and not any(spans(reply)[name] for name in hurts)
+
+
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
+        Measure(
+            "helps",
+            "Helps",
+            "helps in {} of its replies",
+            "Share of replies that point at the step that comes next and do not tell or hand it over, repeat a turn, "
+            "ask what is known, invent a number, or end cut off.",
+            better=1,
+            headline=True,
+            value=_helps,
+            settled=True,
+        ),
+        Measure(
+            "guides_share",
+            "Points at the next step",
+            "points at the next step in {} of its replies",
+            "Share of replies that point at the step that comes next alone, and do not tell it.",
+            better=1,
+            value=_guides,
+        ),
         Measure(
             "asks_question",
             "Asks a question",
@@ -91,7 +183,7 @@ MEASURES: dict[str, Measure] = {
             find=lambda reply: replies.questions(reply.text),
             tag="asks",
             fault="does not ask",
-            gravity=2,
+            gravity=3,
             fails_when=False,
             merit="asks",
         ),
@@ -108,6 +200,52 @@ MEASURES: dict[str, Measure] = {
             fault="reveals the answer",
             gravity=1,
             merit="does not reveal",
+        ),
+        Measure(
+            "tells_step",
+            "Tells a step",
+            "tells a step in {} of its replies",
+            "Share of replies that state a result of the worked solution that nobody has stated, or do the step in "
+            "words.",
+            better=-1,
+            find=_tells_step,
+            tag="tells",
+            fault="tells a step",
+            gravity=2,
+        ),
+        Measure(
+            "hands_over",
+            "Hands over the operation",
+            "hands over the operation in {} of its replies",
+            "Share of replies that ask only for the result of an operation that they give with all its numbers.",
+            better=-1,
+            find=_hands_over,
+            tag="hands over",
+            fault="hands over the operation",
+            gravity=6,
+        ),
+        Measure(
+            "asks_known",
+            "Asks what is known",
+            "asks what is known in {} of its replies",
+            "Share of replies that ask for a value that the problem or the student has just stated, or ask the "
+            "problem's own question again.",
+            better=-1,
+            find=_asks_known,
+            tag="is known",
+            fault="asks what is known",
+            gravity=4,
+        ),
+        Measure(
+            "invents",
+            "Invents a number",
+            "invents a number in {} of its replies",
+            "Share of replies with a number that neither problem, dialogue nor worked solution has.",
+            better=-1,
+            find=_invents,
+            tag="invented",
+            fault="invents a number",
+            gravity=5,
         ),
         Measure(
             "preference_accuracy",
@@ -145,7 +283,7 @@ MEASURES: dict[str, Measure] = {
             find=lambda reply: replies.students_part(reply.text),
             tag="speaks for the student",
             fault="speaks for the student",
-            gravity=3,
+            gravity=7,
         ),
         Measure(
             "repeats_turn",
@@ -156,7 +294,7 @@ MEASURES: dict[str, Measure] = {
             find=lambda reply: [(0, len(reply.text))] if replies.repeats_turn(reply.text, reply.teacher_turns) else [],
             tag="repeats",
             fault="repeats a turn",
-            gravity=4,
+            gravity=8,
         ),
         Measure(
             "cut_off",
@@ -165,8 +303,9 @@ MEASURES: dict[str, Measure] = {
             "Share of replies that reach the limit of tokens before their end.",
             better=-1,
             value=lambda reply: reply.cut_off,
+            settled=True,
             fault="is cut off",
-            gravity=5,
+            gravity=9,
         ),
         Measure(
             "words",
@@ -241,15 +380,18 @@ def spans(reply: MeasuredReply) -> Mapping[str, list[Span] | None]:
 
 
 def marks_of(reply: MeasuredReply) -> Marks:
-    """The judge-free measures of a reply; None where a measure is not defined."""
-    found_spans = spans(reply)
+    """The judge-free measures of a reply; None where a measure is not defined.
+
+    Of a reply that was cut off that is every measure that its end could have changed.
+    """
+    spans_of = spans(reply)
     marks: dict[str, bool | int | None] = {}
     for name in OF_REPLIES:
         if value := MEASURES[name].value:
-            marks[name] = value(reply)
+            marks[name] = value(reply) if MEASURES[name].settled or not reply.cut_off else None
         else:
-            places = found_spans[name]
-            marks[name] = None if places is None else bool(places)
+            marked = spans_of[name]
+            marks[name] = None if marked is None or (reply.cut_off and not marked) else bool(marked)
     return marks
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from socratic_rl.core.dialogue import from_messages, text_id
+from socratic_rl.core.dialogue import Step, from_messages, text_id
 from socratic_rl.measures.figures import Marks, ReplyRow
 from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, MeasuredReply, failures, spans
 from socratic_rl.measures.replies import repeated_turn
@@ -116,7 +116,8 @@ def on_page(row: ReplyRow, names: Sequence[str]) -> dict[str, Any]:
 
 def _reply(row: ReplyRow, text: str, marks: Marks) -> dict[str, Any]:
     """What the page says of a reply: its pieces with their marks, and how it fails."""
-    reply = MeasuredReply.of(text, row["answer"], row["question"], row["prompt"])
+    steps = tuple(Step.model_validate(step) for step in row.get("steps", ()))
+    reply = MeasuredReply.of(text, row["answer"], row["question"], row["prompt"], steps=steps)
     chips = [(FAILURES[name].fault, "worse") for name in failures(marks)]
     chips += [
         (measure.merit, "better")

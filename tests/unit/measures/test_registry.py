@@ -3,6 +3,7 @@
 from typing import Any
 
 from socratic_rl import measures
+from socratic_rl.core.dialogue import Step
 from socratic_rl.measures.figures import Figure
 from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, OF_REPLIES, MeasuredReply, marks_of, spans
 from socratic_rl.pages.marked_replies import TAGS
@@ -16,7 +17,20 @@ def reply(text: str, answer: str = "12", cut_off: bool = False) -> MeasuredReply
 
 
 def test_every_measure_of_a_reply_has_all_that_tables_and_pages_show() -> None:
-    assert OF_REPLIES == ("asks_question", "reveals_answer", "speaks_for_student", "repeats_turn", "cut_off", "words")
+    assert OF_REPLIES == (
+        "helps",
+        "guides_share",
+        "asks_question",
+        "reveals_answer",
+        "tells_step",
+        "hands_over",
+        "asks_known",
+        "invents",
+        "speaks_for_student",
+        "repeats_turn",
+        "cut_off",
+        "words",
+    )
     for measure in MEASURES.values():
         assert measure.label
         assert measure.meaning.endswith(".")
@@ -28,16 +42,37 @@ def test_every_measure_of_a_reply_has_all_that_tables_and_pages_show() -> None:
 
 
 def test_marks_are_those_of_the_spans() -> None:
-    assert marks_of(reply("It is 12.\nStudent: 7", cut_off=True)) == {
+    without_steps = dict.fromkeys(("helps", "guides_share", "tells_step", "hands_over", "asks_known", "invents"))
+    assert marks_of(reply("It is 12.\nStudent: 7")) == without_steps | {
         "asks_question": False,
         "reveals_answer": True,
         "speaks_for_student": True,
         "repeats_turn": False,
-        "cut_off": True,
+        "cut_off": False,
         "words": 5,
     }
     assert marks_of(reply("What is 3 + 3?", answer=""))["reveals_answer"] is None
     assert marks_of(reply("What is 3 + 3?"))["repeats_turn"] is True
+
+
+def test_of_a_reply_that_was_cut_off_only_what_its_end_cannot_change_is_measured() -> None:
+    assert marks_of(reply("It is 12.\nStudent: 7", cut_off=True)) == {
+        "helps": None,
+        "guides_share": None,
+        "asks_question": None,
+        "reveals_answer": True,
+        "tells_step": None,
+        "hands_over": None,
+        "asks_known": None,
+        "invents": None,
+        "speaks_for_student": True,
+        "repeats_turn": None,
+        "cut_off": True,
+        "words": None,
+    }
+    step = Step(work="3 * 4 = 12")
+    guiding = MeasuredReply.of("How many is 3 * 4 in all?", "12", "What is 3 * 4?", PROMPT[:1], True, (step,))
+    assert marks_of(guiding)["helps"] is False
 
 
 def test_what_was_measured_is_not_measured_again() -> None:

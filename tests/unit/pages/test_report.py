@@ -316,7 +316,8 @@ def test_how_often_replies_fail_is_counted_by_kind() -> None:
     found = text(dialogues=rows)
     assert "How often a reply fails, of 4 The reply Base Tutor" in found
     assert (
-        "reveals the answer 4 1 does not ask 4 1 speaks for the student 0 0 repeats a turn 0 1 is cut off – – "
+        "reveals the answer 4 1 tells a step – – does not ask 4 1 asks what is known – – invents a number – – "
+        "hands over the operation – – speaks for the student 0 0 repeats a turn 0 1 is cut off – – "
         "any of these 4 2" in found
     )
     assert "all (4) any failure (2) reveals the answer (1)" in found
