@@ -158,6 +158,9 @@ _AFTER_BARE = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?{_VARIABLE}", re.IGNORECASE)
 
 def _is_operand(plain: str, match: re.Match[str]) -> bool:
     """Whether the number of a match of ``_QUANTITY`` is part of working that is to be done."""
+    # <12> is a number in brackets
+    if plain[: match.start()].endswith("<") and plain.startswith(">", match.end()):
+        return False
     return bool(
         _BEFORE.search(plain, max(0, match.start() - 24), match.start())
         or _AFTER.match(plain, match.end())
