@@ -24,9 +24,14 @@ from socratic_rl.pages import console
 from socratic_rl.pairs.audit import audit_rows
 from socratic_rl.pairs.dataset import counts
 from socratic_rl.pairs.duplicates import write_pairs
-from socratic_rl.pairs.pairing import pairs_at
+from socratic_rl.pairs.pairing import Places, Split, pairs_at
+from socratic_rl.pairs.variants import Variants, find_variants
 
 STAGES = ("problems", "conversations", "pairs")
+
+
+NO_REJECTION, DUPLICATE = "no rejection", "duplicate"
+"""Why a turn that may be chosen is in no pair."""
 
 
 @dataclass
@@ -80,7 +85,7 @@ def run_stages(settings: GenerateSettings, folder: Path) -> Summary:
     summary.figures["accepted"] = gate.accepted
     if settings.last_stage == "conversations":
         return summary
-    pairs, duplicates = make_pairs(settings, problems, conversations, folder / "pairs.jsonl")
+    pairs, passed_over, variants = make_pairs(settings, problems, conversations, folder / "pairs.jsonl")
     if settings.csv:
         write_csv(folder / "pairs.csv", pairs)
         summary.rows["csv"] = folder / "pairs.csv"
@@ -90,9 +95,15 @@ def run_stages(settings: GenerateSettings, folder: Path) -> Summary:
         kinds[pair.rejection] += 1
         sides[pair.split] += 1
         about[pair.problem_id] = 1
-    summary.rows["pairs"] = f"{len(pairs)} about {len(about)} problems ({duplicates} duplicates left out)"
+    summary.rows["pairs"] = f"{len(pairs)} about {len(about)} problems ({passed_over[DUPLICATE]} duplicates left out)"
+    total = len(pairs) + passed_over.total()
+    summary.rows["turns passed over"] = f"{passed_over.total()} of {total}" + (
+        f" ({counts(passed_over.elements())})" if passed_over else ""
+    )
     summary.rows["rejected by"] = counts(kinds)
     summary.rows["split"] = counts(sides)
+    if variants.first_ids:
+        summary.rows["variants"] = str(variants)
     audit, figures = audit_rows(pairs, settings.seed)
     summary.rows |= audit
     summary.figures |= figures
@@ -173,33 +184,37 @@ def make_conversations(settings: GenerateSettings, problems: Iterable[Problem], 
 
 def make_pairs(
     settings: GenerateSettings, problems: RecordFile[Problem], conversations: RecordFile[Conversation], path: Path
-) -> tuple[RecordFile[PreferencePair], int]:
-    """The pairs of all accepted conversations, in ``pairs.jsonl``, and how many duplicates were left out."""
+) -> tuple[RecordFile[PreferencePair], Counter[str], Variants]:
+    """The pairs of all accepted conversations, in ``pairs.jsonl``.
+
+    Returns:
+        The pairs; how many teacher turns are in none, by the reason; the problems that are variants of one.
+    """
     places = settings.pairs.places(conversations)
+    variants = find_variants(problems)
+
+    def side_of(problem_id: str) -> Split:
+        side: Split = settings.pairs.split_of(variants.group_of(problem_id))
+        return side
 
     def make(done: RecordWriter[PreferencePair]) -> Iterator[PreferencePair]:
-        return pairs_at(
-            places,
-            settings.pairs.split_of,
-            ById(problems),
-            settings.rejection,
-            settings.generator,
-            settings.seed,
-            done,
-        )
+        return pairs_at(places, side_of, ById(problems), settings.rejection, settings.generator, settings.seed, done)
 
     written = write_pairs(path, make, len(places))
     if written is None:
-        raise UserError(f"{path}: no usable pair: {_why_none(Gate.of(conversations), len(places))}")
-    return written
+        raise UserError(f"{path}: no usable pair: {_why_none(Gate.of(conversations), places)}")
+    pairs, duplicates = written
+    rest = Counter({NO_REJECTION: len(places) - len(pairs) - duplicates, DUPLICATE: duplicates})
+    return pairs, places.passed_over + rest, variants
 
 
-def _why_none(gate: Gate, places: int) -> str:
+def _why_none(gate: Gate, places: Places) -> str:
     if not gate.accepted:
         return f"the quality gate accepted none of {gate.total} conversations; {gate}"
     if not places:
-        return "no teacher turn may be chosen; see pairs.must_ask and pairs.skip_acts"
-    return f"the rejection had nothing to say at any of {places} turns; try rejection=mixed"
+        why = counts(places.passed_over.elements()) or "there is none"
+        return f"no teacher turn may be chosen ({why}); see pairs.must_ask and pairs.skip_acts"
+    return f"the rejection had nothing to say at any of {len(places)} turns; try rejection=mixed"
 
 
 def _problems_row(problems: Sequence[Problem], skipped: Mapping[str, int]) -> str:

@@ -328,6 +328,10 @@ def _speaker(user: str) -> Speaker:
     return speaker
 
 
+UNSTATED = "We are working on "
+"""How a dialogue opens whose source names a lesson's topic and states no problem."""
+
+
 def topic_sentence(topic: str) -> str:
     """``3.6D.Decomposing Figures (Review) - 1`` as a sentence that a student may open with."""
     names = [
@@ -335,4 +339,4 @@ def topic_sentence(topic: str) -> str:
         for part in topic.split(";")
     ]
     named = " and ".join(name for name in names if name and name.lower() != "unknown") or "mathematics"
-    return f"We are working on {named}" + ("" if named.endswith((".", "?", "!")) else ".")
+    return f"{UNSTATED}{named}" + ("" if named.endswith((".", "?", "!")) else ".")

@@ -17,10 +17,6 @@ from socratic_rl.pairs.dataset import SocraticPairs
 if TYPE_CHECKING:
     from socratic_rl.models.tutor import Tutor
 
-UNSTATED = problems_module.topic_sentence("").removesuffix("mathematics.")
-"""How a dialogue opens whose source names a lesson's topic and states no problem: "We are working on "."""
-
-
 GUIDING = {"focus", "probing"}
 """What MathDial's teachers call a turn that guides."""
 
@@ -179,7 +175,9 @@ def trained_problems(dataset: SocraticPairs) -> set[str] | None:
     trained = [pair for pair in dataset.read() if pair.split == "train"]
     ids = {pair.problem_id for pair in trained}
     questions = [problem.question for key, problem in dataset.read_problems().items() if key in ids]
-    return ids | {text_id(text) for text in (*questions, *map(_opening, trained)) if not text.startswith(UNSTATED)}
+    return ids | {
+        text_id(text) for text in (*questions, *map(_opening, trained)) if not text.startswith(problems_module.UNSTATED)
+    }
 
 
 def unseen(pairs: Sequence[PreferencePair], trained: Collection[str]) -> list[PreferencePair]:

@@ -52,13 +52,13 @@ class _Row(NamedTuple):
         """Whether it is a near duplicate of an earlier row with the same numbers."""
         if self.conversation_id == other.conversation_id:
             return False
-        sides = ((_shingles(left), _shingles(two)) for left, two in zip(self.parts, other.parts, strict=True))
+        sides = ((shingles(left), shingles(two)) for left, two in zip(self.parts, other.parts, strict=True))
         return all(len(left & two) >= NEAR * len(left | two) for left, two in sides)
 
 
-def _shingles(text: str) -> set[tuple[str, str]]:
+def shingles(text: str) -> set[tuple[str, str]]:
     """Every two neighbouring words, and the first and last with the edge of the text."""
-    return set(pairwise(["", *re.findall(r"\w+|[-+*/=×÷]", text.casefold()), ""]))
+    return set(pairwise(["", *re.findall(r"\w+|[-+*/=×÷#@]", text.casefold()), ""]))
 
 
 class Keys:
@@ -123,10 +123,7 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
     bands = np.empty((len(many), BANDS), np.int64)
     for row_index, number in enumerate(many.tolist()):
         bands[row_index] = _bands(_Row.of(pairs[number]), keys.numbers[number])
-    shared = np.empty(bands.shape, bool)
-    for band in range(BANDS):
-        _, group, sizes = np.unique(bands[:, band], return_inverse=True, return_counts=True)
-        shared[:, band] = sizes[group] > 1
+    shared = shared_bands(bands)
     index: dict[int, list[int]] = defaultdict(list)
     for row_index in np.flatnonzero(shared.any(axis=1)).tolist():
         number = int(many[row_index])
@@ -141,16 +138,29 @@ def distinct(pairs: Sequence[PreferencePair], keys: Keys) -> "NDArray[np.bool]":
     return stays
 
 
+def shared_bands(bands: "NDArray[np.int64]") -> "NDArray[np.bool]":
+    """For every row and band whether another row has the same."""
+    import numpy as np
+
+    shared = np.empty(bands.shape, bool)
+    for band in range(bands.shape[1]):
+        _, group, sizes = np.unique(bands[:, band], return_inverse=True, return_counts=True)
+        shared[:, band] = sizes[group] > 1
+    return shared
+
+
 def _bands(row: _Row, numbers: int) -> list[int]:
     """A hash of each band of a row's MinHash; rows with other numbers share none."""
+    words = (f"{numbers:016x} {n} {left} {right}" for n, part in enumerate(row.parts) for left, right in shingles(part))
+    return min_hash_bands(words, BANDS, BAND)
+
+
+def min_hash_bands(parts: Iterable[str], bands: int, band: int) -> list[int]:
+    """A hash of each band of the MinHash of a set of strings."""
     sketch = _empty_sketch().copy()
-    sketch.update_batch(
-        f"{numbers:016x} {n} {left} {right}".encode()
-        for n, part in enumerate(row.parts)
-        for left, right in _shingles(part)
-    )
-    values = sketch.hashvalues[: BANDS * BAND].reshape(BANDS, BAND)
-    return [hash((n, band.tobytes())) for n, band in enumerate(values)]
+    sketch.update_batch(part.encode() for part in parts)
+    values = sketch.hashvalues[: bands * band].reshape(bands, band)
+    return [hash((n, one.tobytes())) for n, one in enumerate(values)]
 
 
 @cache

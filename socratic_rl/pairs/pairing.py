@@ -2,6 +2,7 @@
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice, repeat
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from socratic_rl.core.component import Component, Count, Real
-from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, TurnKey, seed_from
+from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Turn, TurnKey, seed_from
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.records import RecordWriter
@@ -56,23 +57,32 @@ class Pairing(Component):
         return self
 
     def turns(self, conversation: Conversation) -> list[int]:
-        """The indices of a conversation's turns that are chosen; none where it was not accepted.
+        """The indices of a conversation's turns that are chosen; none where it was not accepted."""
+        return [number for number, why in self.passed_over(conversation).items() if why is None]
+
+    def passed_over(self, conversation: Conversation) -> dict[int, str | None]:
+        """Why each teacher turn is not chosen, by its index in the conversation's turns; None where it is.
 
         Where a person gave a worse turn, only turns with one are chosen: the others are not known to be good.
         """
-        if not conversation.accepted:
-            return []
         marked = any(turn.worse for turn in conversation.turns)
-        fit = [
-            number
+        reasons = {
+            number: self._why_not(turn, marked) if number else "before the student speaks"
             for number, turn in enumerate(conversation.turns)
             if turn.speaker == "teacher"
-            and number
-            and (turn.worse or not marked)
-            and not (turn.act and set(self.skip_acts).issuperset(turn.act.split("+")))
-            and (replies.asks_question(turn.text) or not self.must_ask)
-        ]
-        return fit if self.splits is None else evenly(fit, self.splits)
+        }
+        if not conversation.accepted:
+            return dict.fromkeys(reasons, "conversation not accepted")
+        fit = [number for number, why in reasons.items() if why is None]
+        chosen = fit if self.splits is None else evenly(fit, self.splits)
+        return reasons | dict.fromkeys(set(fit) - set(chosen), f"more than {self.splits} of a conversation")
+
+    def _why_not(self, turn: Turn, marked: bool) -> str | None:
+        if marked and not turn.worse:
+            return "not marked as better"
+        if turn.act and set(self.skip_acts).issuperset(turn.act.split("+")):
+            return f"act {turn.act} skipped"
+        return "does not ask" if self.must_ask and not replies.asks_question(turn.text) else None
 
     def split_of(self, problem_id: str) -> Split:
         """The side of a problem."""
@@ -82,7 +92,9 @@ class Pairing(Component):
         """The chosen turns of all these conversations; only accepted ones have some."""
         places = Places(conversations)
         for number, conversation in enumerate(conversations):
-            places.add(number, self.turns(conversation))
+            reasons = self.passed_over(conversation)
+            places.add(number, [turn for turn, why in reasons.items() if why is None])
+            places.passed_over.update(filter(None, reasons.values()))
         return places
 
 
@@ -97,6 +109,8 @@ class Places(Sequence[tuple[Conversation, int]]):
         self._conversations = conversations
         self._numbers = array("I")
         self._turns = array("I")
+        self.passed_over: Counter[str] = Counter()
+        """How many other teacher turns there are, by why they were not chosen."""
 
     def add(self, number: int, turns: Sequence[int]) -> None:
         """Some turns of the conversation with that number; conversations come in order."""
