@@ -39,6 +39,10 @@ def speak() -> Iterator[Callable[[Speak], str]]:
             with connection, contextlib.suppress(OSError):
                 connection.recv(1 << 16)
                 answer(connection)
+                # closed before all that was asked is read, it would take back what it has answered
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
 
         def accept() -> None:
             with contextlib.suppress(OSError):
