@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from transformers import AutoConfig, AwqConfig, BitsAndBytesConfig, GPTQConfig
+import torch
+from transformers import AutoConfig, AwqConfig, BitsAndBytesConfig, GPTQConfig, PreTrainedModel
 
 from socratic_rl.core.errors import UserError
 
@@ -67,3 +68,20 @@ def refuse_gaps(source: str, loading: Mapping[str, Any]) -> None:
             gaps.append(f"{kind} {', '.join(names[:NAMED])}{more}")
     if gaps:
         raise UserError(f"model.pretrained: {source}: its weights do not fit its config.json: {'; '.join(gaps)}")
+
+
+def refuse_damaged(source: str, model: PreTrainedModel) -> None:
+    """Refuse weights that no training leaves: what is no number, or a matrix of zeros, as in half a download.
+
+    Args:
+        source: The checkpoint.
+        model: Read from it, not quantised.
+
+    Raises:
+        UserError: There are such; names the first.
+    """
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise UserError(f"model.pretrained: {source}: is damaged: {name} holds what is no number")
+        if weight.ndim > 1 and not weight.any():
+            raise UserError(f"model.pretrained: {source}: is damaged: {name} holds nothing but zeros")

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
-from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import use_adapter
 
@@ -14,7 +13,7 @@ from socratic_rl.core.component import ModelSettings, tutor_folder
 from socratic_rl.core.dialogue import Problem
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import MADE_FROM, digest, in_a_line
-from socratic_rl.models import policy, weights
+from socratic_rl.models import adapters, policy, weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.pairs.dataset import SocraticPairs
 
@@ -78,7 +77,7 @@ class Tutor:
     @cached_property
     def _tutor(self) -> PreTrainedModel:
         if weights.has_adapter(self.folder):
-            return weights.load_adapter(self._base, self.folder)
+            return adapters.load_adapter(self._base, self.folder)
         return weights.load_base(self._own_weights)
 
     @property
@@ -116,7 +115,7 @@ class Tutor:
             yield weights.load_base(earlier._own_weights)
             return
         if earlier.digest not in self._tutor.peft_config:
-            self._tutor.load_adapter(str(earlier.folder), adapter_name=earlier.digest)
+            adapters.add_adapter(self._tutor, earlier.folder, earlier.digest)
         with use_adapter(self._tutor, earlier.digest):
             yield self._tutor
 
@@ -124,8 +123,8 @@ class Tutor:
         """A model of its own to train further: the base with the adapter, or the whole model."""
         if not weights.has_adapter(self.folder):
             return policy.load_policy(self._own_weights, None)
-        base = policy.load_policy(self.settings, LoraConfig.from_pretrained(str(self.folder)))
-        return weights.load_adapter(base, self.folder, trainable=True)
+        base = policy.load_policy(self.settings, adapters.adapter_settings(self.folder))
+        return adapters.load_adapter(base, self.folder, trainable=True)
 
     def weights_identity(self) -> str:
         """What tells its weights from others: the base's and the adapter's, or the whole model's."""

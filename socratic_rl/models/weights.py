@@ -15,19 +15,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig, PreTra
 
 from socratic_rl.core import embedded
 from socratic_rl.core.component import EMBEDDED, ModelSettings
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.core.files import whole_file
 from socratic_rl.core.templates import with_arguments
 from socratic_rl.models import processes
-from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_gaps
+from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_damaged, refuse_gaps
 from socratic_rl.models.tokens import chat_of
 
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 """For a base model whose tokenizer has none."""
-
-
-ADAPTER = "adapter_model.safetensors"
-"""The weights in an adapter's folder."""
 
 
 def weights_folder(settings: ModelSettings) -> str:
@@ -132,7 +128,9 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         # the trainer places the shards
         return model
     if not own_method and quantization is None:
-        return model.to(device())
+        model = model.to(device())
+        refuse_damaged(source, model)
+        return model
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # once bitsandbytes has packed a 4-bit layer for this kernel of some CPUs, no gradient passes through it
@@ -186,28 +184,6 @@ def quantization_config(settings: ModelSettings, own_method: str | None = None) 
     return config
 
 
-def load_adapter(base: PreTrainedModel, folder: Path, trainable: bool = False) -> PreTrainedModel:
-    """The tutor: the base with the LoRA adapter in ``folder`` on it, base weights shared.
-
-    Args:
-        base: The base; its layers are wrapped in place.
-        folder: What ``train.py`` left.
-        trainable: Whether the adapter is trained further.
-
-    Raises:
-        UserError: The folder holds no adapter as safetensors, or one of another model.
-    """
-    from peft import PeftModel
-
-    if not (folder / ADAPTER).exists():
-        # PEFT would go on to adapter_model.bin, a pickle
-        raise UserError(f"adapter: {folder}: no {ADAPTER} in it; adapters are read from safetensors alone")
-    try:
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable).eval()
-    except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"adapter: {folder}: does not fit the base model: {str(error).splitlines()[0]}") from error
-
-
 def has_adapter(folder: Path) -> bool:
     """Whether the folder holds a LoRA adapter, and not a whole model."""
     return (folder / "adapter_config.json").exists()
@@ -253,10 +229,16 @@ def _readable(source: str, read: Callable[[], Any]) -> Any:
     """What ``read`` gives; what transformers raises on a source that it cannot read becomes one line."""
     try:
         return read()
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        if not isinstance(error, OSError) or Path(source).is_dir():
-            raise UserError(f"model.pretrained: {source}: cannot be loaded: {reason[:300]}") from error
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # on a damaged file its libraries raise whatever they meet, tokenizers an Exception itself
+        kind = (
+            "" if isinstance(error, OSError | ValueError | ImportError | RuntimeError) else f"{type(error).__name__}: "
+        )
+        reason = kind + in_short(str(error))
+        if not isinstance(error, OSError) or Path(source).exists():
+            raise UserError(f"model.pretrained: {source}: cannot be loaded: {reason}") from error
         raise UserError(
             f"model.pretrained: {source}: cannot be had from the hub ({reason.split('. ')[0].rstrip('.')}); "
             "a model whose licence must be accepted needs HF_TOKEN in the environment; a folder will do as well"
@@ -280,9 +262,16 @@ def _from_gguf(path: Path) -> Path:
 
 def _convert(path: Path, folder: Path) -> None:
     with whole_file(folder) as temporary:
-        arguments = {"gguf_file": path.name}
-        model = pretrained(AutoModelForCausalLM, str(path.parent), dtype=torch.float32, **arguments)
-        tokenizer = pretrained(AutoTokenizer, str(path.parent), **arguments)
+        read = {"gguf_file": path.name, "trust_remote_code": False}
+        model, loading = _readable(
+            str(path),
+            lambda: AutoModelForCausalLM.from_pretrained(
+                str(path.parent), dtype=torch.float32, output_loading_info=True, **read
+            ),
+        )
+        refuse_gaps(str(path), loading)
+        refuse_damaged(str(path), model)
+        tokenizer = _readable(str(path), lambda: AutoTokenizer.from_pretrained(str(path.parent), **read))
         # the weights are plain floats by now, though transformers still marks them as quantised
         model.hf_quantizer = None
         model.is_quantized = False

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
-from socratic_rl.models import policy, weights
+from socratic_rl.models import adapters, policy, weights
 from socratic_rl.models.checkpoints import quantization_from_node
 
 NF4 = {"_target_": "transformers.BitsAndBytesConfig", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -144,4 +144,4 @@ def test_an_adapter_is_read_from_safetensors_alone(tiny_llama: Path, tmp_path: P
     torch.save(tensors, tmp_path / "adapter_model.bin")
     base = AutoModelForCausalLM.from_pretrained(tiny_llama)
     with pytest.raises(UserError, match=r"^adapter: .*: no adapter_model\.safetensors in it"):
-        weights.load_adapter(base, tmp_path)
+        adapters.load_adapter(base, tmp_path)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from socratic_rl.commands.settings import TrainSettings, parse
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError
-from socratic_rl.models import weights
+from socratic_rl.models import adapters, weights
 from socratic_rl.models.tokens import token_ids
 from tests.conftest import CHAT_TEMPLATE, ROOT, TinyModel
 
@@ -197,7 +197,7 @@ def test_an_adapter_of_another_architecture_is_refused(tiny_model: TinyModel, tm
     config = LoraConfig(target_modules=["c_attn"], task_type="CAUSAL_LM", fan_in_fan_out=True)
     get_peft_model(base, config).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="does not fit the base model"):
-        weights.load_adapter(weights.load_base(settings(str(tiny_model("llama")))), tmp_path)
+        adapters.load_adapter(weights.load_base(settings(str(tiny_model("llama")))), tmp_path)
 
 
 def test_damaged_weights_are_told_in_one_line(tiny_llama: Path, tmp_path: Path):

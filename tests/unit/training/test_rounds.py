@@ -13,7 +13,7 @@ from trl import DPOTrainer
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.files import read_json, write_json
 from socratic_rl.core.provenance import MADE_FROM
-from socratic_rl.models import policy
+from socratic_rl.models import adapters, policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.training import dpo
@@ -103,7 +103,7 @@ def test_one_adapter_is_left_and_it_went_on(first_round: Path, tmp_path: Path):
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     base = weights_module.load_base(Tutor(first_round).settings)
-    loaded = weights_module.load_adapter(base, tmp_path / "second")
+    loaded = adapters.load_adapter(base, tmp_path / "second")
     assert list(loaded.peft_config) == ["default"]
 
 
