@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from socratic_rl.core.dialogue import Problem, Record
 from socratic_rl.core.errors import UserError, reason
 from socratic_rl.core.files import dump, write_lines
-from socratic_rl.core.rows import empty_file, json_object, read_rows, text_lines
+from socratic_rl.core.rows import empty_file, read_rows
+from socratic_rl.core.text_files import json_object, text_lines
 
 R = TypeVar("R", bound=Record)
 

@@ -180,7 +180,7 @@ def read_seed_rows(path: Path, encoding: str = "utf-8", labels: Labels = USUAL) 
     """
     rows: list[SeedRow] = []
     flawed: list[Flawed] = []
-    lines = csv_fields(path, encoding)
+    lines = csv_fields(path, encoding, "dataset.encoding")
     names = _column_names(path, lines)
     for line, fields in lines:
         where = f"{path}:{line}"
