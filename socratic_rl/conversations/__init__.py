@@ -8,8 +8,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "annotated": ["Annotated"],
         "auto": ["Auto"],
         "generated": ["RolePlay", "Script"],
+        "human_dialogues": ["Bridge", "MathDial"],
         "mathqa": ["MathQA"],
         "own_problems": ["JsonlProblems", "Starter"],
-        "problems": ["Bridge", "GSM8K", "GSM8KSocratic", "MathDial"],
+        "problems": ["GSM8K", "GSM8KSocratic"],
     },
 )

@@ -309,7 +309,7 @@ class MathQA(Source):
 
     columns: ClassVar[tuple[str, ...]] = ("Problem", "Rationale", "options", "correct")
 
-    def problem(self, where: str, row: Mapping[str, Any]) -> Problem | str:  # noqa: ARG002
+    def problem(self, row: Mapping[str, Any]) -> Problem | str:
         """The row without the traces of its tokeniser."""
         # its many patterns take a while to compile
         from socratic_rl.conversations import mathqa_text

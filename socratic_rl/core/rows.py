@@ -114,6 +114,12 @@ def no_column(where: str, missing: Iterable[str], row: Iterable[str]) -> UserErr
     return UserError(f"{where}: no column {', '.join(map(repr, missing))}; the columns are {', '.join(map(repr, row))}")
 
 
+def likely(columns: Iterable[str], usual: Iterable[str]) -> str:
+    """The column that is probably meant: the first of the usual names that one has; ``COLUMN`` where none has."""
+    lower = {column.strip().lower(): column for column in columns}
+    return next((lower[name] for name in usual if name in lower), "COLUMN")
+
+
 def check_share(key: str, allowed: float, unusable: int, read: int, first: Sequence[tuple[str, str]]) -> None:
     """Let a share of unusable rows pass.
 

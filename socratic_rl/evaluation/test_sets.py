@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
-from socratic_rl.conversations import problems as problems_module
+from socratic_rl.conversations import human_dialogues
 from socratic_rl.conversations.annotated import annotated
 from socratic_rl.core.component import Component, ExistingFile
 from socratic_rl.core.dialogue import PreferencePair, Problem, Turn, merge_turns, teacher_turns, text_id
@@ -70,7 +70,7 @@ class RankedPairs(Component):
         return suite_result(self.name, title, figures, facts, lines, score=figures[0].tutor)
 
 
-class Bridge(problems_module.Bridge, RankedPairs):
+class Bridge(human_dialogues.Bridge, RankedPairs):
     """Bridge: an expert's revision is chosen over the novice's reply that stood at the same place."""
 
     key: ClassVar[str] = "suite"
@@ -83,7 +83,7 @@ class Bridge(problems_module.Bridge, RankedPairs):
                     yield _pair(problem.id, f"{problem.id}/{number}", turns[:index], turn.text, turn.worse, "novice")
 
 
-class MathDial(problems_module.MathDial, RankedPairs):
+class MathDial(human_dialogues.MathDial, RankedPairs):
     """MathDial: where a teacher guided and, one exchange later, told, the first turn is chosen over the second.
 
     Guided is what the teachers themselves call focus or probing, told what they call telling. The two stand one
@@ -142,7 +142,7 @@ def _question(dialogue: mrbench.Dialogue) -> str:
     if dialogue.answer:
         first = dialogue.turns[0].text
         return first.partition("The question is:")[2].strip() or first
-    return problems_module.topic_sentence("" if dialogue.topic == mrbench.UNKNOWN else dialogue.topic)
+    return human_dialogues.topic_sentence("" if dialogue.topic == mrbench.UNKNOWN else dialogue.topic)
 
 
 def _dialogues(source: Iterator[Problem]) -> Iterator[tuple[Problem, int, list[Turn]]]:
@@ -176,7 +176,7 @@ def trained_problems(dataset: SocraticPairs) -> set[str] | None:
     ids = {pair.problem_id for pair in trained}
     questions = [problem.question for key, problem in dataset.read_problems().items() if key in ids]
     return ids | {
-        text_id(text) for text in (*questions, *map(_opening, trained)) if not text.startswith(problems_module.UNSTATED)
+        text_id(text) for text in (*questions, *map(_opening, trained)) if not text.startswith(human_dialogues.UNSTATED)
     }
 
 

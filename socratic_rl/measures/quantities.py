@@ -145,7 +145,8 @@ _VARIABLE = r"\b[b-hj-z]\b(?!')"
 
 # "5 +", "12 -", "w -", "x <", "multiply them by"
 _BEFORE = re.compile(
-    rf"(?:{_WORKED}|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-|\w [<>] |\b(?:[a-z]|\d+) ?[<>] ?|[≤≥≠])[ ($]*$", re.IGNORECASE
+    rf"(?:{_WORKED}|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-|\w [<>] |\b(?:[a-z]|\d+) ?[<>] ?|[≤≥≠])[ ($]*$",
+    re.IGNORECASE,
 )
 
 

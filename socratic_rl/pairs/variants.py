@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from socratic_rl.conversations.problems import UNSTATED
+from socratic_rl.conversations.human_dialogues import UNSTATED
 from socratic_rl.core.dialogue import Problem, text_id
 from socratic_rl.core.records import Index
 from socratic_rl.pairs.duplicates import min_hash_bands, shared_bands, shingles

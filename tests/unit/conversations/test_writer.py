@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from socratic_rl.conversations import Annotated, Auto, RolePlay, Script, problems
+from socratic_rl.conversations import Annotated, Auto, RolePlay, Script
 from socratic_rl.conversations.writer import Flaw, gate
 from socratic_rl.core.dialogue import Conversation, Problem, Step, Turn
 from socratic_rl.core.errors import UserError, reasons
@@ -363,7 +363,7 @@ def test_the_gate_looks_at_human_dialogues_too() -> None:
 def test_real_annotations_give_alternating_conversations(
     shared_data: Callable[[str], Path], source: str, file: str, at_least: float
 ) -> None:
-    read = list(getattr(problems, source)(name=file, path=str(shared_data(f"{file}.jsonl")), limit=150).read())
+    read = list(getattr(conversations, source)(name=file, path=str(shared_data(f"{file}.jsonl")), limit=150).read())
     got = write(Annotated(), None, *read)
     questions = {problem.id: problem.question for problem in read}
     assert {c.problem_id for c in got} == set(questions)

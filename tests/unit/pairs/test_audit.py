@@ -7,8 +7,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from socratic_rl.conversations import Annotated
+from socratic_rl.conversations.human_dialogues import MathDial
 from socratic_rl.conversations.own_problems import Starter
-from socratic_rl.conversations.problems import GSM8KSocratic, MathDial, Source
+from socratic_rl.conversations.problems import GSM8KSocratic, Source
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.pairs import audit
 from socratic_rl.pairs.audit import Shortcut, warnings

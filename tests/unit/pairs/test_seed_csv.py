@@ -308,7 +308,8 @@ def test_a_rejection_that_has_nothing_to_say_is_told(rows: list[tuple[str, str, 
     ("content", "told"),
     [
         (b"", "seed.csv:1: no column 'Prompt', 'Good answer'"),
-        (b"Prompt;Bad answer;Good answer\n", "the columns here are Prompt;Bad answer;Good answer"),
+        (b"Prompt;Worse;Good answer\n", "none of its rows can be used"),
+        (b"Dialogue;Bad answer;Good answer\n", "the columns here are Dialogue, Bad answer, Good answer"),
         (b"Prompt,Bad answer,Good answer\n", "none of its rows can be used"),
         (
             b"Prompt,Good answer\nStudent: caf\xe9,Teacher: b\n",
