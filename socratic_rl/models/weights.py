@@ -18,7 +18,7 @@ from socratic_rl.core.component import EMBEDDED, ModelSettings
 from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.core.files import whole_file
 from socratic_rl.core.templates import with_arguments
-from socratic_rl.models import processes
+from socratic_rl.models import processes, tokenizers
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_damaged, refuse_gaps
 from socratic_rl.models.tokens import chat_of
 
@@ -33,13 +33,11 @@ def weights_folder(settings: ModelSettings) -> str:
         UserError: The path is missing, is no GGUF file or is a folder without safetensors.
     """
     source = settings.pretrained
-    if source == EMBEDDED:
-        return str(_from_gguf(embedded.gguf_path()))
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
+    if (file := gguf_of(settings)) is not None:
+        if not file.is_file():
             raise UserError(f"model.pretrained: {source}: no such file")
-        return str(_from_gguf(path))
+        return str(_from_gguf(file))
+    path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
             raise UserError(f"model.pretrained: {source}: no config.json with *.safetensors beside it in this folder")
@@ -49,6 +47,14 @@ def weights_folder(settings: ModelSettings) -> str:
     return source
 
 
+def gguf_of(settings: ModelSettings) -> Path | None:
+    """The GGUF file that a base is read from; None where it is no such file."""
+    if settings.pretrained == EMBEDDED:
+        return embedded.gguf_path()
+    path = Path(settings.pretrained).expanduser()
+    return path if path.suffix == ".gguf" else None
+
+
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """The tokenizer of a base model, padding on the right as preference training wants it.
 
@@ -56,6 +62,8 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         UserError: As ``tokenizer_from`` does, or ``model.template_kwargs`` are not the chat template's.
     """
     tokenizer = tokenizer_from(weights_folder(settings), settings.revision, settings.template_kwargs)
+    if (path := gguf_of(settings)) is not None:
+        tokenizers.hold_to_gguf(tokenizer, path, weights_folder(settings))
     if chat_of(tokenizer).end is None:
         print(f"{settings.name}: its chat template ends no reply, so {tokenizer.eos_token} is put behind each")
     return tokenizer
@@ -74,7 +82,7 @@ def tokenizer_from(
     Raises:
         UserError: There is none, its chat template fails, or it has no token that could end a turn.
     """
-    tokenizer = pretrained(AutoTokenizer, source, revision=revision)
+    tokenizer = _readable(source, lambda: tokenizers.load(source, revision))
     if isinstance(tokenizer.chat_template, dict):
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if tokenizer.chat_template is None:
@@ -93,6 +101,7 @@ def tokenizer_from(
     if tokenizer.pad_token is None:
         # padding is masked from the loss by length, not by token, so the end token can stand in
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(end)
+    tokenizers.hold_to_files(tokenizer, source, revision)
     return tokenizer
 
 
@@ -272,6 +281,7 @@ def _convert(path: Path, folder: Path) -> None:
         refuse_gaps(str(path), loading)
         refuse_damaged(str(path), model)
         tokenizer = _readable(str(path), lambda: AutoTokenizer.from_pretrained(str(path.parent), **read))
+        tokenizer = tokenizers.as_llama_cpp(tokenizer, path)
         # the weights are plain floats by now, though transformers still marks them as quantised
         model.hf_quantizer = None
         model.is_quantized = False

@@ -16,7 +16,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.generators.llama_model import shared_start
 from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import weights
-from socratic_rl.models.tokens import fit_pairs, pair_tokens, token_ids
+from socratic_rl.models.tokens import chat_of, fit_pairs, pair_tokens, token_ids
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.sharing.exports import Kind
 
@@ -184,20 +184,27 @@ def exported_readings(
         if model:
             longest = max(map(len, sequences))
             with contextlib.closing(LlamaReader(model, adapter, longest, at_once=True)) as loaded:
-                _hold_tokens(loaded, model, tutor, read)
+                _hold_tokens(loaded, model, tutor, read, exported=side == "tutor", key="base_gguf" if base else "check")
                 readings[side] = by_llama_cpp(loaded, sequences)
     return readings
 
 
-def _hold_tokens(reader: LlamaReader, model: Path, tutor: Tutor, read: Sequence[Passage]) -> None:
+def _hold_tokens(
+    reader: LlamaReader,
+    model: Path,
+    tutor: Tutor,
+    read: Sequence[Passage],
+    *,
+    exported: bool = True,
+    key: str = "base_gguf",
+) -> None:
     """Refuse a file whose vocabulary makes other tokens of a prompt than the tutor's tokenizer."""
     for passage in read:
-        text = tutor.tokenizer.apply_chat_template(passage.prompt, add_generation_prompt=True, tokenize=False)
-        tokens = reader.tokenize(text, special=True)
+        text = chat_of(tutor.tokenizer).prompt(passage.prompt)
+        # the base's file alone may put BOS where the tutor's template has none
+        tokens = reader.tokenize(text, special=True) if exported else reader.encode(text, special=True)
         if tokens != token_ids(tutor.tokenizer, passage.prompt, prompt=True):
-            raise UserError(
-                f"base_gguf: llama.cpp with {model} makes other tokens of {text[:60]!r}… than the tutor reads"
-            )
+            raise UserError(f"{key}: llama.cpp with {model} makes other tokens of {text[:60]!r}… than the tutor reads")
 
 
 def gaps(wanted: Mapping[str, Reading], read: Mapping[str, Reading]) -> dict[str, Gap]:

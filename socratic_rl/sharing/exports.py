@@ -12,13 +12,13 @@ from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel
 
-from socratic_rl.core import embedded
-from socratic_rl.core.component import EMBEDDED, ModelSettings
+from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import whole_file
 from socratic_rl.core.provenance import CARD, MADE_FROM
-from socratic_rl.models import weights
+from socratic_rl.models import tokenizers, weights
 from socratic_rl.models.record import TutorRecord
+from socratic_rl.models.tokens import chat_of
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.sharing import gguf_files, model_card
 
@@ -86,10 +86,7 @@ def base_file(settings: ModelSettings, base_gguf: str | None) -> Path | None:
     """A GGUF file of the base: the one that was chosen, or that the base itself came from; None where there is none."""
     if base_gguf:
         return Path(base_gguf).expanduser()
-    if settings.pretrained == EMBEDDED:
-        return embedded.gguf_path()
-    path = Path(settings.pretrained).expanduser()
-    return path if path.suffix == ".gguf" else None
+    return weights.gguf_of(settings)
 
 
 def refuse_untested(tutor: Tutor) -> None:
@@ -189,14 +186,15 @@ def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None)
     if kind == "folder":
         with whole_file(folder) as temporary:
             _merged(tutor).to(getattr(torch, dtype)).save_pretrained(str(temporary))
-            tutor.tokenizer.save_pretrained(str(temporary))
+            tokenizers.save(tutor.tokenizer, temporary)
             _describe(tutor, kind, temporary)
         return {kind: folder, "model card": folder / CARD}
     path = folder / f"{kind}.gguf"
     with whole_file(path) as temporary:
         if kind == "adapter":
             with tutor.tutor() as model:
-                gguf_files.write_adapter(model, tutor.tokenizer.chat_template, temporary, title)
+                template, adds_bos = tutor.tokenizer.chat_template, chat_of(tutor.tokenizer).begins_with_bos
+                gguf_files.write_adapter(model, template, temporary, title, adds_bos)
             # a base's file may bring another template, or none
             (folder / "chat_template.jinja").write_text(tutor.tokenizer.chat_template, encoding="utf-8")
         else:

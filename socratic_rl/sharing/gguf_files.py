@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.pytorch_utils import Conv1D
 
 from socratic_rl.core.errors import UserError
+from socratic_rl.models.tokens import chat_of
 
 Array = NDArray[np.float32]
 
@@ -97,7 +98,7 @@ class Layout:
         return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
-def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) -> None:
+def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str, adds_bos: bool | None = None) -> None:
     """A LoRA adapter in float32; any file of its base takes it, however quantised.
 
     llama.cpp scales each update by ``alpha / rank``. What else PEFT's scale holds (rsLoRA's root, a layer's own alpha)
@@ -108,6 +109,7 @@ def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) 
         chat_template: Goes along, since a base may have none.
         path: The file to make.
         title: What the file calls itself.
+        adds_bos: Whether a prompt begins with BOS, since the base's file may say otherwise; None leaves it to that.
 
     Raises:
         UserError: llama.cpp has no way to apply what was trained.
@@ -123,6 +125,8 @@ def write_adapter(tutor: PeftModel, chat_template: str, path: Path, title: str) 
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, settings.lora_alpha)
     writer.add_chat_template(chat_template)
+    if adds_bos is not None:
+        writer.add_add_bos_token(adds_bos)
     for layer_path, layer in layers.items():
         if layer is base.get_output_embeddings() and base.config.tie_word_embeddings:
             raise UserError(f"adapter: {layer_path}: is also the embedding, which llama.cpp does not adapt")
@@ -182,6 +186,8 @@ def write_model(
     else:
         _describe(layout, writer)
         _add_vocabulary(tokenizer, model.config.vocab_size, writer)
+    # as its template writes it, whatever the tokenizer puts before other texts, or the base's file says
+    writer.add_add_bos_token(chat_of(tokenizer).begins_with_bos)
     # kept as (inputs, outputs)
     turned = {f"{layer_path}.weight" for layer_path, layer in model.named_modules() if isinstance(layer, Conv1D)}
     written = set()
@@ -206,7 +212,7 @@ def _array(weight: torch.Tensor) -> Array:
 def _take_over(base: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
     """The base's sizes and vocabulary, and by how much it scales each frequency of its rotary embedding."""
     for key, field in base.fields.items():
-        if not key.startswith(("GGUF.", "general.", "tokenizer.chat_template")):
+        if not key.startswith(("GGUF.", "general.", "tokenizer.chat_template", gguf.Keys.Tokenizer.ADD_BOS)):
             kind, *inner = field.types
             writer.add_key_value(key, field.contents(), kind, inner[0] if inner else None)
     for tensor in base.tensors:
@@ -288,9 +294,8 @@ def _add_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int, writer: gguf.
     for role in ("bos", "eos", "unk", "pad"):
         if (number := getattr(tokenizer, f"{role}_token_id")) is not None:
             getattr(writer, f"add_{role}_token_id")(number)
-    writer.add_add_bos_token(
-        tokenizer.bos_token_id is not None and tokenizer("")["input_ids"] == [tokenizer.bos_token_id]
-    )
+    if (end := chat_of(tokenizer).end) is not None and end != tokenizer.eos_token_id:
+        writer.add_eot_token_id(end)
 
 
 def _finish(writer: gguf.GGUFWriter) -> None:

@@ -26,7 +26,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import whole_file, write_json
 from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.core.text import tell
-from socratic_rl.models import policy, processes, weights
+from socratic_rl.models import policy, processes, tokenizers, weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.models.tokens import pair_tokens
@@ -310,7 +310,7 @@ def save(
     """
     with whole_file(folder) as temporary:
         model.save_pretrained(str(temporary), state_dict=weights)
-        tokenizer.save_pretrained(str(temporary))
+        tokenizers.save(tokenizer, temporary)
         write_json(temporary / MADE_FROM, record.to_record())
         if write_card:
             write_card(temporary)
