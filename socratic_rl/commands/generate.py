@@ -104,7 +104,7 @@ def run_stages(settings: GenerateSettings, folder: Path) -> Summary:
     summary.rows["split"] = counts(sides)
     if variants.first_ids:
         summary.rows["variants"] = str(variants)
-    audit, figures = audit_rows(pairs, settings.seed)
+    audit, figures = audit_rows(pairs, settings.seed, settings.rejection.against_shortcut)
     summary.rows |= audit
     summary.figures |= figures
     summary.figures["pairs"] = len(pairs)

@@ -106,6 +106,8 @@ class PreferencePair(Record):
     rejection: str
     """The kind of rejected turn."""
     split: Literal["train", "validation", "test"]
+    labels: dict[str, tuple[str, str]] | None = None
+    """What the source says of the chosen and of the rejected side, such as who wrote it (``author``)."""
 
     @classmethod
     def of(cls, prompt: Sequence[Turn], chosen: str, rejected: str, **trace: Any) -> Self:

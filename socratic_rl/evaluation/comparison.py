@@ -177,7 +177,9 @@ class Comparison(Component):
             pairs, closing["trained on"] = not_trained_on(pairs, tutor, f"dataset.path: {dataset.path}")
         options.begin()
 
-        fitted = fit_pairs(pairs[: options.limit], tutor.tokenizer, tutor.max_length).pairs
+        fitted = fit_pairs(
+            pairs[: options.limit], tutor.tokenizer, tutor.max_length, trained_in=f"dataset.path: {dataset.path}"
+        ).pairs
         figures, dialogues = _measure(tutor, rounds, repliers, fitted, dataset.read_problems(), options)
         problems = len({pair.problem_id for pair in fitted})
         facts = {

@@ -48,7 +48,10 @@ class Dialogue(_Row):
     history: str = Field(alias="conversation_history")
     solution: str = Field(alias="Ground_Truth_Solution")
     topic: str = Field(alias="Topic", default="")
+    source: str = Field(alias="Data", default="")
+    """The set that the dialogue is from: MathDial or Bridge."""
     replies: dict[str, Reply] = Field(alias="anno_llm_responses")
+    """By who wrote them."""
 
     @property
     def answer(self) -> str:

@@ -45,9 +45,11 @@ class RankedPairs(Component):
         from socratic_rl.models.tokens import fit_pairs
         from socratic_rl.pairs.audit import audit_rows
 
-        fresh, trained_on = not_trained_on(list(self.pairs()), tutor, f"suite: {self.name}")
+        source = f"suite: {self.name}"
+        fresh, trained_on = not_trained_on(list(self.pairs()), tutor, source)
+        alike, authors = authors_alike(fresh)
         options.begin()
-        fitted = fit_pairs(fresh[: options.limit], tutor.tokenizer, tutor.max_length)
+        fitted = fit_pairs(alike[: options.limit], tutor.tokenizer, tutor.max_length, trained_in=source)
         figures = compare_preferences(
             {"base": tutor.base, "tutor": tutor.tutor},
             tutor.tokenizer,
@@ -61,6 +63,7 @@ class RankedPairs(Component):
             "pairs": f"{len(fitted.pairs)} about {len({pair.problem_id for pair in fitted.pairs})} problems",
             "too long": len(fitted.dropped),
             "trained on": trained_on,
+            **({"authors": authors} if authors else {}),
         }
         # its warnings are about what one may train on
         audited, _ = audit_rows(fitted.pairs, options.seed)
@@ -80,7 +83,9 @@ class Bridge(human_dialogues.Bridge, RankedPairs):
         for problem, number, turns in _dialogues(self.read()):
             for index, turn in enumerate(turns):
                 if turn.worse:
-                    yield _pair(problem.id, f"{problem.id}/{number}", turns[:index], turn.text, turn.worse, "novice")
+                    sides = {"author": ("expert", "novice")}
+                    conversation = f"{problem.id}/{number}"
+                    yield _pair(problem.id, conversation, turns[:index], turn.text, turn.worse, "novice", sides)
 
 
 class MathDial(human_dialogues.MathDial, RankedPairs):
@@ -107,7 +112,8 @@ class MRBench(RankedPairs):
     """MRBench: a reply that people call guiding and not revealing is chosen over each that they call revealing.
 
     Both replied to the same dialogue. A reply that reveals a wrong answer is revealing too. A dialogue in which the
-    student does not speak last gives none.
+    student does not speak last gives none. Who wrote a reply tells much of which it is, so ``run`` scores as many pairs
+    in which one author is chosen over another as the other way round.
     """
 
     path: ExistingFile
@@ -121,11 +127,12 @@ class MRBench(RankedPairs):
             if before[-1].speaker != "student":
                 continue
             problem_id = text_id(question) if dialogue.answer else dialogue.session
-            replies = dialogue.replies.values()
-            guiding = [r.text for r in replies if r.labels.guides == "Yes" and r.labels.reveals == "No"]
-            for revealing in (r.text for r in replies if r.labels.reveals != "No"):
-                for chosen in guiding:
-                    yield _pair(problem_id, dialogue.id, before, chosen, revealing, "reveals")
+            replies = dialogue.replies.items()
+            guiding = [(who, r.text) for who, r in replies if r.labels.guides == "Yes" and r.labels.reveals == "No"]
+            for other, revealing in ((who, r.text) for who, r in replies if r.labels.reveals != "No"):
+                for author, chosen in guiding:
+                    sides = {"author": (author, other), "source": (dialogue.source, dialogue.source)}
+                    yield _pair(problem_id, dialogue.id, before, chosen, revealing, "reveals", sides)
 
 
 class RankedReplies(trl_pairs.TrlPairs, RankedPairs):
@@ -153,7 +160,13 @@ def _dialogues(source: Iterator[Problem]) -> Iterator[tuple[Problem, int, list[T
 
 
 def _pair(
-    problem: str, conversation: str, before: Sequence[Turn], chosen: str, rejected: str, kind: str
+    problem: str,
+    conversation: str,
+    before: Sequence[Turn],
+    chosen: str,
+    rejected: str,
+    kind: str,
+    labels: dict[str, tuple[str, str]] | None = None,
 ) -> PreferencePair:
     turn = teacher_turns(before)
     return PreferencePair.of(
@@ -165,7 +178,33 @@ def _pair(
         turn=turn,
         rejection=kind,
         split="test",
+        labels=labels,
     )
+
+
+def authors_alike(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], str]:
+    """As many pairs in which one author is chosen over another as in which the other is chosen over the one.
+
+    So who wrote a reply tells nothing. Which pairs stay depends on their texts alone.
+
+    Returns:
+        Those pairs, in their order, and what to say of it; all pairs where they carry no author, and where no two
+        authors are each chosen over the other, which is said.
+    """
+    rows: dict[tuple[str, str], list[int]] = {}
+    for number, pair in enumerate(pairs):
+        if pair.labels and "author" in pair.labels:
+            rows.setdefault(pair.labels["author"], []).append(number)
+    if not rows:
+        return list(pairs), ""
+    stay: list[int] = []
+    for (chosen, rejected), numbers in rows.items():
+        drawn = sorted(numbers, key=lambda n: text_id(pairs[n].conversation_id, pairs[n].chosen_text))
+        stay += drawn[: len(rows.get((rejected, chosen), ()))]
+    if not stay:
+        return list(pairs), "not weighed alike: no two of them are each chosen over the other, so they alone tell"
+    told = f"weighed alike: {len(stay)} of {len(pairs)} pairs, in which of two each is chosen as often as the other"
+    return [pairs[number] for number in sorted(stay)], told
 
 
 def trained_problems(dataset: SocraticPairs) -> set[str] | None:

@@ -126,7 +126,9 @@ class Fitted:
     """Pairs whose dialogue does not begin, in the chat template's words, as its prompt does."""
 
 
-def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Fitted:
+def fit_pairs(
+    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, max_length: int, trained_in: str = ""
+) -> Fitted:
     """Shorten prompts until prompt and answer fit into ``max_length`` tokens.
 
     The problem (everything up to the first student turn) and the last exchange stay; the oldest exchanges after the
@@ -139,6 +141,7 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
         pairs: What to fit.
         tokenizer: With a chat template.
         max_length: Tokens of prompt and answer together, as ``DPOConfig.max_length``.
+        trained_in: Where the pairs come from, as a mistake names it, when the length is a trained tutor's.
 
     Raises:
         UserError: The chat template fails, or not one pair fits.
@@ -168,6 +171,11 @@ def fit_pairs(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBas
             raise UserError(
                 f"{tokenizer.name_or_path}: its chat template begins the dialogue of none of {len(pairs)} pairs as it"
                 " begins its prompt, so nothing tells what to train; another template in the model's folder can"
+            )
+        if trained_in:
+            raise UserError(
+                f"{trained_in}: none of {len(pairs)} pairs fits into the {max_length} tokens that the tutor was trained"
+                " with; one that is trained with a longer dpo.max_length reads more"
             )
         raise UserError(f"dpo.max_length: none of {len(pairs)} pairs fits into {max_length} tokens; raise it")
     return Fitted(fitted, shortened, dropped, broken)

@@ -1,8 +1,9 @@
 """The shortcut audit: how far a trivial rule tells chosen from rejected, so that a model need not learn to teach."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.measures import replies
@@ -19,6 +20,10 @@ FEWEST = 50
 """The fewest pairs of one kind that are looked at alone."""
 
 
+TOO_FEW = 3
+"""Of fewer pairs nothing is said."""
+
+
 FOLDS = 5
 """Folds of the cross-validation, and the fewest problems it needs."""
 
@@ -28,7 +33,7 @@ class Shortcut:
     """How well one rule tells chosen from rejected."""
 
     rule: str
-    """``length`` (in words) or ``first_word``."""
+    """``length`` (in words), ``first_word``, or a label that pairs carry, such as ``author``."""
     kind: str
     """The kind of rejection, or ``all``."""
     auc: float | None
@@ -43,15 +48,30 @@ class Shortcut:
 
     @property
     def strength(self) -> float:
-        """The larger of the two figures, whichever way the rule points; 0.5 where there is none."""
-        return max((max(auc, 1 - auc) for auc in (self.auc, self.within_pairs) if auc is not None), default=0.5)
+        """The larger of the two figures; 0.5 where there is none.
+
+        A length points either way. What was learned points as it was learned: below 0.5 it does not hold elsewhere.
+        """
+        points_either_way = self.rule == "length"
+        return max([0.5, *(max(auc, 1 - auc) if points_either_way else auc for auc in self._measured)])
+
+    @property
+    def _measured(self) -> list[float]:
+        return [auc for auc in (self.auc, self.within_pairs) if auc is not None]
+
+    def __str__(self) -> str:
+        if self.auc is None:
+            return f"not measured ({self.note})"
+        is_shorter = self.rule == "length" and round(max(self._measured), 2) < round(self.strength, 2)
+        notes = ["chosen are the shorter"] * is_shorter + [self.note] * bool(self.note)
+        return f"AUC {self.strength:.2f}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def audit(pairs: Sequence[PreferencePair], seed: int = 0) -> list[Shortcut]:
-    """How well the length alone, and the first word alone, tell chosen from rejected.
+    """How well the length alone, the first word alone, and each label alone, tell chosen from rejected.
 
-    Over all pairs, and over each kind of rejection that has at least ``FEWEST``. What the first word says is learned by
-    logistic regression and judged on problems that it was not learned from.
+    Over all pairs, and over each kind of rejection that has at least ``FEWEST``. What a first word or a label says is
+    learned by logistic regression and judged on problems that it was not learned from.
 
     Args:
         pairs: The pairs; ``MOST`` of them are drawn where there are more.
@@ -62,17 +82,33 @@ def audit(pairs: Sequence[PreferencePair], seed: int = 0) -> list[Shortcut]:
     # they may be in a file
     pairs = [pairs[number] for number in drawn]
     kinds = sorted({pair.rejection for pair in pairs})
+    labels = dict.fromkeys(name for pair in pairs for name in pair.labels or {})
+    rules = {"length": _length, "first_word": _first_word} | {name: partial(_label, name) for name in labels}
     groups = {"all": pairs} | {kind: [pair for pair in pairs if pair.rejection == kind] for kind in kinds}
     return [
         Shortcut(rule, kind, auc, within_pairs, len(group), reason or note)
-        for rule, measure in (("length", _length), ("first_word", _first_word))
+        for rule, measure in rules.items()
         for kind, group in groups.items()
         if group and (kind == "all" or (len(kinds) > 1 and len(group) >= FEWEST))
         for auc, within_pairs, reason in [measure(group)]
     ]
 
 
-def warnings(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
+Remedy = Callable[[Sequence[str]], str]
+"""What to try against a shortcut that is strong in these kinds of rejections; empty where there is nothing."""
+
+
+def lower_weights(kinds: Sequence[str]) -> str:
+    """A lower weight of these kinds, or several kinds in place of the one there is."""
+    return " or ".join(f"a lower rejection.weights.{kind}" for kind in kinds) or "rejection=mixed"
+
+
+def no_remedy(kinds: Sequence[str]) -> str:  # noqa: ARG001
+    """Nothing to try, since the rejected sides are what they are."""
+    return ""
+
+
+def warnings(shortcuts: Sequence[Shortcut], remedy: Remedy = lower_weights) -> Iterator[str]:
     """One line for every rule whose figure reaches ``WARN_AT``: in which kinds of rejections, and what to try."""
     for rule in dict.fromkeys(shortcut.rule for shortcut in shortcuts):
         strong = {s.kind: s.strength for s in shortcuts if s.rule == rule and s.strength >= WARN_AT}
@@ -85,10 +121,10 @@ def warnings(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
             if overall is None
             else f" (AUC {overall:.2f})" + (f", above all in {kinds}" if kinds else "")
         )
-        lower = " or ".join(f"a lower rejection.weights.{kind}" for kind in strong) or "rejection=mixed"
+        advice = remedy([*strong])
         yield (
             f"the {rule.replace('_', ' ')} alone tells chosen from rejected{where}; "
-            f"a model can learn that instead of teaching: try {lower}"
+            f"a model can learn that instead of teaching{f': try {advice}' if advice else ''}"
         )
 
 
@@ -96,11 +132,34 @@ Figures = tuple[float | None, float | None, str]
 
 
 def _length(pairs: Sequence[PreferencePair]) -> Figures:
+    if len(pairs) < TOO_FEW:
+        return None, None, f"{len(pairs)} {'pair is' if len(pairs) == 1 else 'pairs are'} too few"
     chosen, rejected = _sides(pairs)
     return *_auc([*map(replies.word_count, chosen)], [*map(replies.word_count, rejected)]), ""
 
 
 def _first_word(pairs: Sequence[PreferencePair]) -> Figures:
+    return _learned(pairs, *_sides(pairs), first_word)
+
+
+def _label(name: str, pairs: Sequence[PreferencePair]) -> Figures:
+    """What a label tells where pairs carry it."""
+    labelled = [pair for pair in pairs if pair.labels and name in pair.labels]
+    chosen, rejected = ([pair.labels[name][side] for pair in labelled if pair.labels] for side in (0, 1))
+    return _learned(labelled, chosen, rejected, as_one)
+
+
+def as_one(label: str) -> list[str]:
+    """A label as one feature; a list, as it is a vectorizer's analyzer."""
+    return [label]
+
+
+def _learned(
+    pairs: Sequence[PreferencePair],
+    chosen: Sequence[str],
+    rejected: Sequence[str],
+    analyzer: Callable[[str], list[str]],
+) -> Figures:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -109,8 +168,7 @@ def _first_word(pairs: Sequence[PreferencePair]) -> Figures:
     problems = [pair.problem_id for pair in pairs]
     if (count := len(set(problems))) < FOLDS:
         return None, None, f"{count} problems are too few; at least {FOLDS} are needed"
-    chosen, rejected = _sides(pairs)
-    model = make_pipeline(CountVectorizer(analyzer=first_word, binary=True), LogisticRegression(max_iter=1000))
+    model = make_pipeline(CountVectorizer(analyzer=analyzer, binary=True), LogisticRegression(max_iter=1000))
     scores = cross_val_predict(
         model,
         [*chosen, *rejected],
@@ -143,17 +201,13 @@ def _auc(chosen: Sequence[float], rejected: Sequence[float]) -> tuple[float, flo
     return float(roc_auc_score(labels, np.concatenate([chosen, rejected]))), float(within)
 
 
-def audit_rows(pairs: Sequence[PreferencePair], seed: int) -> tuple[dict[str, object], dict[str, float]]:
+def audit_rows(
+    pairs: Sequence[PreferencePair], seed: int, remedy: Remedy = lower_weights
+) -> tuple[dict[str, object], dict[str, float]]:
     """What the shortcut audit found, for the closing table and as figures."""
     shortcuts = audit(pairs, seed)
-    rows: dict[str, object] = {}
-    figures = {}
-    for shortcut in shortcuts:
-        if shortcut.kind == "all":
-            figure = f"AUC {shortcut.auc:.2f}" if shortcut.auc is not None else "not measured"
-            note = f" ({shortcut.note})" if shortcut.note else ""
-            rows[f"{shortcut.rule.replace('_', ' ')} alone"] = figure + note
-            figures[f"audit/{shortcut.rule}"] = shortcut.strength
-    if lines := list(warnings(shortcuts)):
+    overall = [shortcut for shortcut in shortcuts if shortcut.kind == "all"]
+    rows: dict[str, object] = {f"{shortcut.rule.replace('_', ' ')} alone": str(shortcut) for shortcut in overall}
+    if lines := list(warnings(shortcuts, remedy)):
         rows["warning"] = "\n".join(lines)
-    return rows, figures
+    return rows, {f"audit/{shortcut.rule}": shortcut.strength for shortcut in overall}

@@ -136,6 +136,10 @@ class Rejection(Component):
             UserError: A generator is needed and there is none, or it fails.
         """
 
+    def against_shortcut(self, kinds: Sequence[str]) -> str:  # noqa: ARG002
+        """What to try where a trivial rule tells these kinds from the chosen turns."""
+        return "rejection=mixed"
+
 
 class Simple(Rejection):
     """A kind that needs no generator and looks at one turn after the other."""

@@ -214,6 +214,11 @@ class Mixed(Rejection):
                         worse[n] = rejected
         return worse
 
+    def against_shortcut(self, kinds: Sequence[str]) -> str:
+        """Other weights: lower ones of those kinds."""
+        weighed = [kind for kind in kinds if self.weights.get(kind)]
+        return " or ".join(f"a lower rejection.weights.{kind}" for kind in weighed) or "other rejection.weights"
+
     def _order(self, case: Case) -> list[str]:
         """The kinds in an order drawn by weight (Efraimidis and Spirakis, 2006)."""
         rng = case.rng("mixed")

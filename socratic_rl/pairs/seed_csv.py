@@ -122,7 +122,7 @@ class SeedCsv(DataSet):
             f", {nothing} where there was no bad answer)",
             "rejected by": counts(pair.rejection for pair in pairs),
             "split": counts(pair.split for pair in pairs),
-            **audit_rows(pairs, seed)[0],
+            **audit_rows(pairs, seed, Filled(rejection=rejection).against_shortcut)[0],
         }
         return Prepared(SocraticPairs(path=str(path)), summary)
 
@@ -170,6 +170,12 @@ class Filled(Rejection):
             for n, rejected in zip(empty, filled, strict=True):
                 worse[n] = rejected
         return worse
+
+    def against_shortcut(self, kinds: Sequence[str]) -> str:
+        """What the other kind says; the rows' own bad answers have no weight."""
+        if list(kinds) == [Given.kind]:
+            return "other bad answers in the rows"
+        return self.rejection.against_shortcut([kind for kind in kinds if kind != Given.kind])
 
 
 def read_seed_rows(path: Path, encoding: str = "utf-8", labels: Labels = USUAL) -> tuple[list[SeedRow], list[Flawed]]:

@@ -149,5 +149,10 @@ def _check(prompt: list[Message], chosen: list[Message], rejected: list[Message]
             raise UnusableError(f"{name} does not end with the assistant")
         if not side[0]["content"].strip():
             raise UnusableError(f"{name} is empty")
-    if chosen == rejected:
+    if _squeezed(chosen) == _squeezed(rejected):
         raise UnusableError("chosen and rejected are the same")
+
+
+def _squeezed(side: list[Message]) -> list[tuple[str, str]]:
+    """A side's messages without regard to white space."""
+    return [(message["role"], " ".join(message["content"].split())) for message in side]

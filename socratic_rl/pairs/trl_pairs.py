@@ -1,7 +1,10 @@
 """Any preference data set in TRL's standard or conversational form, from files or from the hub."""
 
+import hashlib
 import itertools
+import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -15,6 +18,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.rows import Row, looks_local, read_rows
+from socratic_rl.pairs.audit import audit_rows, no_remedy
 from socratic_rl.pairs.cases import Rejection
 from socratic_rl.pairs.dataset import (
     DataSet,
@@ -33,6 +37,9 @@ Limit = Count | None
 
 
 LEAKED = "its prompt is in the test split too"
+
+
+REPEATED = "an earlier row again, but for white space"
 
 
 class TrlPairs(DataSet):
@@ -85,7 +92,7 @@ class TrlPairs(DataSet):
         folder: Path,
         rejection: Rejection | None,  # noqa: ARG002
         generator: Generator | None,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
+        seed: int,
     ) -> Prepared:
         """Write ``pairs.jsonl`` into a folder, and ``flawed_rows.jsonl`` where rows cannot be used.
 
@@ -99,6 +106,7 @@ class TrlPairs(DataSet):
             "pairs read": f"{len(pairs)} with {len({pair.conversation_id for pair in pairs})} different prompts",
             **name_flawed(flawed, folder / "flawed_rows.jsonl"),
             "split": counts(pair.split for pair in pairs),
+            **audit_rows(pairs, seed, no_remedy)[0],
         }
         return Prepared(SocraticPairs(path=str(path)), facts)
 
@@ -135,7 +143,7 @@ class TrlPairs(DataSet):
                 wanted.remove(side)
                 if not wanted:
                     break
-        self._check_share([row for row in flawed if row.why != LEAKED], next(counter))
+        self._check_share([row for row in flawed if row.why not in (LEAKED, REPEATED)], next(counter))
         sides["test"] = sides["test"][: self.test_limit]
         return [pair for side in sides.values() for pair in side], flawed
 
@@ -157,10 +165,12 @@ class TrlPairs(DataSet):
             turn=teacher_turns(form.prompt),
             rejection="given",
             split=split,
+            labels=form.labels or None,
         )
 
     def _usable(self, split: str, flawed: list[Flawed], counter: Iterator[int]) -> Iterator["_Form"]:
         """The rows of a split as messages; those that cannot be used go into ``flawed``, all are counted."""
+        earlier: set[int] = set()
         for number, (where, row) in enumerate(self._rows(split)):
             if not number:
                 self._check_columns(where, row)
@@ -171,7 +181,12 @@ class TrlPairs(DataSet):
             except UnusableError as error:
                 flawed.append(Flawed(where, str(error)))
                 continue
-            yield _Form(where, prompt, chosen, rejected)
+            form = _Form(where, prompt, chosen, rejected, _labels(row))
+            if form.key in earlier:
+                flawed.append(Flawed(where, REPEATED))
+                continue
+            earlier.add(form.key)
+            yield form
 
     def _check_columns(self, where: str, row: Mapping[str, Any]) -> None:
         keys = {"chosen": self.chosen, "rejected": self.rejected}
@@ -237,8 +252,29 @@ class _Form(NamedTuple):
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
+    labels: dict[str, tuple[str, str]]
+
+    @property
+    def key(self) -> int:
+        """The same for rows that differ in white space alone."""
+        texts = ([m["role"], " ".join(m["content"].split())] for m in (*self.prompt, *self.chosen, *self.rejected))
+        return int(hashlib.sha256(json.dumps([*texts]).encode()).hexdigest()[:16], 16)
 
     @property
     def problem_id(self) -> str:
         """The same for all rows that open with the same user message, so that a growing dialogue is on one side."""
         return text_id(next(message["content"] for message in self.prompt if message["role"] == "user"))
+
+
+_SIDE_COLUMN = re.compile(r"chosen[_\W]+(?P<label>\w.*)|(?P<other>.*\w)[_\W]+chosen")
+
+
+def _labels(row: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What columns such as ``chosen_author`` and ``rejected_author`` say of both sides."""
+    labels = {}
+    for name in row:
+        match = _SIDE_COLUMN.fullmatch(name)
+        other = name.replace("chosen", "rejected")
+        if match and isinstance(row[name], str) and isinstance(row.get(other), str):
+            labels[match["label"] or match["other"]] = (row[name], row[other])
+    return labels

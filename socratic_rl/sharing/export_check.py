@@ -148,7 +148,8 @@ def passages(tutor: Tutor, count: int) -> list[Passage]:
         starter = Starter(name="starter", limit=count).read()
         prompts: list[list[Message]] = [[{"role": "user", "content": problem.question}] for problem in starter]
         return [Passage(prompt, token_ids(tutor.tokenizer, prompt, prompt=True)) for prompt in prompts]
-    fitted = fit_pairs(list(by_problem.values())[:count], tutor.tokenizer, tutor.max_length)
+    some = list(by_problem.values())[:count]
+    fitted = fit_pairs(some, tutor.tokenizer, tutor.max_length, trained_in=f"adapter: {tutor.dataset.path}")
     rows = [pair_tokens(pair, tutor.tokenizer) for pair in fitted.pairs]
     return [
         Passage(pair.prompt, row["prompt_ids"] + row["chosen_ids"])

@@ -32,7 +32,7 @@ from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures.registry import FAILURES, failures
 from socratic_rl.models.tokens import fit_prompt
 from socratic_rl.models.tutor import Tutor
-from socratic_rl.pairs.audit import audit_rows
+from socratic_rl.pairs.audit import audit_rows, no_remedy
 from socratic_rl.pairs.cases import Rejection
 from socratic_rl.pairs.dataset import DataSet, Prepared, SocraticPairs, counts, go_on_from, own_file
 
@@ -138,7 +138,7 @@ class BestOfN(DataSet):
         test = [pair for pair in pairs if pair.split == "test"]
         write_jsonl(path.with_name("problems.jsonl"), (problem.to_record() for problem in problems.values()))
         write_jsonl(path, (pair.to_record() for pair in [*own_pairs, *test]))
-        summary |= (self.judge.facts() if self.judge else {}) | audit_rows(own_pairs, seed)[0]
+        summary |= (self.judge.facts() if self.judge else {}) | audit_rows(own_pairs, seed, no_remedy)[0]
         return Prepared(SocraticPairs(path=str(path)), summary | {"test pairs": f"{len(test)}, those of {source.path}"})
 
     def _draw(self, tutor: Tutor, turns: Sequence[HeldOutTurn], path: Path, seed: int) -> RecordFile[Candidates]:

@@ -1,6 +1,7 @@
 """Outside test sets: which two turns become a pair, and that nothing trained on is among them."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.evaluation import test_sets
 from socratic_rl.evaluation.mrbench import read as dialogues
+from socratic_rl.pairs.audit import audit_rows
 from socratic_rl.pairs.dataset import SocraticPairs
 from socratic_rl.pairs.pairing import split_of
 
@@ -109,6 +111,42 @@ def test_mrbench_pairs_each_guiding_reply_with_each_revealing_one(tmp_path: Path
     assert {pair.problem_id for pair in pairs} == {text_id(PENS)}
 
 
+def by_authors(*authors: str) -> list[PreferencePair]:
+    """A pair for each "Ab": what A wrote is chosen over what b wrote."""
+    return [
+        pair(f"{n}", f"Question {n}?", "test").model_copy(
+            update={"labels": {"author": (one, other), "source": ("x", "x")}}
+        )
+        for n, (one, other) in enumerate(authors)
+    ]
+
+
+def test_authors_are_weighed_alike() -> None:
+    pairs = by_authors("AB", "AB", "AB", "BA", "AC", "CB", "CB", "BC", "BC", "BC", "AA")
+    alike, told = test_sets.authors_alike(pairs)
+    assert Counter(pair.labels["author"] for pair in alike if pair.labels) == {
+        ("A", "B"): 1,
+        ("B", "A"): 1,
+        ("C", "B"): 2,
+        ("B", "C"): 2,
+        ("A", "A"): 1,
+    }
+    assert told.startswith("weighed alike: 7 of 11 pairs")
+    assert [pairs.index(pair) for pair in alike] == sorted(pairs.index(pair) for pair in alike)
+    # whatever the order of the data
+    assert {pair.conversation_id for pair in test_sets.authors_alike(pairs[::-1])[0]} == {
+        pair.conversation_id for pair in alike
+    }
+
+
+def test_authors_of_whom_one_is_always_chosen_are_told() -> None:
+    pairs = by_authors("AB", "AB", "AC")
+    alike, told = test_sets.authors_alike(pairs)
+    assert alike == pairs
+    assert told.startswith("not weighed alike: no two of them are each chosen over the other")
+    assert test_sets.authors_alike([pair("a", "A?", "test")])[1] == ""
+
+
 def test_mrbench_without_a_problem_opens_with_the_topic(tmp_path: Path) -> None:
     changes = {
         "conversation_history": "Tutor: What is 3 x 4?\xa0\n\xa0Student: 7",
@@ -196,6 +234,18 @@ def test_real_rows_give_pairs(
     assert len(pairs) >= at_least
     assert all(pair.prompt[0]["role"] == "user" == pair.prompt[-1]["role"] for pair in pairs)
     assert all(pair.chosen != pair.rejected for pair in pairs)
+
+
+def test_who_wrote_a_reply_of_mrbench_tells_nothing_of_what_is_scored(shared_data: Callable[[str], Path]) -> None:
+    pairs = list(test_sets.MRBench(name="m", path=str(shared_data("mrbench.jsonl"))).pairs())
+    figures = audit_rows(pairs, 0)[1]
+    assert figures["audit/author"] > 0.85
+    alike, _ = test_sets.authors_alike(pairs)
+    assert len(alike) >= 40
+    figures = audit_rows(alike, 0)[1]
+    assert figures["audit/author"] == figures["audit/source"] == 0.5
+    bridge = list(test_sets.Bridge(name="b", path=str(shared_data("bridge.jsonl"))).pairs())
+    assert {pair.labels["author"] for pair in bridge if pair.labels} == {("expert", "novice")}
 
 
 def test_mrbench_knows_mathdials_problems(shared_data: Callable[[str], Path]) -> None:

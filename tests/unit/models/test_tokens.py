@@ -56,6 +56,21 @@ def test_the_turn_that_is_replied_to_is_never_left_out(tiny_llama: Path):
     assert fit_prompt(pair(0).prompt, tokenizer, limit) == pair(0).prompt
 
 
+@pytest.mark.parametrize(
+    ("trained_in", "told"),
+    [
+        ("", r"^dpo\.max_length: none of 1 pairs fits into 20 tokens; raise it$"),
+        (
+            "suite: own",
+            r"^suite: own: none of 1 pairs fits into the 20 tokens that the tutor was trained with; one that",
+        ),
+    ],
+)
+def test_where_no_pair_fits_the_advice_is_the_commands_own(trained_in: str, told: str, tiny_llama: Path):
+    with pytest.raises(UserError, match=told):
+        fit_pairs([pair(1)], tokenizer_from(str(tiny_llama)), 20, trained_in)
+
+
 def test_a_pair_that_cannot_fit_is_left_out_and_named(tiny_llama: Path):
     fitted = fit_pairs([pair(1), pair(0, words=200)], tokenizer_from(str(tiny_llama)), 300)
     assert records(fitted.pairs) == records([pair(1)])

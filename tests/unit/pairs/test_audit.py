@@ -13,7 +13,10 @@ from socratic_rl.conversations.problems import GSM8KSocratic, Source
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.pairs import audit
 from socratic_rl.pairs.audit import Shortcut, warnings
+from socratic_rl.pairs.cases import Rejection
 from socratic_rl.pairs.pairing import pairs_at
+from socratic_rl.pairs.rejections import Constant, Mixed, Repeated
+from socratic_rl.pairs.seed_csv import Filled
 
 CONF = Path(__file__).parents[3] / "conf"
 WORDS = ["how", "what", "so", "now", "if", "and"]
@@ -120,6 +123,88 @@ def test_of_many_pairs_some_are_drawn_and_it_says_so(monkeypatch):
     first, second = audit.audit(rows, seed=3), audit.audit(rows, seed=3)
     assert first == second
     assert {(s.n, s.note) for s in first} == {(100, "100 of 300 pairs, drawn with seed 3")}
+
+
+def test_the_table_shows_what_the_warning_shows():
+    longer = pairs(200, lambda rng, _: text(rng, shortest=31, longest=60))
+    rows, figures = audit.audit_rows(longer, 0)
+    assert rows["length alone"] == "AUC 1.00 (chosen are the shorter)"
+    assert figures["audit/length"] == 1
+    assert "(AUC 1.00)" in str(rows["warning"])
+    shorter = audit.audit_rows(pairs(200, lambda rng, _: "No."), 0)[0]
+    assert shorter["length alone"] == "AUC 1.00"
+    # the figure within pairs is the larger one in both
+    by_a_word = audit.audit_rows(pairs(300, lambda _, chosen: chosen + " word"), 0)[0]
+    assert by_a_word["length alone"] == "AUC 1.00 (chosen are the shorter)"
+    assert "(AUC 1.00)" in str(by_a_word["warning"])
+
+
+@pytest.mark.parametrize(("n", "note"), [(1, "1 pair is too few"), (2, "2 pairs are too few")])
+def test_of_one_pair_nothing_is_said(n: int, note: str):
+    rows, figures = audit.audit_rows(pairs(n, lambda *_: "No."), 0)
+    assert rows["length alone"] == f"not measured ({note})"
+    assert figures["audit/length"] == 0.5
+    assert "warning" not in rows
+
+
+REJECTIONS = {
+    "other": Mixed(
+        kinds={"constant": Constant(text="No."), "repeated": Repeated()}, weights={"constant": 1, "repeated": 1}
+    ),
+    "constant": Constant(text="No."),
+}
+
+
+@pytest.mark.parametrize(
+    ("rejection", "kinds", "advice"),
+    [
+        (REJECTIONS["other"], [], "other rejection.weights"),
+        (REJECTIONS["other"], ["constant"], "a lower rejection.weights.constant"),
+        (REJECTIONS["constant"], [], "rejection=mixed"),
+        (REJECTIONS["constant"], ["constant"], "rejection=mixed"),
+        (Filled(rejection=REJECTIONS["other"]), ["annotated"], "other bad answers in the rows"),
+        (Filled(rejection=REJECTIONS["other"]), ["annotated", "constant"], "a lower rejection.weights.constant"),
+        (Filled(rejection=REJECTIONS["constant"]), [], "rejection=mixed"),
+    ],
+)
+def test_the_advice_fits_the_rejection(rejection: Rejection, kinds: list[str], advice: str):
+    assert rejection.against_shortcut(kinds) == advice
+
+
+def test_a_warning_without_a_remedy_ends_there():
+    rows, _ = audit.audit_rows(pairs(200, lambda *_: "No."), 0, audit.no_remedy)
+    assert str(rows["warning"]).splitlines()[0].endswith("a model can learn that instead of teaching")
+
+
+def labelled(n: int, **labels: Callable[[int], tuple[str, str]]) -> list[PreferencePair]:
+    rows = pairs(n, lambda rng, _: text(rng))
+    sides = [{name: label(number) for name, label in labels.items()} for number in range(n)]
+    return [pair.model_copy(update={"labels": label}) for pair, label in zip(rows, sides, strict=True)]
+
+
+def test_labels_that_pairs_carry_are_known():
+    rows = labelled(
+        200,
+        author=lambda n: ("Ann", f"model {n % 3}"),
+        source=lambda n: ("web", "web"),
+        tone=lambda n: ("calm", "loud") if n % 2 else ("loud", "calm"),
+    )
+    told, figures = audit.audit_rows(rows + pairs(50, lambda rng, _: text(rng), seed=1), 0)
+    assert {name: told[f"{name} alone"] for name in ("author", "source")} == {
+        "author": "AUC 1.00",
+        "source": "AUC 0.50",
+    }
+    assert figures["audit/author"] == 1
+    # what does not hold on other problems is no rule
+    assert figures["audit/tone"] == pytest.approx(0.5, abs=0.1)
+    assert "the author alone tells chosen from rejected (AUC 1.00)" in str(told["warning"])
+    assert "author alone" not in audit.audit_rows(pairs(50, lambda rng, _: text(rng)), 0)[0]
+
+
+def test_labels_are_kept_with_a_pair():
+    (pair,) = labelled(1, author=lambda _: ("Ann", "Ben"))
+    assert PreferencePair.model_validate_json(pair.model_dump_json()) == pair
+    assert "labels" not in pairs(1, lambda *_: "No.")[0].to_record()
 
 
 def test_no_pairs_have_no_shortcuts():

@@ -296,3 +296,50 @@ def test_mistakes_are_told_before_anything_is_read(tmp_path: Path):
     assert data_set(file, test_split="test").mistakes()[0].startswith(f"test_split: {file} is one file")
     assert data_set(file, validation=0.5, test=0.5).mistakes()[0].startswith("validation: leaves nothing")
     assert not data_set(file, validation=0.5).mistakes()
+
+
+# ---- duplicates and labels ----
+
+
+def test_pairs_that_differ_in_white_space_alone_are_duplicates(tmp_path: Path):
+    rows = [
+        {"prompt": "Why  so?", "chosen": "What\ndo you think?", "rejected": "Because."},
+        {"prompt": "Why so?", "chosen": "What do you think?", "rejected": " Because.\n"},
+        {"prompt": [user("Why\tso?")], "chosen": [tutor("What do  you think?")], "rejected": [tutor("Because.")]},
+        {"prompt": "Why so?", "chosen": "What do you think?", "rejected": "Be cause."},
+        {"prompt": "Why so?", "chosen": "what do you think?", "rejected": "Because."},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs, flawed = data_set(tmp_path / "rows.jsonl", max_flawed=0, validation=0, test=0).read()
+    assert [pair.rejected_text for pair in pairs] == ["Because.", "Be cause.", "Because."]
+    assert [(row.where.rpartition(":")[2], row.why) for row in flawed] == [
+        (line, "an earlier row again, but for white space") for line in ("2", "3")
+    ]
+
+
+def test_sides_that_differ_in_white_space_alone_are_the_same():
+    with pytest.raises(UnusableError, match="chosen and rejected are the same"):
+        to_messages("Why?", "What do you think?", "What  do\nyou think?")
+
+
+def test_columns_about_both_sides_are_labels_for_the_audit(tmp_path: Path):
+    rows = [
+        {
+            "prompt": f"Why {n}?",
+            "chosen": f"How {n}?",
+            "rejected": f"So {n}.",
+            "chosen_author": "Ann",
+            "rejected_author": "Ben",
+            "source-chosen": "web",
+            "source-rejected": "web",
+            "chosen_score": 2.0,
+            "rejected_score": 1.0,
+        }
+        for n in range(20)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    facts = data_set(tmp_path / "rows.jsonl").prepare(tmp_path, None, None, 0).facts
+    (pair, *_) = read_records(PreferencePair, tmp_path / "pairs.jsonl")
+    assert pair.labels == {"author": ("Ann", "Ben"), "source": ("web", "web")}
+    assert (facts["author alone"], facts["source alone"]) == ("AUC 1.00", "AUC 0.50")
+    assert "try" not in str(facts["warning"])
