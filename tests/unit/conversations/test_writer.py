@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from socratic_rl import conversations
 from socratic_rl.conversations import Annotated, Auto, RolePlay, Script
 from socratic_rl.conversations.writer import Flaw, gate
 from socratic_rl.core.dialogue import Conversation, Problem, Step, Turn
