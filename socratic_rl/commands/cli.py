@@ -3,8 +3,6 @@
 import importlib
 import logging
 import os
-import re
-import shlex
 import shutil
 import sys
 import time
@@ -16,14 +14,22 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from socratic_rl.commands import sweeps
-from socratic_rl.commands.mistakes import CONF, did_you_mean, explain, explain_missing_extra, refuse_secrets
+from socratic_rl.commands.mistakes import (
+    CONF,
+    as_text,
+    did_you_mean,
+    explain,
+    explain_missing_extra,
+    readable,
+    refuse_secrets,
+)
 from socratic_rl.core.component import model_name
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.text import PlainRecord, plain, tell
@@ -31,7 +37,7 @@ from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
 
 OmegaConf.register_new_resolver(
-    "parent_folder", lambda path: str(Path(path).parent if path else "outputs"), replace=True
+    "parent_folder", lambda path: str(Path(str(path)).parent if path else "outputs"), replace=True
 )
 OmegaConf.register_new_resolver("shell_command", shell_command, replace=True)
 
@@ -98,7 +104,8 @@ def job(command: str, cfg: DictConfig) -> float | None:
             return finished.score
         from socratic_rl.commands import settings
 
-        parsed = settings.parse(getattr(settings, f"{command.capitalize()}Settings"), cfg)
+        experiment = HydraConfig.get().runtime.choices.get("experiment")
+        parsed = settings.parse(settings.of(command), cfg, experiment)
         # the heavy imports wait until the config is known to be right
         story = importlib.import_module(f"socratic_rl.commands.{command}")
         outcome: float | None = story.run(parsed, cfg)
@@ -144,14 +151,14 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
         _join(command)
     try:
         refuse_secrets(sys.argv[1:])
-        sys.argv[1:] = sweeps.command_line(sys.argv[1:])
+        sys.argv[1:] = sweeps.command_line(readable(sys.argv[1:]))
         try:
             main()
         finally:
             if ray := sys.modules.get("ray"):
                 # it passes on what its jobs said with a delay, and the closing table comes last
                 ray.shutdown()
-    except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, OSError, HydraException, OmegaConfBaseException, YAMLError) as error:
         _close_sweep()
         _exit(explain(error, command))
     except KeyboardInterrupt:
@@ -159,6 +166,8 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     except Exception as error:
         if advice := explain_missing_extra(error):
             _exit(advice)
+        if str(error).startswith("Unable to configure handler") and isinstance(error.__cause__, OSError):
+            _exit(f"{error.__cause__.filename}: cannot be written; give another folder with output_dir=…")
         _close_sweep()
         if str(error) == "No trials are completed yet.":  # Optuna's last word where every job failed
             first = sweep_jobs.read_jobs(Path(sweeps.started.hydra.sweep.dir))[0] if sweeps.started else None
@@ -201,18 +210,8 @@ def _close_sweep() -> int:
 def _how_to_go_on() -> str:
     config = sweeps.started
     if config and "sweep" in config:
-        return f"go on with it by {shell_command(config.hydra.job.name)} -m sweep={shlex.quote(config.hydra.sweep.dir)}"
+        return f"go on with it by {shell_command(config.hydra.job.name, '-m', f'sweep={config.hydra.sweep.dir}')}"
     return "the same command goes on where it was"
-
-
-def as_text(override: str) -> str:
-    """An override whose value Hydra takes as it stands; one that is quoted already, and ``null``, stay as they are."""
-    key, _, value = override.partition("=")
-    if value == "null" or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
-        return override
-    # ${ would be read as an interpolation
-    escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
-    return f"{key}={QuotedString(escaped, Quote.single).with_quotes()}"
 
 
 def prepare() -> None:

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from socratic_rl.chat import partners
-from socratic_rl.commands import cli, settings
+from socratic_rl.commands import cli, mistakes, settings
 from socratic_rl.commands import evaluate as evaluate_command
 from socratic_rl.commands import generate as generate_command
 from socratic_rl.commands import train as train_command
@@ -106,9 +106,9 @@ def evaluate(tutor: tutor_module.Tutor | str | Path, *overrides: str) -> Sequenc
 def _composed(command: str, overrides: Sequence[str]) -> DictConfig:
     cli.prepare()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(command, overrides=list(overrides))
+        return compose(command, overrides=mistakes.readable(overrides))
 
 
 def _quoted(path: Path) -> str:
     """A path as the value of an override, whatever is in it."""
-    return cli.as_text(f"path={path}").partition("=")[2]
+    return mistakes.quoted(str(path))

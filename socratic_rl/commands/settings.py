@@ -1,6 +1,7 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from socratic_rl.commands.mistakes import did_you_mean
 from socratic_rl.core.component import (
     Component,
     Count,
@@ -21,7 +23,7 @@ from socratic_rl.core.component import (
     WebSettings,
     Whole,
 )
-from socratic_rl.core.errors import UserError, reasons
+from socratic_rl.core.errors import UserError, reasons, shell_command
 from socratic_rl.core.generator import Sampling
 from socratic_rl.training.settings import DpoSettings, LoraSettings
 
@@ -30,7 +32,7 @@ class Settings(Component):
     """What every entry point has."""
 
     seed: Seed
-    output_dir: str
+    output_dir: Annotated[str, Field(min_length=1)]
     wandb: WandbSettings
 
 
@@ -156,7 +158,7 @@ class ChatSettings(Backend):
     problems: Any = None
     sampling: Sampling
     seed: Seed
-    output_dir: str
+    output_dir: Annotated[str, Field(min_length=1)]
 
     @field_validator("ui")
     @classmethod
@@ -195,7 +197,7 @@ class ExportSettings(Component):
     base_gguf: GgufFile | None
     check: bool
     check_turns: Annotated[Whole, Field(ge=1, le=10_000)]
-    output_dir: str
+    output_dir: Annotated[str, Field(min_length=1)]
 
     @field_validator("base_gguf")
     @classmethod
@@ -218,8 +220,22 @@ class ExportSettings(Component):
 S = TypeVar("S", bound=Component)
 
 
-def parse(schema: type[S], cfg: DictConfig) -> S:
+COMMANDS = ("generate", "train", "evaluate", "chat", "export")
+
+
+def of(command: str) -> type[Component]:
+    """The schema of a command."""
+    schema: type[Component] = globals()[f"{command.capitalize()}Settings"]
+    return schema
+
+
+def parse(schema: type[S], cfg: DictConfig, experiment: str | None = None) -> S:
     """The config as plain values, its components made.
+
+    Args:
+        schema: What the command has.
+        cfg: Its config.
+        experiment: The experiment that was chosen, if one was.
 
     Raises:
         UserError: One line for every mistake in it, ``key: what is wrong``.
@@ -227,6 +243,11 @@ def parse(schema: type[S], cfg: DictConfig) -> S:
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     mistakes = dict.fromkeys(sorted(map(str, OmegaConf.missing_keys(cfg))), "is needed and not set")
     plain = {key: _bare(value) for key, value in values.items()}
+    for key, field in schema.model_fields.items():
+        if field.annotation is Any and isinstance(plain.get(key), dict) and not _is_component(values[key]):
+            mistakes[key] = (
+                f"has no class of ours in _target_ (got {values[key].get('_target_')!r}); {key}=… chooses one"
+            )
     try:
         if _has_one_override():
             # the components then are as they are shipped, and to import them takes a while
@@ -234,11 +255,44 @@ def parse(schema: type[S], cfg: DictConfig) -> S:
         components = {key: _make(cfg[key], key, mistakes) for key, value in values.items() if _is_component(value)}
         settings = schema.model_validate(plain | components)
     except ValidationError as error:
-        mistakes = dict(reasons(error)) | mistakes
+        mistakes = _worded(error, schema.model_fields, experiment) | mistakes
+    if "experiment" in mistakes:
+        # it has added keys to what the command does not have
+        mistakes = {key: what for key, what in mistakes.items() if not what.startswith("has no class")}
     if mistakes:
         told = {key: what for key, what in mistakes.items() if _source(cfg, key) not in mistakes}
         raise UserError("\n".join(f"{key}: {what}" for key, what in told.items()))
     return settings
+
+
+WORDS = {
+    "extra_forbidden": "there is no such key",
+    "missing": "is needed and not set",
+    "list_type": "must be a list, such as [a, b]",
+    "tuple_type": "must be a list, such as [a, b]",
+    "string_type": "must be text",
+    "dict_type": "must hold keys with values",
+    "model_type": "must hold keys with values",
+}
+"""What pydantic's kinds of mistakes are in a config."""
+
+
+def _worded(error: ValidationError, fields: Iterable[str] = (), experiment: str | None = None) -> dict[str, str]:
+    """The mistakes by dotted key; keys that an experiment for another command brings are one mistake."""
+    mistakes, strangers = dict(reasons(error)), []
+    for item in error.errors(include_url=False):
+        key = ".".join(map(str, item["loc"]))
+        if item["type"] in WORDS:
+            given = "" if item["type"] in ("extra_forbidden", "missing") else f" (got {item['input']!r})"
+            mistakes[key] = WORDS[item["type"]] + given
+        if item["type"] == "extra_forbidden" and "." not in key:
+            strangers.append(key)
+            mistakes[key] += did_you_mean(key, fields)
+    owners = [name for name in COMMANDS if not set(strangers) - set(of(name).model_fields)]
+    if experiment and strangers and owners:
+        mistakes = {key: what for key, what in mistakes.items() if key not in strangers}
+        mistakes["experiment"] = f"{experiment} sets {', '.join(strangers)}: it is for {shell_command(owners[0])}"
+    return mistakes
 
 
 def _source(cfg: DictConfig, key: str) -> str | None:
@@ -271,11 +325,11 @@ def _make(node: Any, key: str, mistakes: dict[str, str]) -> Any:
     except InstantiationException as error:
         invalid = _cause(error, ValidationError)
         if invalid is None:
-            mistakes[key] = str(error.__cause__ or error).splitlines()[0]
+            mistakes[key] = " ".join(str(error.__cause__ or error).splitlines()[:2])
         else:
             # Hydra names the node, which may be one inside, at the end of its message
             where = (re.findall(r"full_key: (\S+)$", str(error)) or [key])[0]
-            messages = {f"{where}.{inner}".rstrip("."): what for inner, what in reasons(invalid).items()}
+            messages = {f"{where}.{inner}".rstrip("."): what for inner, what in _worded(invalid).items()}
             mistakes.update({k: what for k, what in messages.items() if mistakes.get(k) is None})
         return None
     for mistake in component.mistakes() if hasattr(component, "mistakes") else ():

@@ -103,7 +103,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     sweep = overrides.pop("sweep").partition("=")[2]
     folder = Path(_value(sweep))
     if not {"-m", "--multirun"} & set(flags) and overrides.get("hydra.mode") != "hydra.mode=MULTIRUN":
-        raise UserError(f"sweep: is for a multirun; add -m: {shell_command('train')} -m sweep={sweep}")
+        raise UserError(f"sweep: is for a multirun; add -m: {shell_command('train', '-m', f'sweep={folder}')}")
     other = overrides.pop("output_dir", "").partition("=")[2]
     if other and Path(_value(other)) != folder:
         raise UserError(f"output_dir: {other} is not the folder of sweep={sweep}; leave output_dir out")
@@ -218,7 +218,7 @@ def leave(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Path:
     sweep = Sweep(
         title=f"Socratic RL: sweep {folder.name}",
         facts={
-            "started by": f"{shell_command(config.hydra.job.name)} -m {' '.join(start.overrides)}".rstrip(),
+            "started by": shell_command(config.hydra.job.name, "-m", *start.overrides),
             "jobs": ", ".join(f"{sum(job.status == s for job in jobs)} {s}" for s in ("finished", "failed", "stopped")),
             "best job": str(best.folder) if best else "none",
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"),

@@ -199,6 +199,6 @@ def print_closing_table(
             **{f"held-out {name.removeprefix('eval_')}": f"{value:.4g}" for name, value in outcome.held_out.items()},
             "adapter": adapter,
             **({"hub": address} if address else {}),
-            "next": f"{shell_command('evaluate')} adapter={adapter}",
+            "next": shell_command("evaluate", f"adapter={adapter}"),
         },
     )

@@ -55,6 +55,7 @@ def tutor_folder(folder: str) -> str:
     """
     if not (Path(folder) / MADE_FROM).exists():
         what = f"no {MADE_FROM} in it" if Path(folder).is_dir() else "no such folder"
+        what = "is a file, and a folder is needed" if Path(folder).is_file() else what
         raise ValueError(f"{folder}: {what}; train.py leaves one at <output_dir>/adapter")
     return folder
 
@@ -113,7 +114,8 @@ class Component(BaseModel):
             for mark in marks:
                 if isinstance(mark, MustExist) and path:
                     file = Path(path).expanduser() if mark.expands_home else Path(path)
-                    mistakes += [] if file.is_file() else [f"{key}: {path}: no such file"]
+                    what = "is a folder; a file is needed" if file.is_dir() else "no such file"
+                    mistakes += [] if file.is_file() else [f"{key}: {path}: {what}"]
         return mistakes
 
 

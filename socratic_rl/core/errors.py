@@ -1,6 +1,7 @@
 """The one exception for what a user can put right."""
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,11 +75,17 @@ def secret_in_url(url: str) -> str | None:
 CONSOLE_COMMAND = "socratic-rl"
 
 
-def shell_command(name: str) -> str:
-    """How a message tells to start a command: ``python train.py`` in a clone, ``socratic-rl train`` elsewhere."""
+def shell_command(name: str, *arguments: str) -> str:
+    """How a message tells to start a command, to be pasted into a shell.
+
+    Args:
+        name: ``train``: ``python train.py`` in a clone, ``socratic-rl train`` elsewhere.
+        arguments: As the command takes them; they are quoted for the shell.
+    """
     in_clone = (Path(__file__).parents[2] / f"{name}.py").exists()
     started_by_script = Path(sys.argv[0]).name != CONSOLE_COMMAND
-    return f"python {name}.py" if in_clone and started_by_script else f"{CONSOLE_COMMAND} {name}"
+    command = f"python {name}.py" if in_clone and started_by_script else f"{CONSOLE_COMMAND} {name}"
+    return " ".join([command, *map(shlex.quote, arguments)])
 
 
 def missing_value(error: BaseException) -> str | None:

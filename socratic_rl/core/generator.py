@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Generator as Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from socratic_rl.core.component import Component, Real, Tokens, Whole
 from socratic_rl.core.dialogue import Message, shortened
@@ -103,6 +103,16 @@ class InRounds:
             replies = self.generate([waiting[number] for number in numbers]) if numbers else ()
 
 
+def _none_or_some(temperature: float) -> float:
+    if 0 < temperature < LOWEST:
+        raise ValueError(f"must be 0, which takes the likeliest token, or at least {LOWEST} (got {temperature:g})")
+    return temperature
+
+
+LOWEST = 0.001
+"""Logits divided by less are past what float32 holds."""
+
+
 class Sampling(Component):
     """How replies are drawn, and how many at once.
 
@@ -110,7 +120,7 @@ class Sampling(Component):
     the names that transformers gives them: ``max_new_tokens`` and ``batch_size``.
     """
 
-    temperature: Real = Field(ge=0, le=100)
+    temperature: Annotated[Real, Field(ge=0, le=100), AfterValidator(_none_or_some)]
     """0 always takes the likeliest token."""
     top_p: Real = Field(gt=0, le=1)
     """Draws among the likeliest tokens whose probabilities add up to this."""

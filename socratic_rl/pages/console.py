@@ -46,8 +46,12 @@ def closing_table(title: str, rows: Mapping[str, object]) -> None:
         show_header=False,
     )
     for name, value in rows.items():
-        drawn.add_row(name, str(value))
+        if name != "next":
+            drawn.add_row(name, str(value))
     console().print(drawn)
+    if command := rows.get("next"):
+        # on one line, however long, so that it can be pasted
+        console().print(f"next: {command}", soft_wrap=True)
 
 
 def parity_table(gaps: Mapping[str, Mapping[str, float]], share: tuple[float, float] | None, turns: int) -> None:

@@ -134,7 +134,7 @@ def _caution(best: Job | None) -> str:
         return ""
     return (
         f"The jobs were ranked on the {best.held_out['eval_n']:.0f} held-out pairs that these figures are of, which "
-        f"flatters the first; {shell_command('evaluate')} adapter={best.folder / 'adapter'} "
+        f"flatters the first; {shell_command('evaluate', f'adapter={best.folder / 'adapter'}')} "
         "measures it on problems that played no part."
     )
 

@@ -153,7 +153,7 @@ def exported(tutor: Tutor, tutor_gguf: str | None, base_gguf: str | None) -> Exp
     path = Path(tutor_gguf).expanduser() if tutor_gguf else next(filter(Path.exists, _default_files(tutor)), None)
     if path is None:
         raise UserError(
-            f"backend: there is no GGUF file of the tutor yet: {shell_command('export')} adapter={tutor.folder}"
+            f"backend: there is no GGUF file of the tutor yet: {shell_command('export', f'adapter={tutor.folder}')}"
         )
     if path.with_name(MADE_FROM).exists() and TutorRecord.read(path.parent) != tutor.record:
         raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
@@ -206,10 +206,10 @@ def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None)
 def next_command(tutor: Tutor, kind: Kind, path: Path, base_gguf: str | None) -> str:
     """How to talk to what was written."""
     if kind == "folder":
-        return f"{shell_command('chat')} adapter={path}"
+        return shell_command("chat", f"adapter={path}")
     files = {"gguf": None if path in _default_files(tutor) else path, "base_gguf": base_gguf}
-    keys = "".join(f" {key}={value}" for key, value in files.items() if value)
-    return f"{shell_command('chat')} adapter={tutor.folder} backend=llama_cpp{keys}"
+    keys = [f"{key}={value}" for key, value in files.items() if value]
+    return shell_command("chat", f"adapter={tutor.folder}", "backend=llama_cpp", *keys)
 
 
 def _default_files(tutor: Tutor) -> list[Path]:
@@ -285,4 +285,4 @@ def not_measured(tutor: Tutor, folder: Path) -> str | None:
         return None
     renewed = folder.absolute() in _default_folders(tutor.folder)
     then = "writes its results into this card too" if renewed else "first, then export again"
-    return f"not yet: {shell_command('evaluate')} adapter={tutor.folder} {then}"
+    return f"not yet: {shell_command('evaluate', f'adapter={tutor.folder}')} {then}"
