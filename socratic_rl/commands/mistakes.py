@@ -13,6 +13,7 @@ from typing import NoReturn
 from hydra import compose
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -96,7 +97,7 @@ def _override(text: str, several: bool, config_dir: str | None) -> str:
     if is_group and not isinstance(meant, str | list | dict):
         return f"{key}={quoted(value)}"
     # a path may hold what Hydra reads as a list, a sweep, a number or an escape
-    return f"{key}={quoted(value)}" if meant != value and _exists(value) else text
+    return f"{key}={quoted(value)}" if (meant != value or "${" in value) and _exists(value) else text
 
 
 def _exists(path: str) -> bool:
@@ -177,7 +178,7 @@ def _configs(folder: Path, users: str | None) -> Iterator[None]:
     """Lets ``compose`` find the configs of a folder, and those of the user's own."""
     path = create_config_search_path(str(folder))
     if users:
-        path.append("command-line", str(Path(users).absolute()))
+        path.prepend("command-line", str(Path(users).absolute()), SearchPathQuery(provider="schema"))
     Hydra.create_main_hydra2("mistakes", path)
     try:
         yield

@@ -132,9 +132,10 @@ def _lead(groups: Sequence[Group]) -> str:
 def _caution(best: Job | None) -> str:
     if best is None or "eval_n" not in best.held_out:
         return ""
+    command = shell_command("evaluate", f"adapter={best.folder / 'adapter'}")
     return (
         f"The jobs were ranked on the {best.held_out['eval_n']:.0f} held-out pairs that these figures are of, which "
-        f"flatters the first; {shell_command('evaluate', f'adapter={best.folder / 'adapter'}')} "
+        f"flatters the first; {command} "
         "measures it on problems that played no part."
     )
 

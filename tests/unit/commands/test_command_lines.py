@@ -209,3 +209,86 @@ def test_every_wrong_command_line_is_told_in_one_line_each(start: Start):
     table = list(wrong_lines())
     assert len(table) > 300
     assert not faults(start, table)
+
+
+# ---- the user's own configs, and what is taken as it is meant ----
+
+
+OWN = ["--config-dir", "own", "dataset.path=pairs.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--config-dir", "nowhere"], "--config-dir: nowhere: no such folder"),
+        (["--config-name", "nope"], "--config-name: nope: "),
+        ([*OWN, "experiment=nope"], "experiment: there is no option 'nope'; the options are demo, demo_data, double"),
+        ([*OWN, "experiment=typo"], "seeed: there is no such key (did you mean 'seed'?)"),
+        ([*OWN, "experiment=tab"], "{folder}/own/experiment/tab.yaml:3: cannot be read as YAML: "),
+        ([*OWN, "experiment=double"], "{folder}/own/experiment/double.yaml:3: cannot be read as YAML: found duplicate"),
+        ([*OWN, "experiment=nomodel"], "experiment=nomodel: model: there is no option 'nope'"),
+        ([*OWN, "experiment=good", "dpo.bta=1"], "dpo.bta: there is no such key (did you mean 'beta'?)"),
+        ([*OWN, "--config-name", "mine", "dpo.bta=1"], "dpo.bta: there is no such key (did you mean 'beta'?)"),
+        (["hydra.searchpath=[own]", "experiment=good", "dpo.bta=1", OWN[-1]], "dpo.bta: there is no such key"),
+        ([OWN[-1], "experiment=demo_data"], "experiment: demo_data sets splits: it is for "),
+        ([OWN[-1], "output_dir="], "output_dir: "),
+        ([OWN[-1], "output_dir=null"], "output_dir: must be text"),
+        ([OWN[-1], "output_dir=text.txt"], "text.txt: is in the way of a folder"),
+        ([OWN[-1], "output_dir=/proc"], "/proc/train.log: cannot be written"),
+        ([OWN[-1], "dataset._target_=joblib.load"], "dataset: has no class of ours in _target_ (got 'joblib.load')"),
+        ([OWN[-1], "+dpo.beta=1"], "+dpo.beta: is there already; leave the plus out: dpo.beta=1"),
+        ([OWN[-1], "seed=" + "1" * 5000], "seed: "),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_a_mistake_in_ones_own_configs_or_outside_of_keys_is_told(start: Start, arguments: list[str], told: str):
+    assert is_told(start("train", *arguments), told.format(folder=Path.cwd())) is None
+
+
+def test_an_experiment_for_another_command_is_named_with_its_command(start: Start):
+    assert start("generate", "experiment=demo").lines[0].endswith("it is for python train.py")
+    assert start("evaluate", "adapter=tutor", "experiment=demo").lines[0].endswith("it is for python train.py")
+
+
+@pytest.mark.parametrize(
+    "name", ["a=b", "a (1)", "a,b", "it's", 'say "x"', "a {b}", "a[1]", "5", "a  b ", "${x}", r"a\b", "é#%"]
+)
+def test_a_path_is_taken_as_it_stands(start: Start, name: str):
+    folder = Path(name)
+    folder.mkdir()
+    (folder / "pairs.jsonl").touch()
+    # Hydra resolves the name of the folder that it runs in once more
+    out = name.replace("$", "")
+    assert start("train", f"dataset.path={name}/pairs.jsonl", f"output_dir={out}", "dpo.max_steps=1").code == 0
+    assert (Path(out) / ".hydra").is_dir()
+
+
+@pytest.mark.parametrize("name", ["a=b", "a,b", "it's"])
+def test_a_path_is_taken_as_it_stands_in_a_sweep(start: Start, name: str):
+    Path(name).mkdir()
+    (Path(name) / "pairs.jsonl").touch()
+    ended = start(
+        "train",
+        "-m",
+        f"dataset.path={name}/pairs.jsonl,pairs.jsonl" if "," not in name else f"dataset.path={name}/pairs.jsonl",
+        "output_dir=out",
+    )
+    assert "no such file" not in ended.printed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "lora=null", OWN[-1]],
+        ["train", "~lora", OWN[-1]],
+        ["train", "model=null", "experiment=next_round", "adapter=tutor"],
+        ["train", "experiment=null", OWN[-1]],
+        ["evaluate", "suite=null", "judge=null", "adapter=tutor"],
+        ["chat", "model=null", "adapter=tutor"],
+        ["train", "seed=3", "--config-dir", "own", "experiment=good", OWN[-1]],
+    ],
+    ids=" ".join,
+)
+def test_what_is_right_is_taken(start: Start, arguments: list[str]):
+    ended = start(*arguments)
+    assert (ended.code, ended.lines) == (0, [])
