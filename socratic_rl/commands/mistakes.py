@@ -97,7 +97,7 @@ def _override(text: str, several: bool, config_dir: str | None) -> str:
     if is_group and not isinstance(meant, str | list | dict):
         return f"{key}={quoted(value)}"
     # a path may hold what Hydra reads as a list, a sweep, a number or an escape
-    return f"{key}={quoted(value)}" if (meant != value or "${" in value) and _exists(value) else text
+    return f"{key}={quoted(value)}" if meant != value and _exists(value) else text
 
 
 def _exists(path: str) -> bool:
