@@ -26,7 +26,6 @@ from socratic_rl.commands.mistakes import (
     as_text,
     did_you_mean,
     explain,
-    explain_missing_extra,
     readable,
     refuse_secrets,
 )
@@ -164,7 +163,7 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     except KeyboardInterrupt:
         _exit(f"stopped; {_how_to_go_on()}", 130)
     except Exception as error:
-        if advice := explain_missing_extra(error):
+        if advice := sweeps.explain_missing_extra(error):
             _exit(advice)
         if str(error).startswith("Unable to configure handler") and isinstance(error.__cause__, OSError):
             _exit(f"{error.__cause__.filename}: cannot be written; give another folder with output_dir=…")

@@ -344,16 +344,3 @@ def refuse_secrets(arguments: Iterable[str]) -> None:
         key, _, url = text.partition("=")
         if key.endswith("base_url") and (mistake := secret_in_url(url)):
             raise UserError(f"{key.lstrip('+')}: {mistake}")
-
-
-EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_optuna_sweeper": "optuna"}
-"""Hydra's plugins, and the extra that brings each."""
-
-
-def explain_missing_extra(error: Exception) -> str | None:
-    """What to install where Hydra does not find the plugin of a config; None where that is not what is wrong."""
-    plugin = re.fullmatch(r"Unknown plugin class : 'hydra_plugins\.(\w+)\..*'", str(error))
-    if plugin is None or plugin[1] not in EXTRAS:
-        return None
-    kind = plugin[1].rpartition("_")[2]
-    return f"hydra/{kind}: needs an extra that is not installed: pip install -e '.[{EXTRAS[plugin[1]]}]'"

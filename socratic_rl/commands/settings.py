@@ -23,7 +23,7 @@ from socratic_rl.core.component import (
     WebSettings,
     Whole,
 )
-from socratic_rl.core.errors import UserError, reasons, shell_command
+from socratic_rl.core.errors import UserError, in_short, reasons, shell_command
 from socratic_rl.core.generator import Sampling
 from socratic_rl.training.settings import DpoSettings, LoraSettings
 
@@ -225,8 +225,7 @@ COMMANDS = ("generate", "train", "evaluate", "chat", "export")
 
 def of(command: str) -> type[Component]:
     """The schema of a command."""
-    schema: type[Component] = globals()[f"{command.capitalize()}Settings"]
-    return schema
+    return globals()[f"{command.capitalize()}Settings"]  # type: ignore[no-any-return]
 
 
 def parse(schema: type[S], cfg: DictConfig, experiment: str | None = None) -> S:
@@ -271,7 +270,6 @@ WORDS = {
     "list_type": "must be a list, such as [a, b]",
     "tuple_type": "must be a list, such as [a, b]",
     "string_type": "must be text",
-    "dict_type": "must hold keys with values",
     "model_type": "must hold keys with values",
 }
 """What pydantic's kinds of mistakes are in a config."""
@@ -283,8 +281,8 @@ def _worded(error: ValidationError, fields: Iterable[str] = (), experiment: str 
     for item in error.errors(include_url=False):
         key = ".".join(map(str, item["loc"]))
         if item["type"] in WORDS:
-            given = "" if item["type"] in ("extra_forbidden", "missing") else f" (got {item['input']!r})"
-            mistakes[key] = WORDS[item["type"]] + given
+            has_value = item["type"] not in ("extra_forbidden", "missing")
+            mistakes[key] = WORDS[item["type"]] + f" (got {in_short(repr(item['input']))})" * has_value
         if item["type"] == "extra_forbidden" and "." not in key:
             strangers.append(key)
             mistakes[key] += did_you_mean(key, fields)

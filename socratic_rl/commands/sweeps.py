@@ -285,3 +285,16 @@ def pair_shards(program: Sequence[str], arguments: Sequence[str]) -> int:
         return 0
     of_one_job = [text for text in arguments if text not in ("-m", "--multirun") and key_of(text) != "shard"]
     return subprocess.run([sys.executable, *program, *of_one_job], check=False).returncode  # noqa: S603
+
+
+EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_optuna_sweeper": "optuna"}
+"""Hydra's plugins, and the extra that brings each."""
+
+
+def explain_missing_extra(error: Exception) -> str | None:
+    """What to install where Hydra does not find the plugin of a config; None where that is not what is wrong."""
+    plugin = re.fullmatch(r"Unknown plugin class : 'hydra_plugins\.(\w+)\..*'", str(error))
+    if plugin is None or plugin[1] not in EXTRAS:
+        return None
+    kind = plugin[1].rpartition("_")[2]
+    return f"hydra/{kind}: needs an extra that is not installed: pip install -e '.[{EXTRAS[plugin[1]]}]'"
