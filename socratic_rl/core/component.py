@@ -18,6 +18,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from socratic_rl.core.files import IS_POINTER, POINTER
 from socratic_rl.core.provenance import MADE_FROM
 
 
@@ -71,6 +72,8 @@ def gguf_file(path: str) -> str:
             magic = file.read(4)
     except OSError as error:
         raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed") from error
+    if magic == POINTER[:4]:
+        raise ValueError(f"{path}: {IS_POINTER}")
     if magic != b"GGUF":
         raise ValueError(f"{path}: not a GGUF file (it begins with {magic!r})")
     return path

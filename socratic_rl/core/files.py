@@ -75,6 +75,30 @@ def read_model(kind: type[M], path: Path) -> M:
         raise UserError(f"{path}: {reason(error)}") from error
 
 
+def refuse_pointer(path: Path, key: str) -> None:
+    """Refuse a file that only says where its content is, as git leaves it where git-lfs is not installed.
+
+    Args:
+        path: A file, or a folder whose files are looked at.
+        key: Which brings it.
+
+    Raises:
+        UserError: It is such a file; names it.
+    """
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file() and file.stat().st_size < SMALL and file.read_bytes().startswith(POINTER):
+            raise UserError(f"{key}: {file}: {IS_POINTER}")
+
+
+POINTER = b"version https://git-lfs"
+"""How such a file begins."""
+
+IS_POINTER = "git-lfs left a pointer in its place; `git lfs pull` in its folder fetches it"
+
+SMALL = 1024
+"""Bytes that such a file has at most."""
+
+
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A JSON file that appears only when it is whole."""
     with whole_file(path) as temporary:

@@ -9,7 +9,7 @@ from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 from trl.data_utils import common_prefix_length
 
-from socratic_rl.core.dialogue import Message, PreferencePair, shortened, without_system
+from socratic_rl.core.dialogue import Message, PreferencePair, shortened, teacher_message, without_system
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.templates import BadTemplateError, ChatTemplate, NoPrefixError
 
@@ -54,6 +54,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase) -> Chat:
 
 
 _CHAT = "_socratic_rl_chat"
+_ROWS = "_socratic_rl_rows"
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: bool = False) -> list[int]:
@@ -73,7 +74,46 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], p
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """A text's tokens; what begins and ends it the template has written."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if (rows := vars(tokenizer).get(_ROWS)) and max(ids, default=0) >= rows:
+        _refuse_rowless(tokenizer, [number for number in ids if number >= rows], rows)
+    return ids
+
+
+def limit_rows(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Have a tokenizer make no token for which its model has no row.
+
+    Some have a token more than the model, such as Gemma 3's for pictures: it is refused where a text holds it.
+
+    Args:
+        tokenizer: With a chat template.
+        rows: Of the model's embedding.
+
+    Raises:
+        UserError: Words of the vocabulary, or what the chat template writes, have no row.
+    """
+    vars(tokenizer)[_ROWS] = rows
+    added = tokenizer.added_tokens_decoder
+    rowless = [number for number in tokenizer.get_vocab().values() if number >= rows]
+    own = {tokenizer.bos_token_id, tokenizer.eos_token_id, chat_of(tokenizer).end}
+    if refused := [number for number in rowless if number not in added or number in own]:
+        _refuse_rowless(tokenizer, refused, rows)
+    question: Message = {"role": "user", "content": "?"}
+    for messages in ([question], [{"role": "system", "content": "?"}, question]):
+        token_ids(tokenizer, messages, prompt=True)
+    token_ids(tokenizer, [question, teacher_message("?")])
+    if tokenizer.pad_token_id in rowless:
+        # it is masked, and looked up in the embedding all the same
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(chat_of(tokenizer).end)
+
+
+def _refuse_rowless(tokenizer: PreTrainedTokenizerBase, numbers: Sequence[int], rows: int) -> None:
+    first = min(numbers)
+    token = tokenizer.convert_ids_to_tokens(first)
+    raise UserError(
+        f"model.pretrained: {tokenizer.name_or_path}: its tokenizer makes the token {first}, {token!r}, for which the"
+        f" model has no row: it has {rows}; they are not of one model"
+    )
 
 
 PairTokens = dict[str, list[int]]

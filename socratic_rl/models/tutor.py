@@ -12,6 +12,7 @@ from trl.trainer.utils import use_adapter
 from socratic_rl.core.component import ModelSettings, tutor_folder
 from socratic_rl.core.dialogue import Problem
 from socratic_rl.core.errors import UserError
+from socratic_rl.core.files import refuse_pointer
 from socratic_rl.core.provenance import MADE_FROM, digest, in_a_line
 from socratic_rl.models import adapters, policy, weights
 from socratic_rl.models.record import TutorRecord
@@ -34,6 +35,7 @@ class Tutor:
             tutor_folder(str(folder))
         except ValueError as error:
             raise UserError(f"adapter: {error}") from None
+        refuse_pointer(folder, "adapter")
         self.folder = folder
         self.record = TutorRecord.read(folder)
         self.settings = self.record.model

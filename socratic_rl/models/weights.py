@@ -11,16 +11,23 @@ from typing import Any
 import torch
 from filelock import FileLock
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPTQConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from socratic_rl.core import embedded
 from socratic_rl.core.component import EMBEDDED, ModelSettings
 from socratic_rl.core.errors import UserError, in_short
-from socratic_rl.core.files import whole_file
+from socratic_rl.core.files import refuse_pointer, whole_file
 from socratic_rl.core.templates import with_arguments
 from socratic_rl.models import processes, tokenizers
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_damaged, refuse_gaps
-from socratic_rl.models.tokens import chat_of
+from socratic_rl.models.tokens import chat_of, limit_rows
 
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 """For a base model whose tokenizer has none."""
@@ -36,9 +43,11 @@ def weights_folder(settings: ModelSettings) -> str:
     if (file := gguf_of(settings)) is not None:
         if not file.is_file():
             raise UserError(f"model.pretrained: {source}: no such file")
+        refuse_pointer(file, "model.pretrained")
         return str(_from_gguf(file))
     path = Path(source).expanduser()
     if path.is_dir():
+        refuse_pointer(path, "model.pretrained")
         if not (path / "config.json").exists() or not any(path.glob("*.safetensors")):
             raise UserError(f"model.pretrained: {source}: no config.json with *.safetensors beside it in this folder")
         return str(path)
@@ -61,9 +70,12 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     Raises:
         UserError: As ``tokenizer_from`` does, or ``model.template_kwargs`` are not the chat template's.
     """
-    tokenizer = tokenizer_from(weights_folder(settings), settings.revision, settings.template_kwargs)
+    source = weights_folder(settings)
+    tokenizer = tokenizer_from(source, settings.revision, settings.template_kwargs)
+    config = pretrained(AutoConfig, source, revision=settings.revision)
+    limit_rows(tokenizer, config.get_text_config().vocab_size)
     if (path := gguf_of(settings)) is not None:
-        tokenizers.hold_to_gguf(tokenizer, path, weights_folder(settings))
+        tokenizers.hold_to_gguf(tokenizer, path, source)
     if chat_of(tokenizer).end is None:
         print(f"{settings.name}: its chat template ends no reply, so {tokenizer.eos_token} is put behind each")
     return tokenizer

@@ -199,3 +199,48 @@ def test_a_sentencepiece_file_without_its_package_says_which(tmp_path: Path, mon
     )
     with pytest.raises(UserError, match=message):
         weights.tokenizer_from(str(tmp_path))
+
+
+def with_model(place: Path, rows: int) -> Path:
+    """A tokenizer's folder with a tiny model that has so many rows."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=rows, **sizes)).save_pretrained(place)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("template", "missing", "token"),
+    [
+        ("llama 2", len(MARKS) + 1, r"\d+, '.+'"),  # a word of the vocabulary
+        ("chatml", len(MARKS), r"\d+, '<\|im_(start|end)\|>'"),  # what the template writes
+        ("mistral v1", len(MARKS), None),  # what nothing writes
+    ],
+)
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused_where_they_are_written(
+    folder: Folder, template: str, missing: int, token: str | None
+):
+    place = folder("gpt2", PUBLISHED[template], pad_token="</think>")
+    size = Tokenizer.from_file(str(place / "tokenizer.json")).get_vocab_size()
+    base = settings(str(with_model(place, size - missing)))
+    if token:
+        with pytest.raises(UserError, match=rf"its tokenizer makes the token {token}, for which the model has no row"):
+            weights.load_tokenizer(base)
+        return
+    tokenizer = weights.load_tokenizer(base)
+    # padding is looked up too
+    assert tokenizer.pad_token == "</s>"
+    with pytest.raises(
+        UserError, match=r"its tokenizer makes the token \d+, '<think>', for which the model has no row"
+    ):
+        token_ids(tokenizer, [{"role": "user", "content": "I <think> so."}], prompt=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "base.gguf"])
+def test_a_pointer_that_git_lfs_left_is_told(folder: Folder, name: str):
+    place = folder("gpt2", PUBLISHED["chatml"])
+    with_model(place, 3000)
+    (place / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 13476925163\n")
+    source = place / name if name.endswith("gguf") else place
+    for load in (weights.load_tokenizer, weights.load_base):
+        with pytest.raises(UserError, match=rf"^model\.pretrained: .*{name}: git-lfs left a pointer in its place"):
+            load(settings(str(source)))
