@@ -233,11 +233,16 @@ _NO_CONCLUSION = re.compile(r"\?\W*$|\b(?:how|what|why|you (?:said|say|stated|fo
 _CONTRAST = re.compile(r",? \b(?:not|instead of|rather than)\b.*")
 
 
+_LOOKED_FOR = r"\bis (?:exactly |just )?what (?:we|you|the \w+) (?:\w+ ){0,2}(?:look|want|ask|need)"
+
+
 _CONCLUSION = re.compile(
-    r"\bis (?:our|the|your|his|her|their)(?: \w+){0,2} (?:answer|solution|result)\b"
+    rf"{_LOOKED_FOR}"
+    r"|\bis (?:our|the|your|his|her|their)(?: \w+){0,2} (?:answer|solution|result)\b"
     r"|\bas (?:our|the|your|his|her|their)(?: \w+){0,2} (?:answer|solution|result)\b|\banswer: "
     r"|\b(?:so|therefore|thus|hence|means?|meaning|making(?! sure)|giving|leaving|which (?:is|gives|leaves)"
     r"|(?:should|would|must|will)(?: actually| simply| only| just)? be|must have"
+    r"|should(?: have|'ve)? (?:get|got|gotten|be|been|come to|equal)"
     r"|(?:answer|total|sum|result|difference|profit)\b.*\b(?:is|be|was|equals))\b",
     re.IGNORECASE,
 )
@@ -251,7 +256,7 @@ def concluded(text: str, answer: str) -> list[Span]:
     """
     conclusions = []
     for start, end in pieces(_CLAUSE, text):
-        if _NO_CONCLUSION.search(text[start:end]):
+        if _NO_CONCLUSION.search(re.sub(_LOOKED_FOR, "", text[start:end])):
             continue
         clause = _CONTRAST.sub("", text[start:end])
         if _CONCLUSION.search(clause) and ends_in(clause, answer):

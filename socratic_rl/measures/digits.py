@@ -203,6 +203,7 @@ _SHARES = [
     rewrite("half", r"\b(?:an?|(\d+)) ([a-z]+) and (?:a )?half\b", lambda m: f"{m[1] or 1} 1/2 {m[2]}"),
     rewrite("quarter", r"\b(?:an?|(\d+)) ([a-z]+) and a quarter\b", lambda m: f"{m[1] or 1} 1/4 {m[2]}"),
     rewrite("half", r"\bhalf an? (?=[a-z])", "1/2 "),
+    rewrite("quarter of", r"(?<!\ba )(?<!one )(?<!\d )(?<!three[ -])\bquarter (?=of an? )", "1/4 "),
     rewrite("dozen", r"\ban? (?=dozen)", "1 "),
     rewrite(
         "",

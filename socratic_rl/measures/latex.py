@@ -64,6 +64,7 @@ _ROOT = re.compile(r"\\sqrt(?![a-z])\s*(?:\{([^{}]*)\}|(\w))")
 
 
 _NESTED = [
+    Rewrite(("sqrt[",), re.compile(r"\\sqrt\[\w\]\s*(?:\{([^{}]*)\}|(\w))"), lambda m: "∛" + _grouped(m[1] or m[2])),
     Rewrite(("sqrt",), _ROOT, lambda m: "√" + _grouped(m[1] or m[2])),
     rewrite("^{", r"\^\{\s*(-?\d+|[a-z])\s*\}", r"^\1"),
     rewrite("^{", r"\^\{([^{}]*)\}", r"^(\1)"),

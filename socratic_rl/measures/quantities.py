@@ -92,7 +92,7 @@ _PER = [name for name, (dimension, _) in _UNIT.items() if dimension in (*_SIZES,
 _QUANTITY = re.compile(
     # the first character goes first, since it rules out most places
     rf"""
-    (?=[-.\d$€£₹urei])(?<![A-Za-z_\d^√])(?<!\d\.)
+    (?=[-.\d$€£₹urei])(?<![A-Za-z_\d^√∛])(?<!\d\.)
     (?P<sign>(?<![\w)\]%.])(?<![\d)]\ )(?<!(?<!')\b[a-z]\ )-)?
     (?:(?P<currency>US\$|[$€£₹]|(?:rs|usd|eur|euro|inr)\b\ ?\.?)\s*)?
     (?P<inner_sign>(?<=[$€£₹])-)?
@@ -143,9 +143,13 @@ _VARIABLE = r"\b[b-hj-z]\b(?!')"
 """A letter that stands for a number; "a" and "I" are words."""
 
 
-# "5 +", "12 -", "w -", "x <", "multiply them by"
+_FUNCTION = r"\b(?:sin|cos|tan|log|ln)"
+
+
+# "5 +", "12 -", "w -", "x <", "sin", "multiply them by"
 _BEFORE = re.compile(
-    rf"(?:{_WORKED}|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-|\w [<>] |\b(?:[a-z]|\d+) ?[<>] ?|[≤≥≠])[ ($]*$",
+    rf"(?:{_WORKED}|{_FUNCTION}(?: ?_?\d{{1,2}}| ?_[a-z])?|(?:[\d)%]|(?<![\w'.-]){_VARIABLE})\ ?-"
+    r"|\w [<>] ?|\b[a-z][<>] ?|[≤≥≠])[ ($]*$",
     re.IGNORECASE,
 )
 
@@ -153,7 +157,9 @@ _BEFORE = re.compile(
 _AFTER = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?[\d($.]", re.IGNORECASE)
 
 
-_AFTER_BARE = re.compile(rf"\)?(?: ?{_WORKED}| ?-) ?{_VARIABLE}", re.IGNORECASE)
+_AFTER_BARE = re.compile(
+    rf"\)?(?:(?: ?{_WORKED}| ?-) ?{_VARIABLE}| ?{_FUNCTION}(?: *[(\d_θαβ]| +[a-z]\b))", re.IGNORECASE
+)
 """After a number without a noun, since "70 apples - b" may go on with an option."""
 
 

@@ -28,6 +28,10 @@ _TO_WORK_WITH = re.compile(
 )
 
 
+# "take 2 away", "2 more than"
+_TO_TAKE = re.compile(r"(?<=\btake )\w+ (?:away|off|out|from)\b", re.IGNORECASE)
+
+
 _ANALOGY = re.compile(
     rf"{LEAD}(?:(?:let's )?(?:suppose|imagine|pretend|say)|for (?:example|instance)|as an example"
     r"|think of it this way)\b[,:]?(?: that)?(?: if)? (?:an?|one|some\w*|you|i|we|my|your)\b"
@@ -45,7 +49,7 @@ def _asides(reply: str, start: int, end: int, question: str) -> list[Span]:
     return [
         (start + number.start(), start + number.end())
         for number in re.finditer(r"\w+", sentence)
-        if _TO_WORK_WITH.search(sentence, 0, number.start())
+        if _TO_WORK_WITH.search(sentence, 0, number.start()) or _TO_TAKE.match(sentence, number.start())
     ]
 
 

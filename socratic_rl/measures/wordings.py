@@ -100,7 +100,8 @@ def _wording(answer: str) -> re.Pattern[str]:
     """A gold answer that is words, as a pattern: its words in order, group 1."""
     tokens = re.findall(r"\w+|[^\w\s]", answer)
     words = r"\s*".join(map(re.escape, tokens))
-    return re.compile(rf"(?<!\w)({words})(?!\w)", re.IGNORECASE)
+    is_name = answer.isupper() and len(answer) < 4  # AB is no "ab", IT no "it"
+    return re.compile(rf"(?<!\w)({words})(?!\w)", 0 if is_name else re.IGNORECASE)
 
 
 def find_words(text: str, answer: str) -> list[Span]:
@@ -111,7 +112,7 @@ def find_words(text: str, answer: str) -> list[Span]:
         answer: The gold answer.
     """
     origins = Origins(text)
-    text = rewritten(text, LATEX, origins.sub) if "\\" in text or "$" in text else text
+    text = rewritten(text, LATEX, origins.sub) if re.search(r"[\\${]", text) else text
     answer = rewritten(answer, LATEX).strip().rstrip(".")
     bare = answer.strip("()[]. \"'*")
     if bare.lower() in _TRUTHS:

@@ -41,7 +41,23 @@ PLAIN_STATED = [
     ("The answer is B.", "B"), ("The answer is (B).", "(B)"), ("Option B is correct.", "B"),
     ("The correct option is B", "B"), ("It's C, since 3 > 2.", "C"), ("Choose B.", "B"), ("I think A.", "A"),
     ("The answer is I.", "I"), ("answer: D", "D"), ("It is D) 12", "D"), ("B is the right answer.", "B"),
-    ("So, B!", "B"), ("I'd say C.", "C"), ("It is C because the line is straight", "C"),
+    ("So, B!", "B"), ("I'd say C.", "C"), ("It is C because the line is straight", "C"), ("floor 18", "18th floor"),
+    ("the 18th floor", "18"), ("the 21st floor", "21"), ("the 3rd year", "3"), ("8 6/19", "8 (6/19)"),
+    ("2.01e-06", "2.01e-06"), ("2.01 × 10^-6", "2.01e-06"), ("0.00000201", "2.01e-6"), ("1e-3", "0.001"),
+    ("1E6", "1000000"), ("1e6 dollars", "$1000000"), ("1.5K", "1500"), ("$2.5M", "2500000"),
+    ("$2.5 million", "2500000"), ("£1.2bn", "1200000000"), ("5k run", "5000"),
+    ("three-quarters of an hour", "45 minutes"), ("half an hour", "30 min"), ("a third of a day", "8 hours"),
+    ("quarter of an hour", "15 minutes"), ("a quarter of a mile", "0.25 miles"), ("a quarter of a dollar", "25 cents"),
+    ("1 ½ cups", "1.5 cups"), ("2 ⅔", "2 2/3"), ("1½", "1.5"), ("3 ¼ miles", "3.25"), ("½", "0.5"), ("1 and ½", "1.5"),
+    ("5 km/hr", "5 km/h"), ("60 km per hour", "60 km/h"), ("12 apples per day", "12 apples"), ("(3 + x)", "x + 3"),
+    ("4x", "4x"), ("12 - y", "12 - y"), ("2/x", "2/x"), ("n + 1", "n+1"), ("x^2 + 1", "x^2+1"), ("2l + 2w", "2l+2w"),
+    ("2(l + w)", "2(l+w)"), ("at most 3", "≤ 3"), ("more than 7", "> 7"), ("[1, 4]", "[1,4]"), ("(-3, 5)", "(-3,5)"),
+    ("x = 3 or x = -2", "x = 3 or x = -2"), ("3 and -2", "x = 3 or x = -2"), ("(x-2)^2", "(x - 2)^2"),
+    ("100 - 2t", "100-2t"), ("a/b", "a/b"), ("-x", "-x"), ("p = 2n", "p=2n"), ("5 - x dollars", "5 - x"),
+    ("so the expression is 5 - x, right?", "5 - x"), ("5–x", "5 - x"), ("5 − x", "5 - x"), ("1/ x", "1/x"),
+    ("w-108", "w - 108"), ("W - 108", "w - 108"), ("x≠4", "x ≠ 4"), ("10{,}080", "10080"), ("10,080", "10{,}080"),
+    ("3 : 2", "3:2"), ("x^{2}", "x^2"), ("|x|", "|x|"), ("7!", "7!"), ("10_2", "10_2"), ("1010_{2}", "1010_2"),
+    ("CA", "CA"),
 ]  # fmt: skip
 
 
@@ -68,7 +84,15 @@ PLAIN_NOT_STATED = [
     ("I have no idea", "no"), ("I know", "no"), ("What is B?", "B"), ("Is it A or B?", "B"), ("Look at point B.", "B"),
     ("a good thing", "A"), ("It is A good thing", "A"), ("I think so", "I"), ("So I think it is 5.", "I"),
     ("Which of A, B, C or D is right?", "B"), ("What does option B say?", "B"), ("Plan B is to draw.", "B"),
-    ("Let A be the area.", "A"), ("Angle A is 30 degrees.", "A"), ("A train leaves.", "A"),
+    ("Let A be the area.", "A"), ("Angle A is 30 degrees.", "A"), ("A train leaves.", "A"), ("5", "None"),
+    ("None of them", "None"), ("nan", "nan"), ("It is N/A", "n/a"), ("It is nan.", "NaN"), ("the 7th grade", "7"),
+    ("8 + 6/19", "8 (6/19)"), ("50 miles per hour", "50 miles"), ("20 m/s", "20 m"), ("20 m/s", "20 seconds"),
+    ("3 kg/m^3", "3 kg"), ("5 liters per minute", "5 liters"), (". 2", "0.2"), ("3", "x + 3"), ("It is 3.", "3 + x"),
+    ("4", "4x"), ("x = 4", "4x"), ("the number is 12", "12 - y"), ("y - 12", "12 - y"), ("2", "2/x"), ("1", "n+1"),
+    ("1", "x^2+1"), ("2", "2l + 2w"), ("3", "x>3"), ("less than 3", "x < 3"), ("7", "> 7"), ("(1, 4]", "[1,4]"),
+    ("1 to 4", "[1,4]"), ("(3, 5)", "(-3,5)"), ("(5, 3)", "(3,5)"), ("x=3", "x = 3 or x = -2"), ("x - 2", "(x-2)^2"),
+    ("100", "100-2t"), ("x", "-x"), ("2^{10}", "1024"), ("2", "x^2"), ("8 sin x", "8"), ("7", "7!"),
+    ("1010", "1010_2"), ("ab", "AB"), ("It", "IT"), ("us", "US"),
 ]  # fmt: skip
 
 
@@ -92,7 +116,23 @@ LATEX_STATED = [
     ("[-2, 7]", r"x \in [-2,7]"), (r"\left(3, \frac{\pi}{2}\right)", r"\left( 3, \frac{\pi}{2} \right)"),
     ("(3, π/2)", r"\left( 3, \frac{\pi}{2} \right)"), (r"\frac{x}{2}", "x/2"), (r"\frac{x+1}{x-2}", "(x+1)/(x-2)"),
     ("(x + 1)/(x - 2)", r"\frac{x+1}{x-2}"), ("±3", r"\pm 3"), (r"\{1, 2\}", r"\{1,2\}"), ("1 and 2", r"\{1,2\}"),
-    (r"\textbf{(B)}", "B"), ("It is B.", r"\text{(B)}"),
+    (r"\textbf{(B)}", "B"), ("It is B.", r"\text{(B)}"), ("$12/hour", "$12"), ("x > 3", r"x \gt 3"),
+    ("x is at least 3", r"x \ge 3"), ("x is at most 3", r"x \leq 3"), ("√(x+1)", r"\sqrt{x+1}"), ("$5 - x$", "$5-x$"),
+    ("(-∞, 3]", r"(-\infty, 3]"), (r"$\frac{1}{2}$", "1/2"), (r"\dfrac12", "0.5"), (r"\tfrac{3}{4}", "75%"),
+    (r"\frac{-5}{2}", "-5/2"), (r"\frac{22}7", "22/7"), (r"2\frac13", "7/3"), ("$x=12$", "12"), (r"$12\%$", "12%"),
+    (r"12\%", "12%"), (r"$\$12$", "$12"), (r"\$12", "$12"), ("$12$ cm", "12 cm"), ("$12$ dollars", "$12"),
+    ("$12", "$12$"), (r"10\,080", "10080"), (r"6.02\times 10^{23}", "6.02e23"), (r"3\cdot10^5", "300000"),
+    (r"3 \times 10^{-2}", "0.03"), (r"45^{\circ}", "45 degrees"), ("45°", r"45^{\circ}"), ("45", r"45^\circ"),
+    (r"\mathrm{cm}", "cm"), (r"12\text{ cm}", "12 cm"), (r"12\ \text{cm}", "12 cm"), (r"\text{Evelyn}", "Evelyn"),
+    (r"\textbf{Evelyn}", "Evelyn"), (r"\mbox{Evelyn}", r"\text{Evelyn}"), (r"\boxed{\frac{3}{8}}", "3/8"),
+    (r"\boxed{-18}", "-18"), (r"\(x=5\)", "5"), (r"\[5\]", "5"), ("$5 and $6", "5"),
+    ("I paid $5 for 3, then $6.", "$5"), ("It costs $5 and then $6$ more", "6"), (r"$2 \times 3 = 6$", "6"),
+    (r"$\sqrt{2}$", r"\sqrt2"), (r"\frac{a}{b}", "a/b"), (r"\frac{2x}{3}", "2x/3"),
+    (r"(2,12) \cup (12,102)", r"(2, 12)\cup(12, 102)"), (r"\left[0,1\right)", "[0,1)"), (r"\{2, 3\}", r"\{3,2\}"),
+    (r"5\pi", "5π"), ("5 pi", r"5\pi"), (r"\frac{5\pi}{6}", r"\frac{5\pi}{6}"), ("5π/6", r"\frac{5\pi}{6}"),
+    (r"\overline{AB}", r"\overline{AB}"), (r"-\frac38", "-3/8"), (r"\sqrt[3]{8}", r"\sqrt[3]{8}"),
+    (r"\binom{7}{2}", r"\binom{7}{2}"), (r"\infty", r"\infty"), ("∞", r"\infty"), ("infinity", r"\infty"),
+    (r"\emptyset", r"\emptyset"),
 ]  # fmt: skip
 
 
@@ -107,6 +147,12 @@ LATEX_NOT_STATED = [
     (r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
     ("5", r"(-\infty,-5]\cup[5,\infty)"), ("(-2, 7)", r"x \in [-2,7]"), ("7", r"x \in [-2,7]"),
     ("3", r"\left( 3, \frac{\pi}{2} \right)"), ("x + 1/x - 2", r"\frac{x+1}{x-2}"), ("3", r"\pm 3"), ("1", r"\{1,2\}"),
+    ("3", r"y \ge 3"), ("1", r"\sqrt{x+1}"), ("x ≤ 3", r"(-\infty, 3]"), ("x cannot be 4", r"x \neq 4"),
+    (r"-\frac{5}{2}", "5/2"), ("2.5", r"-\frac{5}{2}"), ("45 cm", r"45^\circ"), ("18", "$-18$"),
+    (r"$2 \times 3$", "6"), ("2", r"\sqrt2"), ("2/3", r"\frac{2x}{3}"), ("(2,12)", r"(2,12) \cup (12,102)"),
+    ("5", r"5\pi"), ("5/6", r"\frac{5\pi}{6}"), (r"\log_2 5", "x=5"), (r"8 \sin 80^\circ", "8"),
+    (r"\sin 30^\circ", "30 degrees"), (r"\sqrt[3]{8}", "8"), ("8", r"\sqrt[3]{8}"), ("7", r"\binom72"),
+    ("5", r"\infty"),
 ]  # fmt: skip
 
 
