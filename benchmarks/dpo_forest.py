@@ -189,7 +189,7 @@ def make_trainer(side: Side) -> Any:
     from socratic_rl.core.component import ModelSettings
     from socratic_rl.models import weights
     from socratic_rl.models.tokens import pair_tokens
-    from socratic_rl.training.dpo import keep_freed_memory
+    from socratic_rl.training.freed_memory import keep_freed_memory
     from socratic_rl.training.trainers import ForestTrainer, forest_arguments
 
     logging.set_verbosity_error()

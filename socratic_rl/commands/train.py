@@ -26,7 +26,7 @@ from socratic_rl.models.tutor import Tutor
 from socratic_rl.pages import console
 from socratic_rl.pairs.dataset import SocraticPairs, counts
 from socratic_rl.sharing import hub, model_card
-from socratic_rl.training import dpo
+from socratic_rl.training import dpo, freed_memory, saving
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
     if checkpoint is not None and processes.is_main():
         # another config is refused before anything is written over
         provenance.remember(folder / "train_config.json", cfg)
+    args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
+    lora = dpo.lora_config(cfg.lora) if settings.lora else None
     data = load_pairs(settings, folder)
     # what wrote bad answers makes room for what is trained
     settings = settings.model_copy(update={"generator": None, "dataset": data.dataset})
-    args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
-    lora = dpo.lora_config(cfg.lora) if settings.lora else None
     if processes.is_main():
         if checkpoint is None:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -97,7 +97,7 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
         save(outcome, start.tokenizer, record, folder, held_out.pairs, settings, tracked)
         address = hub.push(folder / "adapter", settings.hub, f"Tutor trained from {start.base.name}")
     print_closing_table(data.closing_rows, fitted, held_out, outcome, folder / "adapter", address)
-    dpo.free_memory()
+    freed_memory.free_memory()
     return outcome.held_out.get("eval_rewards/accuracies")
 
 
@@ -164,7 +164,7 @@ def save(
 ) -> None:
     """Write the tutor, the training log and some replies to held-out prompts, and log them."""
     adapter = folder / "adapter"
-    dpo.save(outcome.model, tokenizer, adapter, record, outcome.weights, model_card.write_card)
+    saving.save(outcome.model, tokenizer, adapter, record, outcome.weights, outcome.first, model_card.write_card)
     write_jsonl(folder / "training_log.jsonl", outcome.log)
     # sharded weights cannot write on one process alone
     samples = [] if processes.sharded() else held_out[: settings.samples]

@@ -1,11 +1,13 @@
-"""A base model to train: of its own, or around weights that are read once a process."""
+"""A base model to train: of its own, or around weights that are read once a process; and what adapters do to it."""
 
 import copy
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from socratic_rl.core.component import ModelSettings
@@ -48,7 +50,7 @@ def load_policy(settings: ModelSettings, lora: LoraConfig | None) -> PreTrainedM
     Raises:
         UserError: As ``weights.load_base`` does, or quantised weights are to be trained themselves.
     """
-    if lora is not None and _leaves_base(lora) and not processes.sharded():
+    if lora is not None and keeps_base(lora) and not processes.sharded():
         return SHARED_BASE.load(settings)
     SHARED_BASE.release()
     model = weights.load_base(settings)
@@ -57,9 +59,60 @@ def load_policy(settings: ModelSettings, lora: LoraConfig | None) -> PreTrainedM
     return model
 
 
-def _leaves_base(lora: LoraConfig) -> bool:
-    """Whether PEFT neither trains the base's biases nor takes the adapter's first weights out of the base's."""
-    return lora.bias == "none" and lora.init_lora_weights in (True, False, "gaussian")
+def keeps_base(lora: LoraConfig) -> bool:
+    """Whether switching the adapter off gives the base back: PEFT neither trains nor rewrites the base's weights."""
+    return lora.bias == "none" and not takes_from_base(lora)
+
+
+def takes_from_base(lora: LoraConfig) -> bool:
+    """Whether the adapter's first weights are taken out of the base's: PiSSA and OLoRA."""
+    return str(lora.init_lora_weights).lower().startswith(("pissa", "olora"))
+
+
+def adapter_weights(
+    model: PreTrainedModel, gathered: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """The weights of a model's adapter under the names of its file.
+
+    Args:
+        model: With an adapter.
+        gathered: The model's weights, where it does not hold them all itself.
+    """
+    state = get_peft_model_state_dict(model, state_dict=gathered and dict(gathered))
+    return {name: weight.detach().cpu().clone() for name, weight in state.items()}
+
+
+def as_plain_lora(
+    lora: LoraConfig, first: Mapping[str, torch.Tensor], last: Mapping[str, torch.Tensor]
+) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """An adapter whose first weights were taken out of the base as one of twice the rank for the base as it is.
+
+    Such a layer computes W - s B₀A₀ + s BA, which is W + s [B, -B₀] [A; A₀]: it is read without knowing how it began.
+
+    Args:
+        lora: As it was trained.
+        first: The adapter's weights before the first step.
+        last: After the last one.
+    """
+    weights = {}
+    for name, weight in last.items():
+        if "lora_A" in name or "lora_embedding_A" in name:
+            weights[name] = torch.cat([weight, first[name]], dim=0)
+        elif "lora_B" in name or "lora_embedding_B" in name:
+            weights[name] = torch.cat([weight, -first[name]], dim=1)
+        else:
+            weights[name] = weight
+    # what keeps alpha / r, or alpha / √r
+    factor = math.sqrt(2) if lora.use_rslora else 2
+    plain = dataclasses.replace(
+        lora,
+        init_lora_weights=True,
+        r=2 * lora.r,
+        lora_alpha=factor * lora.lora_alpha,
+        rank_pattern={name: 2 * rank for name, rank in (lora.rank_pattern or {}).items()},
+        alpha_pattern={name: factor * alpha for name, alpha in (lora.alpha_pattern or {}).items()},
+    )
+    return plain, weights
 
 
 def _around_its_weights(model: PreTrainedModel) -> PreTrainedModel:

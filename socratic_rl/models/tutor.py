@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
+from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import use_adapter
 
@@ -78,9 +79,19 @@ class Tutor:
 
     @cached_property
     def _tutor(self) -> PreTrainedModel:
-        if weights.has_adapter(self.folder):
-            return adapters.load_adapter(self._base, self.folder)
-        return weights.load_base(self._own_weights)
+        if not weights.has_adapter(self.folder):
+            return weights.load_base(self._own_weights)
+        base = self._base if self._keeps_base else weights.load_base(self.settings)
+        return adapters.load_adapter(base, self.folder)
+
+    @cached_property
+    def _keeps_base(self) -> bool:
+        """Whether it is an adapter that gives its base back when it is switched off."""
+        return weights.has_adapter(self.folder) and policy.keeps_base(self._lora)
+
+    @property
+    def _lora(self) -> LoraConfig:
+        return adapters.adapter_settings(self.folder)
 
     @property
     def _own_weights(self) -> ModelSettings:
@@ -116,6 +127,9 @@ class Tutor:
         if not weights.has_adapter(earlier.folder):
             yield weights.load_base(earlier._own_weights)
             return
+        if not (self._keeps_base and earlier._keeps_base):
+            yield adapters.load_adapter(weights.load_base(self.settings), earlier.folder)
+            return
         if earlier.digest not in self._tutor.peft_config:
             adapters.add_adapter(self._tutor, earlier.folder, earlier.digest)
         with use_adapter(self._tutor, earlier.digest):
@@ -125,7 +139,7 @@ class Tutor:
         """A model of its own to train further: the base with the adapter, or the whole model."""
         if not weights.has_adapter(self.folder):
             return policy.load_policy(self._own_weights, None)
-        base = policy.load_policy(self.settings, adapters.adapter_settings(self.folder))
+        base = policy.load_policy(self.settings, self._lora)
         return adapters.load_adapter(base, self.folder, trainable=True)
 
     def weights_identity(self) -> str:
@@ -137,7 +151,7 @@ class Tutor:
     @contextlib.contextmanager
     def base(self) -> Iterator[PreTrainedModel]:
         """The base, for as long as the block lasts."""
-        if weights.has_adapter(self.folder):
+        if self._keeps_base:
             with self._tutor.disable_adapter():
                 yield self._tutor
         else:

@@ -38,4 +38,8 @@ def train_from(trainer: Trainer, checkpoint: str | None) -> float:
             trainer._load_from_checkpoint(checkpoint)
             trainer.state = state
             return 0.0
-    return float(trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"])
+    try:
+        return float(trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"])
+    except ImportError as error:
+        # the first moment at which transformers loads it
+        raise UserError(f"dpo.optim: {trainer.args.optim!s} needs what is not installed: {error}") from error

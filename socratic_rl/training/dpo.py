@@ -1,13 +1,10 @@
 """One plain call into TRL, and the score of what it made."""
 
-import ctypes
 import functools
-import gc
 import math
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,27 +13,31 @@ from accelerate.utils import is_peft_model
 from datasets import Dataset
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import get_available_reporting_integrations
 from trl import DPOConfig, DPOTrainer
 
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.files import whole_file, write_json
-from socratic_rl.core.provenance import MADE_FROM
 from socratic_rl.core.text import tell
-from socratic_rl.models import policy, processes, tokenizers, weights
-from socratic_rl.models.record import TutorRecord
+from socratic_rl.models import policy, processes, weights
 from socratic_rl.models.scoring import PairScores, reward_margins, rewarded, score_pairs
 from socratic_rl.models.tokens import pair_tokens
 from socratic_rl.training.checkpoints import find_checkpoint, train_from
-from socratic_rl.training.reference import reference_scores, saves_passes
+from socratic_rl.training.fields import (
+    DPO_REFUSED,
+    DPO_REMOVED,
+    LORA_REFUSED,
+    named_mistake,
+    refuse_fields,
+    refuse_first_weights,
+    set_fields,
+)
+from socratic_rl.training.freed_memory import keep_freed_memory
+from socratic_rl.training.reference import reference_model, reference_scores, saves_passes
 from socratic_rl.training.trainers import COLUMNS, ForestTrainer, StepTrainer, forest_arguments
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Options of glibc's ``mallopt``, from malloc.h."""
-
 
 REFERENCE = "ref"
 """What TRL calls its copy of an adapter that is trained further."""
@@ -57,6 +58,8 @@ class Outcome:
     """TRL's ``eval_…`` names over the held-out pairs, each pair counted once; empty where there are none."""
     weights: dict[str, torch.Tensor] | None
     """The weights, where the model itself holds a part of them alone; on the main process."""
+    first: dict[str, torch.Tensor] | None
+    """The adapter's weights before the first step, where they were taken out of the base's."""
 
 
 def train(
@@ -89,12 +92,19 @@ def train(
     Raises:
         UserError: There is no such checkpoint, or the loss becomes no number.
     """
+    _check_amounts(pairs, held_out, args)
     if model.device.type == "cpu":
         keep_freed_memory()
+    adapter = lora or getattr(model, "peft_config", {}).get("default")
+    changes_base = adapter is not None and not policy.keeps_base(adapter)
     if args.precompute_ref_log_probs is None:
-        args.precompute_ref_log_probs = saves_passes(args, len(pairs), jobs)
+        # else a copy of the base would have to stay in memory
+        alone = changes_base and not args.sync_ref_model
+        args.precompute_ref_log_probs = alone or saves_passes(args, len(pairs), jobs)
     references = _references(model, tokenizer, pairs, held_out, args, identity)
-    trainer = _trainer(model, tokenizer, pairs, held_out, args, lora, forest, references)
+    reference = reference_model(model, lora, needed=changes_base and references.training is None)
+    trainer = _trainer(model, tokenizer, pairs, held_out, args, lora, forest, references, reference)
+    first = policy.adapter_weights(trainer.model) if adapter and policy.takes_from_base(adapter) else None
     seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
     figures = _score_held_out(trainer, tokenizer, held_out, references.held_out)
     if REFERENCE in getattr(trainer.model, "peft_config", {}):
@@ -107,7 +117,16 @@ def train(
         seconds=seconds,
         held_out=figures,
         weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
+        first=first,
     )
+
+
+def _check_amounts(pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair], args: DPOConfig) -> None:
+    if not held_out and (args.eval_strategy != "no" or args.eval_on_start):
+        raise UserError("dpo.eval_strategy: there are no held-out pairs to score; dpo.eval_strategy=no")
+    step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if args.dataloader_drop_last and len(pairs) < step:
+        raise UserError(f"dpo.dataloader_drop_last: the {len(pairs)} pairs do not fill a step of {step}")
 
 
 class References(NamedTuple):
@@ -143,18 +162,31 @@ def _trainer(
     lora: LoraConfig | None,
     forest: Literal["auto", True, False],
     references: References,
+    reference: PreTrainedModel | None,
 ) -> DPOTrainer:
-    """TRL's trainer on the pairs, which reads them as forests or as padded rows."""
+    """TRL's trainer on the pairs, which reads them as forests or as padded rows.
+
+    Raises:
+        UserError: TRL or PEFT refuses a setting that only the model shows to be wrong.
+    """
     forest_args = forest_arguments(forest, model, tokenizer, pairs, args)
-    evaluates = held_out and args.eval_strategy != "no"
-    trainer = (ForestTrainer if forest_args else StepTrainer)(
-        model=model,
-        args=forest_args or args,
-        train_dataset=_dataset(pairs, tokenizer, references.training),
-        eval_dataset=_dataset(held_out, tokenizer, references.training and references.held_out) if evaluates else None,
-        processing_class=tokenizer,
-        peft_config=lora and policy.with_targets(lora, model),
-    )
+    evaluates = args.eval_strategy != "no" or args.eval_on_start
+    peft_config = lora and policy.with_targets(lora, model)
+    try:
+        trainer = (ForestTrainer if forest_args else StepTrainer)(
+            model=model,
+            ref_model=reference,
+            args=forest_args or args,
+            train_dataset=_dataset(pairs, tokenizer, references.training),
+            eval_dataset=_dataset(held_out, tokenizer, references.training and references.held_out)
+            if evaluates
+            else None,
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        keys = [*set_fields("dpo", args), *(set_fields("lora", peft_config) if peft_config else ())]
+        raise named_mistake(error, keys, "dpo and lora") from error
     if getattr(model, "is_quantized", False) and not args.bf16:
         # TRL makes the adapter of a quantised base bfloat16, which costs precision and, on a CPU, much time
         for parameter in trainer.model.parameters():
@@ -194,7 +226,7 @@ def _score_held_out(
 def _sharded_reference(trainer: DPOTrainer, score: Callable[..., PairScores]) -> PairScores | None:
     """The reference's scores after training: the first moment at which sharded weights can be called."""
     label = "held-out pairs under the reference"
-    if is_peft_model(trainer.model):
+    if is_peft_model(trainer.model) and trainer.ref_model is None:
         with trainer.model.disable_adapter():
             return score(trainer.model, label=label, forward=trainer.model_wrapped)
     if trainer.ref_model is None:
@@ -243,33 +275,56 @@ NEEDED = {
 """What training here needs of ``DPOConfig``; a command line may still say otherwise by a plus."""
 
 
+NEED_A_GPU = ("use_liger_kernel", "activation_offloading")
+"""Switches of ``DPOConfig`` that fail on a CPU after the weights are loaded."""
+
+
 def lora_config(node: DictConfig) -> LoraConfig:
-    """PEFT's ``LoraConfig`` of a config node, for a causal language model."""
-    return instantiate(node) if "task_type" in node else instantiate(node, task_type="CAUSAL_LM")
+    """PEFT's ``LoraConfig`` of a config node, for a causal language model.
+
+    Raises:
+        UserError: It has no such field, or refuses a value; one line for each.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    refuse_fields("lora", values, LoraConfig, LORA_REFUSED, {})
+    refuse_first_weights(values.get("init_lora_weights", True))
+    try:
+        return instantiate(node, task_type="CAUSAL_LM")
+    except InstantiationException as error:
+        raise named_mistake(error.__cause__ or error, (f"lora.{key}" for key in values), "lora") from error
 
 
 def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     """TRL's ``DPOConfig`` of a config node, with what depends on this machine filled in.
 
     Raises:
-        UserError: TRL refuses a value; names it in its words.
+        UserError: It has no such field, or refuses a value; one line for each.
     """
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    refuse_fields("dpo", values, DPOConfig, DPO_REFUSED, DPO_REMOVED)
     bf16 = weights.has_bf16() if node.bf16 is None else node.bf16
     on_cpu = {"use_cpu": True} if weights.device().type == "cpu" else {}
-    fixed = {key: value for key, value in NEEDED.items() if key not in node}
+    here = {
+        "report_to": ["wandb"] if tracked else [],
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    fixed = {key: value for key, value in (NEEDED | here).items() if key not in node}
     try:
         args = instantiate(
             node,
             output_dir=str(folder),
             bf16=bf16,
-            report_to=["wandb"] if tracked else [],
-            dataloader_pin_memory=torch.cuda.is_available(),
             **on_cpu,
             **fixed,
         )
     except InstantiationException as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"dpo: {reason.removeprefix('DPOConfig.__init__() ')}") from error
+        raise named_mistake(error.__cause__ or error, (f"dpo.{key}" for key in values), "dpo") from error
+    for field in filter(args.__getattribute__, NEED_A_GPU if on_cpu else ()):
+        raise UserError(f"dpo.{field}: needs a GPU, and there is none here")
+    if args.use_liger_kernel and not find_spec("liger_kernel"):
+        raise UserError("dpo.use_liger_kernel: needs a package that is not installed: pip install liger-kernel")
+    if absent := {*args.report_to} - {*get_available_reporting_integrations()}:
+        raise UserError(f"dpo.report_to: {', '.join(sorted(absent))} is not installed, or unknown to transformers")
     if args.n_gpu > 1:
         # torch.nn.DataParallel, which a single process would use, cuts a forest apart
         tell(f"training on one of {args.n_gpu} GPUs; accelerate launch uses them all")
@@ -288,47 +343,3 @@ def check_length(max_length: int, context: int) -> int:
     if max_length > context:
         raise UserError(f"dpo.max_length: {max_length} tokens are more than the model can read; at most {context}")
     return max_length
-
-
-def save(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    record: TutorRecord,
-    weights: dict[str, torch.Tensor] | None = None,
-    write_card: Callable[[Path], None] | None = None,
-) -> None:
-    """The adapter (or, without LoRA, the whole model) as safetensors, its tokenizer, record and card.
-
-    Args:
-        model: The policy.
-        tokenizer: Its tokenizer.
-        folder: What is to hold them.
-        record: What it was made from.
-        weights: The model's weights, where it does not hold them all itself.
-        write_card: Writes the card of a folder that has all the rest.
-    """
-    with whole_file(folder) as temporary:
-        model.save_pretrained(str(temporary), state_dict=weights)
-        tokenizers.save(tokenizer, temporary)
-        write_json(temporary / MADE_FROM, record.to_record())
-        if write_card:
-            write_card(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep up to a gigabyte of freed memory for the next buffers: a step's are else fresh pages each time.
-
-    Of a forest's step on two cores the kernel took a sixth for that. Elsewhere than under glibc nothing happens.
-    """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        for option, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30)):
-            mallopt(option, value)
-
-
-def free_memory() -> None:
-    """Give back what a job held, before the next job of a multirun starts."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ They depend neither on β nor on the loss, the learning rate or the adapter.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import time
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import is_peft_model
 from filelock import FileLock
+from peft import LoraConfig
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig
@@ -76,6 +79,24 @@ def reference_scores(
         seconds = time.monotonic() - started
         tell(f"reference log-probabilities of {len(pairs)} {label}: computed in {seconds:.1f} s, kept in {path}")
         return scores
+
+
+def reference_model(model: PreTrainedModel, lora: LoraConfig | None, needed: bool) -> PreTrainedModel | None:
+    """What is asked in place of the policy with its new adapter off or its old one as it was; None where TRL does that.
+
+    Args:
+        model: What training begins with.
+        lora: A new adapter; None where the one that the model may have is trained further.
+        needed: Whether switching the adapter off does not give the base back.
+    """
+    if lora is None and is_peft_model(model):
+        # TRL copies an adapter that is trained further by names with ``.default.``, and beside biases stands no copy
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        needed = needed or not all(".default." in name for name in names)
+    if not needed:
+        return None
+    copied = copy.deepcopy(model)
+    return copied.get_base_model() if is_peft_model(copied) else copied
 
 
 def _score(

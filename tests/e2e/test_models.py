@@ -27,7 +27,7 @@ from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.sharing import model_card
-from socratic_rl.training import dpo
+from socratic_rl.training import dpo, saving
 from tests.conftest import ROOT, TinyModel
 from tests.e2e.conftest import run
 
@@ -137,7 +137,7 @@ def case(
         "versions": provenance.versions(),
     }
     record = TutorRecord.model_validate(made_from)
-    dpo.save(outcome.model, tokenizer, folder / "adapter", record, write_card=model_card.write_card)
+    saving.save(outcome.model, tokenizer, folder / "adapter", record, write_card=model_card.write_card)
     return SimpleNamespace(
         settings=settings,
         tokenizer=tokenizer,

@@ -8,10 +8,10 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
-from socratic_rl.commands.settings import LossType
 from socratic_rl.core.dialogue import PreferencePair, Turn
 from socratic_rl.models.weights import tokenizer_from
 from socratic_rl.training import dpo
+from socratic_rl.training.settings import LossType
 from tests.unit.training.test_dpo import node
 
 BATCHES = {"forest": (2, 3, True), "rows": (2, 3, False), "one batch": (6, 1, False), "single rows": (1, 6, False)}
