@@ -22,7 +22,7 @@ from socratic_rl.core.files import read_model, whole_file, write_jsonl, write_li
 from socratic_rl.core.records import ById, Index, RecordFile, RecordWriter
 from socratic_rl.pages import console
 from socratic_rl.pairs.audit import audit_rows
-from socratic_rl.pairs.dataset import counts
+from socratic_rl.pairs.dataset import counts, told_counts
 from socratic_rl.pairs.duplicates import write_pairs
 from socratic_rl.pairs.pairing import Places, Split, pairs_at
 from socratic_rl.pairs.variants import Variants, find_variants
@@ -96,10 +96,7 @@ def run_stages(settings: GenerateSettings, folder: Path) -> Summary:
         sides[pair.split] += 1
         about[pair.problem_id] = 1
     summary.rows["pairs"] = f"{len(pairs)} about {len(about)} problems ({passed_over[DUPLICATE]} duplicates left out)"
-    total = len(pairs) + passed_over.total()
-    summary.rows["turns passed over"] = f"{passed_over.total()} of {total}" + (
-        f" ({counts(passed_over.elements())})" if passed_over else ""
-    )
+    summary.rows["turns passed over"] = told_counts(passed_over, len(pairs) + passed_over.total())
     summary.rows["rejected by"] = counts(kinds)
     summary.rows["split"] = counts(sides)
     if variants.first_ids:
@@ -194,7 +191,8 @@ def make_pairs(
     variants = find_variants(problems)
 
     def side_of(problem_id: str) -> Split:
-        side: Split = settings.pairs.split_of(variants.group_of(problem_id))
+        group = variants.group_of(problem_id)
+        side: Split = "train" if group == variants.majority else settings.pairs.split_of(group)
         return side
 
     def make(done: RecordWriter[PreferencePair]) -> Iterator[PreferencePair]:

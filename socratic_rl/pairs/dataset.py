@@ -178,3 +178,9 @@ def name_flawed(flawed: Sequence[Flawed], path: Path) -> dict[str, object]:
 def counts(values: Iterable[str]) -> str:
     """``train 230, test 50``: how often each value comes, the most frequent first."""
     return ", ".join(f"{value} {count}" for value, count in Counter(values).most_common())
+
+
+def told_counts(reasons: Counter[str], total: int) -> str:
+    """``3 of 9 (does not ask 2, duplicate 1)``: how many of so many, and how often for which reason."""
+    some = counts(reasons.elements())
+    return f"{reasons.total()} of {total}" + (f" ({some})" if some else "")

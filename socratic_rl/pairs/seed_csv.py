@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -32,11 +33,12 @@ from socratic_rl.pairs.dataset import (
     name_flawed,
     own_file,
     share_mistakes,
+    told_counts,
 )
 from socratic_rl.pairs.duplicates import write_pairs
-from socratic_rl.pairs.pairing import Share, WhichTurns, evenly, pairs_at, split_of
+from socratic_rl.pairs.pairing import Share, Split, WhichTurns, evenly, pairs_at, split_of
 from socratic_rl.pairs.rejections import Annotated as Given
-from socratic_rl.pairs.seed_dialogues import SeedRow, put_together
+from socratic_rl.pairs.seed_dialogues import SeedRow, put_together, variants
 
 COLUMNS = ("Prompt", "Bad answer", "Good answer")
 
@@ -90,7 +92,8 @@ class SeedCsv(DataSet):
             "dataset.max_flawed", flawed, read, self.max_flawed, "are broken or had to be mended", _advice(flawed)
         )
         conversations, turns_of_rows = put_together(rows)
-        places = self._choose(conversations, turns_of_rows)
+        passed_over = Counter[str]()
+        places = self._choose(conversations, turns_of_rows, passed_over)
         if not places:
             first = f" ({flawed[0].where}: {flawed[0].why})" if flawed else ""
             raise UserError(f"dataset.path: {self.path}: none of its rows can be used{first}")
@@ -104,7 +107,8 @@ class SeedCsv(DataSet):
             "seed": seed,
         }
         go_on_from(folder, made_from, "all_pairs.jsonl*")
-        make = partial(self._pairs, places, Filled(rejection=rejection), generator, seed)
+        groups = variants(conversations)
+        make = partial(self._pairs, places, groups, Filled(rejection=rejection), generator, seed)
         written = write_pairs(path, make, len(places))
         if written is None:
             raise UserError(
@@ -120,27 +124,39 @@ class SeedCsv(DataSet):
             "conversations": f"{len(conversations)} about {problems} problems",
             "pairs made": f"{len(pairs)} of {len(places)} turns ({duplicates} duplicates left out"
             f", {nothing} where there was no bad answer)",
+            **(
+                {"turns passed over": told_counts(passed_over, passed_over.total() + len(places))}
+                if passed_over.total()
+                else {}
+            ),
             "rejected by": counts(pair.rejection for pair in pairs),
             "split": counts(pair.split for pair in pairs),
+            **_variants_row(groups),
             **audit_rows(pairs, seed, Filled(rejection=rejection).against_shortcut)[0],
         }
         return Prepared(SocraticPairs(path=str(path)), summary)
 
     def _choose(
-        self, conversations: Sequence[Conversation], turns_of_rows: Sequence[Sequence[int]]
+        self,
+        conversations: Sequence[Conversation],
+        turns_of_rows: Sequence[Sequence[int]],
+        passed_over: Counter[str],
     ) -> list[tuple[Conversation, int]]:
         places = []
         for conversation, row_turns in zip(conversations, turns_of_rows, strict=True):
             turns = row_turns if self.turns == "rows" else range(1, len(conversation.turns), 2)
             fit = [n for n in turns if not self.must_ask or replies.asks_question(conversation.turns[n].text)]
-            places += [
-                (conversation, turn) for turn in (evenly(fit, self.turns) if isinstance(self.turns, int) else fit)
-            ]
+            chosen = evenly(fit, self.turns) if isinstance(self.turns, int) else fit
+            passed_over["does not ask"] += len(turns) - len(fit)
+            passed_over[f"more than {self.turns} of a conversation"] += len(fit) - len(chosen)
+            places += [(conversation, turn) for turn in chosen]
+        passed_over["beyond dataset.limit"] += len(places[self.limit or len(places) :])
         return places[: self.limit]
 
     def _pairs(
         self,
         places: Sequence[tuple[Conversation, int]],
+        groups: Mapping[str, str],
         rejection: Rejection,
         generator: Generator | None,
         seed: int,
@@ -151,8 +167,20 @@ class SeedCsv(DataSet):
             key: Problem(id=key, question=question, solution="", answer="", source="seed_csv")
             for key, question in questions.items()
         }
-        side = partial(split_of, validation=self.validation, test=self.test)
-        return pairs_at(places, side, problems, rejection, generator, seed, done)
+
+        def side_of(problem_id: str) -> Split:
+            return split_of(groups[problem_id], self.validation, self.test)
+
+        return pairs_at(places, side_of, problems, rejection, generator, seed, done)
+
+
+def _variants_row(groups: Mapping[str, str]) -> dict[str, object]:
+    sizes = Counter(groups.values())
+    several = [size for size in sizes.values() if size > 1]
+    told = (
+        f"{sum(several)} problems are variants of {len(several)}, equal but for numbers, kept on one side of the split"
+    )
+    return {"variants": told} if several else {}
 
 
 class Filled(Rejection):

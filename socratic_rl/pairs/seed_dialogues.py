@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from socratic_rl.core.dialogue import Conversation, Turn, text_id
+from socratic_rl.pairs.variants import without_numbers
 
 
 class SeedRow(NamedTuple):
@@ -86,6 +87,19 @@ def _problem_ids(dialogues: Sequence[Sequence[Turn]]) -> list[str]:
             same.merge(first, key)
     ids = {key: min(group) for group in same.subsets() for key in group}
     return [ids[opening] for opening in openings]
+
+
+def variants(conversations: Sequence[Conversation]) -> dict[str, str]:
+    """The group of each problem by its id: an id of one of those whose statements are equal but for numbers."""
+    from scipy.cluster.hierarchy import DisjointSet
+
+    same = DisjointSet(conversation.problem_id for conversation in conversations)
+    first_with: dict[str, str] = {}
+    for conversation in conversations:
+        stated = (s for turn in conversation.turns[:5:2] for s in _statements(turn))
+        for text in map(without_numbers, (conversation.turns[0].text, *stated)):
+            same.merge(first_with.setdefault(text, conversation.problem_id), conversation.problem_id)
+    return {problem_id: min(group) for group in same.subsets() for problem_id in group}
 
 
 def _statements(turn: Turn) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -69,6 +69,8 @@ class Variants(NamedTuple):
     """Problems that are equal to another but for their numbers."""
     alike: int
     """Problems that are in a group for their likeness alone."""
+    majority: str | None
+    """The group that has more than half of all problems, which is trained on; None where there is none."""
 
     def group_of(self, problem_id: str) -> str:
         """The id that stands for a problem's group: its own where it is alone."""
@@ -79,6 +81,7 @@ class Variants(NamedTuple):
         return (
             f"{self.equal + self.alike} problems are variants of {len(self.first_ids)}, kept on one side of the split: "
             f"{self.equal} equal to another but for numbers, {self.alike} more alike"
+            + ("; more than half of all problems are variants of one, which is trained on" if self.majority else "")
         )
 
 
@@ -149,11 +152,15 @@ def _named(groups: "_Groups", problems: Sequence[Problem], equal: int) -> Varian
             first = groups.first(number)
             first_ids[first] = min(first_ids.get(first, problem.id), problem.id)
     places = {first: place for place, first in enumerate(first_ids)}
-    leaders = Index()
+    leaders, sizes = Index(), Counter[int]()
     for number, problem in enumerate(problems):
         if groups.has_others(number):
-            leaders[problem.id] = places[groups.first(number)]
-    return Variants(leaders, list(first_ids.values()), equal, len(leaders) - equal)
+            first = groups.first(number)
+            leaders[problem.id] = places[first]
+            sizes[first] += 1
+    largest = sizes.most_common(1)
+    majority = first_ids[largest[0][0]] if largest and 2 * largest[0][1] > len(problems) else None
+    return Variants(leaders, list(first_ids.values()), equal, len(leaders) - equal, majority)
 
 
 class _Groups:

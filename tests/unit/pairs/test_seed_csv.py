@@ -15,6 +15,7 @@ from socratic_rl.pairs.dataset import UnusableError
 from socratic_rl.pairs.pairing import evenly
 from socratic_rl.pairs.rejections import Constant, DirectAnswer, Irrelevant, WeakModel
 from socratic_rl.pairs.seed_csv import SeedCsv, SeedRow, parse_row, put_together, read_seed_rows
+from socratic_rl.pairs.variants import without_numbers
 
 NO = Constant(text="No.")
 
@@ -46,8 +47,11 @@ def made(folder: Path) -> list[PreferencePair]:
 THINGS = ("pencils", "notebooks", "apples", "lemons", "candles", "bottles", "ribbons")
 
 
+COLOURS = ("red", "blue", "green", "white", "black", "old")
+
+
 def dialogue(number: int) -> list[str]:
-    things = THINGS[number % 7]
+    things = f"{COLOURS[number // 7 % 6]} {THINGS[number % 7]}"
     said = f"If {number} {things} cost {3 * number} dollars in the shop, how many dollars does one of them cost?"
     asked = f"What do {number} {things} cost?"
     return [said, asked, f"{3 * number} dollars", "So what is one?", "3 dollars", "Well done!"]
@@ -232,6 +236,32 @@ def test_two_bad_answers_to_one_turn_are_two_pairs(tmp_path: Path):
 @pytest.fixture
 def rows() -> list[tuple[str, str, str]]:
     return [row for number in range(2, 40) for row in cut(*dialogue(number))]
+
+
+def test_problems_that_are_equal_but_for_numbers_are_on_one_side(tmp_path: Path):
+    rows = [row for n in range(2, 38) for row in cut(f"Hello, I am stuck {n}.", "On what?", dialogue(n)[0], "So?")]
+    asked = "How many buns are in {} boxes of {} buns that a shop sells?"
+    rows += [row for n in range(40, 60) for row in cut("Help me.", "Why?", asked.format(n, n + 1), "What do you try?")]
+    facts = data_set(write(tmp_path / "seed.csv", rows)).prepare(tmp_path, NO, None, 0).facts
+    pairs = made(tmp_path)
+    sides: dict[str, set[str]] = {}
+    for pair in pairs:
+        key = without_numbers(pair.prompt[2]["content"]) if pair.turn else "Hello"
+        sides.setdefault(key, set()).add(pair.split)
+    assert len(sides["how many buns are in # boxes of # buns that a shop sells"]) == 1
+    # "I am stuck 7." is no problem's statement, but all open with it
+    assert str(facts["variants"]).startswith("36 problems are variants of 1, equal but for numbers,")
+
+
+def test_turns_that_are_passed_over_are_told(tmp_path: Path):
+    said = ["What is 3 times 4?", "What is 3 + 3?", "6", "Six.", "9", "And one more?", "12", "Yes."]
+    file = write(tmp_path / "seed.csv", cut(*said, at=(1, 7)))
+    keys = {"turns": 1, "must_ask": True}
+    facts = data_set(file, **keys).prepare(tmp_path, NO, None, 0).facts
+    assert facts["turns passed over"] == "3 of 4 (does not ask 2, more than 1 of a conversation 1)"
+    facts = data_set(file, turns="all", limit=1).prepare(tmp_path, NO, None, 0).facts
+    assert facts["turns passed over"] == "3 of 4 (beyond dataset.limit 3)"
+    assert "turns passed over" not in data_set(file, turns="all").prepare(tmp_path, NO, None, 0).facts
 
 
 def test_empty_bad_answers_are_filled_and_given_ones_kept(rows: list[tuple[str, str, str]], tmp_path: Path):

@@ -127,6 +127,17 @@ def test_variants_are_on_one_side_and_what_is_alone_keeps_its_own(tmp_path: Path
     assert str(summary.rows["variants"]).startswith("40 problems are variants of 2, kept on one side of the split: 40 ")
 
 
+def test_a_set_of_variants_alone_is_trained_on(tmp_path: Path) -> None:
+    # the first id is one of the test side
+    rows = [word_problem(n, "pens") | {"id": f"problem-{14 + n}"} for n in range(10)]
+    assert split_of("problem-14", 0.1, 0.2) == "test"
+    summary = generated(tmp_path, rows, "rejection=direct_answer")
+    assert str(summary.rows["split"]).startswith("train")
+    assert str(summary.rows["variants"]).endswith(
+        "more than half of all problems are variants of one, which is trained on"
+    )
+
+
 def test_the_closing_table_says_which_turns_are_passed_over_and_why(tmp_path: Path) -> None:
     def dialogue(*said: tuple[str, str | None, str | None]) -> list[dict[str, str | None]]:
         return [
