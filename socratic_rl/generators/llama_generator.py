@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from socratic_rl.core import embedded
 from socratic_rl.core.component import Whole, gguf_file
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.core.generator import Reply, Request, Sampling, Talk, fitting
 
 if TYPE_CHECKING:
@@ -110,10 +110,11 @@ class LlamaCpp(Sampling):
                 n_gpu_layers=self.n_gpu_layers,
             )
         except NotAdaptedError as error:
-            reason = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {error}"
+            reason = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {in_short(str(error))}"
             raise UserError(f"generator.lora_path: {reason}") from error
         except NotLoadedError as error:
-            raise UserError(f"generator.model_path: {self.path}: llama.cpp cannot load it: {error}") from error
+            reason = f"{self.path}: llama.cpp cannot load it: {in_short(str(error))}"
+            raise UserError(f"generator.model_path: {reason}") from error
 
     def _tokens(self, request: Request) -> list[int]:
         """The prompt's tokens, with one BOS where the model wants one, also where its template writes it."""

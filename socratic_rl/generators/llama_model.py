@@ -195,7 +195,7 @@ class LlamaModel:
 
     def name(self, token: int) -> str:
         """How the vocabulary writes a special token."""
-        return "" if token == -1 else llama_cpp.llama_vocab_get_text(self.vocab, token).decode()
+        return "" if token == -1 else llama_cpp.llama_vocab_get_text(self.vocab, token).decode(errors="replace")
 
     def ends(self, token: int) -> bool:
         """Whether a token ends a reply."""
@@ -242,7 +242,7 @@ def _text(read: Callable[..., int], source: Any, key: str) -> str | None:
         buffer = ctypes.create_string_buffer(size)
         length = read(source, key.encode(), buffer, size)
         if length < size:
-            return buffer.value.decode() if length >= 0 else None
+            return buffer.value.decode(errors="replace") if length >= 0 else None
         size = length + 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.core.generator import Sampling
 from socratic_rl.generators.llama_model import MOST_BATCHED, LlamaModel, NotAdaptedError, NotLoadedError, shared_start
 
@@ -41,9 +41,9 @@ class LlamaReader(LlamaModel):
                 flash_attn_type=llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
             )
         except NotAdaptedError as error:
-            raise UserError(f"llama.cpp does not put {adapter} on {path}: {error}") from error
+            raise UserError(f"llama.cpp does not put {adapter} on {path}: {in_short(str(error))}") from error
         except NotLoadedError as error:
-            raise UserError(f"llama.cpp does not load {path}: {error}") from error
+            raise UserError(f"llama.cpp does not load {path}: {in_short(str(error))}") from error
         self._n_batch = n_batch
         self._cached: list[int] = []
 

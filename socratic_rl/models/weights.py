@@ -25,6 +25,7 @@ from socratic_rl.core.component import EMBEDDED, ModelSettings
 from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.core.files import refuse_pointer, whole_file
 from socratic_rl.core.templates import with_arguments
+from socratic_rl.core.text import tell
 from socratic_rl.models import processes, tokenizers
 from socratic_rl.models.checkpoints import own_quantization, quantization_from_node, refuse_damaged, refuse_gaps
 from socratic_rl.models.tokens import chat_of, limit_rows
@@ -77,7 +78,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     if (path := gguf_of(settings)) is not None:
         tokenizers.hold_to_gguf(tokenizer, path, source)
     if chat_of(tokenizer).end is None:
-        print(f"{settings.name}: its chat template ends no reply, so {tokenizer.eos_token} is put behind each")
+        tell(f"{settings.name}: its chat template ends no reply, so {tokenizer.eos_token} is put behind each")
     return tokenizer
 
 
@@ -113,7 +114,7 @@ def tokenizer_from(
     if tokenizer.pad_token is None:
         # padding is masked from the loss by length, not by token, so the end token can stand in
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(end)
-    tokenizers.hold_to_files(tokenizer, source, revision)
+    _readable(source, lambda: tokenizers.hold_to_files(tokenizer, source, revision))
     return tokenizer
 
 
@@ -254,10 +255,8 @@ def _readable(source: str, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         # on a damaged file its libraries raise whatever they meet, tokenizers an Exception itself
-        kind = (
-            "" if isinstance(error, OSError | ValueError | ImportError | RuntimeError) else f"{type(error).__name__}: "
-        )
-        reason = kind + in_short(str(error))
+        speaks = isinstance(error, OSError | ValueError | ImportError | RuntimeError)
+        reason = in_short(str(error) if speaks else f"{type(error).__name__}: {error}")
         if not isinstance(error, OSError) or Path(source).exists():
             raise UserError(f"model.pretrained: {source}: cannot be loaded: {reason}") from error
         raise UserError(
@@ -292,8 +291,10 @@ def _convert(path: Path, folder: Path) -> None:
         )
         refuse_gaps(str(path), loading)
         refuse_damaged(str(path), model)
-        tokenizer = _readable(str(path), lambda: AutoTokenizer.from_pretrained(str(path.parent), **read))
-        tokenizer = tokenizers.as_llama_cpp(tokenizer, path)
+        tokenizer = _readable(
+            str(path),
+            lambda: tokenizers.as_llama_cpp(AutoTokenizer.from_pretrained(str(path.parent), **read), path),
+        )
         # the weights are plain floats by now, though transformers still marks them as quantised
         model.hf_quantizer = None
         model.is_quantized = False

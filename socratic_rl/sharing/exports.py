@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import gguf
 import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
@@ -157,9 +156,9 @@ def exported(tutor: Tutor, tutor_gguf: str | None, base_gguf: str | None) -> Exp
         )
     if path.with_name(MADE_FROM).exists() and TutorRecord.read(path.parent) != tutor.record:
         raise UserError(f"gguf: {path} was exported before this tutor was trained: export it again")
-    kind = gguf.GGUFReader(path).fields.get("general.type")
+    is_adapter = gguf_files.read_gguf(path, "gguf", gguf_files.is_adapter)
     base = base_file(tutor.settings, base_gguf)
-    if not kind or kind.contents() != gguf.GGUFType.ADAPTER:
+    if not is_adapter:
         return Exported(path, None, base)
     if base is None:
         raise UserError(f"base_gguf: {path} is an adapter; a GGUF file of its base, {tutor.settings.name}, is needed")

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gguf
 import numpy as np
@@ -14,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.models.tokens import chat_of
 
 Array = NDArray[np.float32]
@@ -50,6 +51,34 @@ NEEDS_BASE = "a GGUF file of the base is needed, whose metadata is taken over: b
 
 
 MERGE = "format=merged_gguf puts it into the weights"
+
+
+T = TypeVar("T")
+
+
+def read_gguf(path: Path, key: str, read: Callable[[gguf.GGUFReader], T]) -> T:
+    """What is read of a GGUF file, which may be damaged.
+
+    Args:
+        path: The file.
+        key: Of the config, that named it.
+        read: Takes what is wanted from the open file.
+
+    Raises:
+        UserError: It is missing or damaged; names the key and the file.
+    """
+    try:
+        return read(gguf.GGUFReader(path))
+    except OSError as error:
+        raise UserError(f"{key}: {path}: {(error.strerror or str(error)).lower()}") from error
+    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        raise UserError(f"{key}: {path}: is damaged, or no GGUF file: {in_short(str(error))}") from error
+
+
+def is_adapter(reader: gguf.GGUFReader) -> bool:
+    """Whether a file is one of an adapter; what says nothing is a model."""
+    kind = reader.fields.get("general.type")
+    return bool(kind) and kind.contents() == gguf.GGUFType.ADAPTER
 
 
 def architecture(config: PreTrainedConfig) -> str:
@@ -182,7 +211,7 @@ def write_model(
     writer.add_file_type(file_type)
     writer.add_chat_template(tokenizer.chat_template)
     if base:
-        _take_over(gguf.GGUFReader(base), writer)
+        read_gguf(base, "base_gguf", lambda reader: _take_over(reader, writer))
     else:
         _describe(layout, writer)
         _add_vocabulary(tokenizer, model.config.vocab_size, writer)
