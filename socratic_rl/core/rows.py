@@ -120,23 +120,33 @@ def likely(columns: Iterable[str], usual: Iterable[str]) -> str:
     return next((lower[name] for name in usual if name in lower), "COLUMN")
 
 
-def check_share(key: str, allowed: float, unusable: int, read: int, first: Sequence[tuple[str, str]]) -> None:
-    """Let a share of unusable rows pass.
+def check_share(
+    key: str,
+    allowed: float,
+    flawed: int,
+    read: int,
+    first: Sequence[tuple[str, str]],
+    what: str = "cannot be used",
+    advice: str = "",
+) -> None:
+    """Stop where more rows are flawed than may be.
 
     Args:
         key: The config key of the share.
         allowed: The share.
-        unusable: How many rows cannot be used.
+        flawed: How many rows are.
         read: Of how many.
-        first: Where the first of them are, and why each cannot be used.
+        first: Where the first of them are, and why each is.
+        what: What is wrong with them, after their number.
+        advice: What to do, after those that are named.
 
     Raises:
         UserError: There are more; names the first three.
     """
-    if unusable > allowed * read:
+    if flawed > allowed * read:
         named = "; ".join(f"{where}: {why}" for where, why in first[:3])
         raise UserError(
-            f"{key}: {unusable} of {read} rows cannot be used, more than the share of {allowed:g} that may be: {named}"
+            f"{key}: {flawed} of {read} rows {what}, more than the share of {allowed:g} that may be: {named}{advice}"
         )
 
 

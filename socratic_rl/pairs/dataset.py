@@ -129,27 +129,6 @@ class UnusableError(Exception):
     """Why a row of a data set cannot be used."""
 
 
-def check_share(key: str, flawed: Sequence[Flawed], read: int, share: float, what: str, advice: str = "") -> None:
-    """Stop where more rows are flawed than may be.
-
-    Args:
-        key: The config key of the share.
-        flawed: Those rows.
-        read: How many rows were read.
-        share: The share that may be flawed.
-        what: What is wrong with them, after their number.
-        advice: What to do, after those that are named.
-
-    Raises:
-        UserError: There are more; names the first three.
-    """
-    if (count := len({row.where for row in flawed})) > share * read:
-        named = "; ".join(f"{row.where}: {row.why}" for row in flawed[:3])
-        raise UserError(
-            f"{key}: {count} of {read} rows {what}, more than the share of {share:g} that may be: {named}{advice}"
-        )
-
-
 def own_file(folder: Path) -> Path:
     """Where a data set that has to be made puts its pairs.
 

@@ -17,7 +17,7 @@ from socratic_rl.core.dialogue import Conversation, PreferencePair, Problem, Tur
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator
 from socratic_rl.core.records import RecordWriter
-from socratic_rl.core.rows import csv_fields
+from socratic_rl.core.rows import check_share, csv_fields
 from socratic_rl.measures import replies
 from socratic_rl.pairs.audit import audit_rows
 from socratic_rl.pairs.cases import Case, Rejected, Rejection
@@ -27,7 +27,6 @@ from socratic_rl.pairs.dataset import (
     Prepared,
     SocraticPairs,
     UnusableError,
-    check_share,
     counts,
     go_on_from,
     name_flawed,
@@ -89,7 +88,13 @@ class SeedCsv(DataSet):
             raise UserError(f"dataset.path: {error}") from error
         read = len(rows) + sum(not row.used for row in flawed)
         check_share(
-            "dataset.max_flawed", flawed, read, self.max_flawed, "are broken or had to be mended", _advice(flawed)
+            "dataset.max_flawed",
+            self.max_flawed,
+            len({row.where for row in flawed}),
+            read,
+            [(row.where, row.why) for row in flawed[:3]],
+            "are broken or had to be mended",
+            _advice(flawed),
         )
         conversations, turns_of_rows = put_together(rows)
         passed_over = Counter[str]()

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -17,7 +17,8 @@ from socratic_rl.core.dialogue import Message, PreferencePair, teacher_turns, te
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator
-from socratic_rl.core.rows import Row, looks_local, read_rows
+from socratic_rl.core.rows import check_share, likely, looks_local, read_any_rows, with_names
+from socratic_rl.core.text_files import AnyRow
 from socratic_rl.pairs.audit import audit_rows, no_remedy
 from socratic_rl.pairs.cases import Rejection
 from socratic_rl.pairs.dataset import (
@@ -31,9 +32,16 @@ from socratic_rl.pairs.dataset import (
     own_file,
 )
 from socratic_rl.pairs.pairing import Share, Split, split_of
-from socratic_rl.pairs.trl_forms import to_messages
+from socratic_rl.pairs.trl_forms import Columns, has_prompt, read_columns, row_messages
 
 Limit = Count | None
+
+
+logger = logging.getLogger(__name__)
+
+
+PROMPTS = ("question", "instruction", "query", "problem", "post", "input", "context", "text")
+"""What the column of a prompt is mostly called in public data sets, for advice."""
 
 
 LEAKED = "its prompt is in the test split too"
@@ -143,17 +151,10 @@ class TrlPairs(DataSet):
                 wanted.remove(side)
                 if not wanted:
                     break
-        self._check_share([row for row in flawed if row.why not in (LEAKED, REPEATED)], next(counter))
+        unusable = [(row.where, row.why) for row in flawed if row.why not in (LEAKED, REPEATED)]
+        check_share(f"{self.key}.max_flawed", self.max_flawed, len(unusable), next(counter), unusable)
         sides["test"] = sides["test"][: self.test_limit]
         return [pair for side in sides.values() for pair in side], flawed
-
-    def _check_share(self, unusable: Sequence[Flawed], read: int) -> None:
-        if len(unusable) > self.max_flawed * read:
-            named = "; ".join(f"{row.where}: {row.why}" for row in unusable[:3])
-            raise UserError(
-                f"{self.key}.max_flawed: {len(unusable)} of {read} rows cannot be used, more than the share of "
-                f"{self.max_flawed:g} that may be: {named}"
-            )
 
     def _pair(self, form: "_Form", split: Split) -> PreferencePair:
         return PreferencePair(
@@ -171,40 +172,56 @@ class TrlPairs(DataSet):
     def _usable(self, split: str, flawed: list[Flawed], counter: Iterator[int]) -> Iterator["_Form"]:
         """The rows of a split as messages; those that cannot be used go into ``flawed``, all are counted."""
         earlier: set[int] = set()
-        for number, (where, row) in enumerate(self._rows(split)):
-            if not number:
-                self._check_columns(where, row)
+        columns = Columns(self.prompt, self.chosen, self.rejected)
+        unread = dict.fromkeys(columns)
+        shapes: set[tuple[str, ...]] = set()
+        for where, row in self._rows(split):
             next(counter)
-            columns = (self.prompt, self.chosen, self.rejected)
             try:
-                prompt, chosen, rejected = to_messages(*(row.get(name) if name else None for name in columns))
+                row = _readable(where, row, columns)
+                if (shape := tuple(row)) not in shapes:
+                    self._check_columns(where, row, columns, is_first=not shapes)
+                    self._name_unread(row, columns, unread)
+                    shapes.add(shape)
+                form = _Form(where, *row_messages(row, columns), _labels(row))
             except UnusableError as error:
                 flawed.append(Flawed(where, str(error)))
                 continue
-            form = _Form(where, prompt, chosen, rejected, _labels(row))
             if form.key in earlier:
                 flawed.append(Flawed(where, REPEATED))
                 continue
             earlier.add(form.key)
             yield form
 
-    def _check_columns(self, where: str, row: Mapping[str, Any]) -> None:
-        keys = {"chosen": self.chosen, "rejected": self.rejected}
-        if self.prompt and self.prompt != "prompt":
-            # a set without the usual column has its prompts at the beginning of the other two
-            keys["prompt"] = self.prompt
-        for key, name in keys.items():
-            if name not in row:
-                raise UserError(
-                    f"{self.key}.{key}: {where}: no column {name!r}; the columns are {', '.join(row)}; say which is "
-                    f"which by {self.key}.prompt (null where chosen and rejected begin with it), {self.key}.chosen, "
-                    f"{self.key}.rejected"
-                )
+    def _check_columns(self, where: str, row: Mapping[str, Any], columns: Columns, is_first: bool) -> None:
+        """``UserError`` where the first row lacks a column that is needed."""
+        key = next((key for key in ("chosen", "rejected") if getattr(columns, key) not in row), None)
+        which = f"{self.key}.prompt, {self.key}.chosen and {self.key}.rejected say which is which"
+        if key is None and columns.prompt not in row and not has_prompt(row, columns):
+            usual = likely((name for name in row if name not in columns), PROMPTS)
+            key = "prompt"
+            which = f"{self.key}.prompt={usual} says which it is, null that chosen and rejected begin with it"
+        if key and is_first:
+            raise UserError(
+                f"{self.key}.{key}: {where}: no column {getattr(columns, key)!r}; the columns are {', '.join(row)}; "
+                f"{which}"
+            )
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _name_unread(self, row: Mapping[str, Any], columns: Columns, unread: dict[str | None, None]) -> None:
+        """Log which columns are not read, each once."""
+        if not has_prompt(row, columns):
+            return
+        read = read_columns(row, columns)
+        labels = {name for name in row if _SIDE_COLUMN.fullmatch(name.replace("rejected", "chosen"))}
+        new = [name for name in row if name and name not in unread and name not in read and name not in labels]
+        if new:
+            logger.warning("%s: columns that are not read: %s", self.path, ", ".join(new))
+        unread |= dict.fromkeys(new)
+
+    def _rows(self, split: str) -> Iterator[AnyRow]:
         if Path(self.path).expanduser().is_file():
             try:
-                yield from read_rows(self.path, encoding=self.encoding)
+                yield from read_any_rows(self.path, encoding=self.encoding, encoding_key=f"{self.key}.encoding")
             except UserError as error:
                 raise UserError(f"{self.key}.path: {error}") from error
             return
@@ -243,6 +260,12 @@ class TrlPairs(DataSet):
         if split not in saved:
             raise UserError(f"{self.key}.path: {self.path} has no split {split!r}; its splits are {', '.join(saved)}")
         return saved[split]
+
+
+def _readable(where: str, row: dict[str, Any] | str, columns: Columns) -> dict[str, Any]:
+    if isinstance(row, str):
+        raise UnusableError(row)
+    return with_names(where, row, filter(None, columns))
 
 
 class _Form(NamedTuple):
