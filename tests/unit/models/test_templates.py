@@ -1,5 +1,6 @@
 """What published chat templates do with a system message, BOS, ends and thought, and templates that fail."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -201,6 +202,8 @@ def test_a_template_without_an_end_is_told_and_gets_one(
     settings = ModelSettings.model_validate(
         {"name": "mine", "pretrained": "mine", "revision": None, "dtype": "auto", "attn_implementation": "sdpa"}
     )
+    config = {"model_type": "llama", "vocab_size": len(tokenizer)}
+    (tmp_path / "tokenizer" / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(weights, "weights_folder", lambda _: str(tmp_path / "tokenizer"))
     weights.load_tokenizer(settings)
     assert capsys.readouterr().out == "mine: its chat template ends no reply, so </s> is put behind each\n"
