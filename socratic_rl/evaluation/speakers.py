@@ -1,0 +1,100 @@
+"""Who speaks at a held-out turn beside base and tutor, and what each of them does."""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from socratic_rl.conversations.prompting import prompt_text, split_prompt
+from socratic_rl.core.dialogue import Message, Problem, to_messages
+from socratic_rl.evaluation.preferences import by_topic
+from socratic_rl.measures.comparisons import (
+    SpeakerComparison,
+    SpeakerFigure,
+    speaker_comparison,
+    speaker_figure,
+    with_verdicts,
+)
+from socratic_rl.measures.figures import Figure, MarkedText
+from socratic_rl.measures.registry import MEASURES, OF_REPLIES
+
+HEADLINE = "helps"
+"""The measure of the one comparison that is tested alone."""
+
+
+PROMPTED = "prompted"
+"""The base with a few-shot prompt: what somebody would do instead of training."""
+
+
+FIXED, TEACHER = "fixed", "teacher"
+"""A sentence that never changes, and the dialogue's own teacher."""
+
+
+def few_shot() -> list[Message]:
+    """The messages that stand before a dialogue where the base is prompted to teach by asking."""
+    system, examples = split_prompt(prompt_text(resources.files("socratic_rl.evaluation") / "prompts" / "prompted.txt"))
+    return [{"role": "system", "content": system}, *to_messages(examples)]
+
+
+def speaker_rows(
+    replies_of: Mapping[str, Sequence[MarkedText]],
+    problem_ids: Sequence[str],
+    problems: Mapping[str, Problem],
+    on_pairs: Sequence[Figure],
+    seed: int,
+) -> tuple[list[SpeakerFigure], list[SpeakerComparison]]:
+    """What each speaker does by every measure of a reply, and the tutor beside each; of all turns and by topic.
+
+    Args:
+        replies_of: By speaker; ``tutor`` is one of them.
+        problem_ids: The problem of each turn.
+        problems: By id, for topics.
+        on_pairs: Figures of base and tutor that are no measures of replies, such as ``preference_accuracy``.
+        seed: Of the sign flips.
+    """
+    figures, comparisons = [], []
+    for kind, rows in [("all", range(len(problem_ids))), *by_topic(problem_ids, problems)]:
+        groups = [problem_ids[row] for row in rows]
+        for measure in OF_REPLIES:
+            share = MEASURES[measure].share
+            values = {name: [replies[row]["marks"].get(measure) for row in rows] for name, replies in replies_of.items()}
+            figures += [speaker_figure(measure, kind, name, column, groups, share=share) for name, column in values.items()]
+            comparisons += [
+                speaker_comparison(measure, kind, name, values["tutor"], column, groups, share=share, seed=seed)
+                for name, column in values.items()
+                if name != "tutor"
+            ]
+    better = {name: measure.better for name, measure in MEASURES.items()}
+    return figures + _of_pairs(on_pairs), with_verdicts(comparisons, better, HEADLINE, PROMPTED)
+
+
+def _of_pairs(figures: Sequence[Figure]) -> list[SpeakerFigure]:
+    """The figures on pairs by speaker; a base's constant half is no measure."""
+    rows = []
+    for figure in figures:
+        sides: list[tuple[str, Any]] = [("tutor", figure.of_tutor), ("base", figure.of_base)]
+        for name, estimate in sides:
+            constant = name == "base" and figure.name in ("preference_accuracy", "log_ratio_margin")
+            value, low, high = (None, None, None) if constant else estimate
+            n = 0 if value is None else figure.n
+            rows.append(
+                SpeakerFigure(figure.name, figure.kind, name, value, low, high, n, figure.problems or 0 if n else 0)
+            )
+    return rows
+
+
+def headline(figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComparison], validated: str) -> str:
+    """The primary comparison in a sentence, with what the instrument behind it is worth."""
+    primary = next((row for row in comparisons if row.measure == HEADLINE and row.against == PROMPTED), None)
+    of_all = {row.speaker: row for row in figures if row.measure == HEADLINE and row.kind == "all"}
+    if primary is None or primary.difference is None or of_all["tutor"].value is None:
+        return f"{HEADLINE}: not measured, no problem has a worked solution"
+    said = f"{HEADLINE}: the tutor in {of_all['tutor'].value:.0%} of its replies, the prompted base in "
+    said += f"{of_all[PROMPTED].value:.0%}"
+    if primary.low is None or primary.high is None:
+        return f"{said}; {primary.problems} problems are too few for an interval; {validated}"
+    reach = (primary.high - primary.low) / 2
+    unclear = f", a difference under {1.43 * reach:.0%} would mostly not have been seen" if primary.verdict == "unclear" else ""
+    return (
+        f"{said}: {100 * primary.difference:+.0f} points [{100 * primary.low:.0f}, {100 * primary.high:.0f}], "
+        f"{primary.verdict}{unclear} (n {primary.n}, {primary.problems} problems); {validated}"
+    )
