@@ -117,6 +117,8 @@ def options_of(
         judge=settings.judge,
         repliers=partial(who_replies, settings, tutor),
         other_dataset=other_dataset if settings.dataset else None,
+        fixed=settings.fixed,
+        sft=settings.sft,
         begin=begin,
     )
 

@@ -142,6 +142,8 @@ class EvaluateSettings(Settings, Backend):
     limit: Count | None
     sampling: Sampling
     resamples: Annotated[Whole, Field(ge=100, le=10**6)]
+    fixed: Annotated[str, Field(min_length=1)]
+    sft: TutorFolder | None
     hub: HubSettings
 
 

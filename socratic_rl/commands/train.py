@@ -18,7 +18,7 @@ from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import write_jsonl
-from socratic_rl.evaluation import comparison
+from socratic_rl.evaluation.held_out import sample_replies
 from socratic_rl.models import policy, processes, weights
 from socratic_rl.models.record import VERSION, TutorRecord
 from socratic_rl.models.tokens import Fitted, fit_pairs
@@ -168,7 +168,7 @@ def save(
     write_jsonl(folder / "training_log.jsonl", outcome.log)
     # sharded weights cannot write on one process alone
     samples = [] if processes.sharded() else held_out[: settings.samples]
-    replies = comparison.sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
+    replies = sample_replies(outcome.model, tokenizer, samples, settings.sampling, settings.seed)
     write_jsonl(folder / "samples.jsonl", replies)
     columns = ("student", "reply", "teacher")
     tracking.log_table(tracked, "replies", [{key: row[key] for key in columns} for row in replies])

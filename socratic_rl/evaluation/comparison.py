@@ -1,100 +1,37 @@
 """Base and tutor on the same held-out turns: what they say, measured without a judge, and which turns they prefer."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from socratic_rl.core import provenance
 from socratic_rl.core.component import Component
-from socratic_rl.core.dialogue import Message, PreferencePair, Problem, Step, seed_from, turn_key
+from socratic_rl.core.dialogue import PreferencePair, Problem
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.generator import Generator, Sampling, in_order
+from socratic_rl.evaluation.held_out import HeldOutTurn, held_out_turns, replies
 from socratic_rl.evaluation.judged_replies import judge_replies
 from socratic_rl.evaluation.preferences import by_topic, compare_preferences
+from socratic_rl.evaluation.speakers import VALIDATED, benchmark_hash, headline, other_speakers, speaker_rows
 from socratic_rl.evaluation.suites import Conditions, File, Options, Repliers, Result
 from socratic_rl.evaluation.test_sets import not_trained_on
-from socratic_rl.generators.tutors import ByTransformers, chat_requests
+from socratic_rl.generators.tutors import ByTransformers
 from socratic_rl.measures import registry
-from socratic_rl.measures.figures import EarlierReply, Figure, MarkedText, Marks, ReplyRow
+from socratic_rl.measures.figures import (
+    EarlierReply,
+    Figure,
+    MarkedText,
+    ReplyRow,
+    SpeakerComparison,
+    SpeakerFigure,
+)
 from socratic_rl.measures.intervals import compare_sides
 from socratic_rl.models.tokens import fit_pairs
 from socratic_rl.models.tutor import Opened, Tutor
 from socratic_rl.pages import console
 
 JUDGE_ANSWERS = "judge.jsonl"
-
-
-@dataclass(frozen=True)
-class HeldOutTurn:
-    """A place in a held-out dialogue where the teacher speaks next."""
-
-    problem_id: str
-    conversation_id: str
-    turn: int
-    prompt: list[Message]
-    reference: str
-    """What the dialogue's own teacher says here."""
-    question: str
-    answer: str
-    """The gold answer; empty where it is not known."""
-    topic: str
-    steps: tuple[Step, ...] = ()
-    """Of the worked solution; empty where it is not known."""
-
-
-def held_out_turns(pairs: Sequence[PreferencePair], problems: Mapping[str, Problem]) -> list[HeldOutTurn]:
-    """Every distinct turn of the pairs, in their order.
-
-    Args:
-        pairs: Of the split to evaluate on; one turn may have several pairs.
-        problems: By id. A problem that is not there has no gold answer, so that revealing is not measured on it.
-    """
-    turns: dict[tuple[str, int], HeldOutTurn] = {}
-    for pair in pairs:
-        problem = problems.get(pair.problem_id)
-        turns.setdefault(
-            turn_key(pair),
-            HeldOutTurn(
-                problem_id=pair.problem_id,
-                conversation_id=pair.conversation_id,
-                turn=pair.turn,
-                prompt=pair.prompt,
-                reference=pair.chosen[-1]["content"],
-                question=problem.question if problem else "",
-                answer=problem.answer if problem else "",
-                topic=problem.topic if problem else "",
-                steps=problem.steps if problem else (),
-            ),
-        )
-    return list(turns.values())
-
-
-def replies(generator: Generator, turns: Sequence[HeldOutTurn], seed: int, label: str) -> list[MarkedText]:
-    """What a model says at each turn, and its marks.
-
-    The seed of each reply comes from its turn, so that base and tutor draw alike.
-
-    Returns:
-        For each turn ``text`` and ``marks``, the measures by name.
-    """
-    seeds = [seed_from(seed, turn.conversation_id, turn.turn) for turn in turns]
-    requests = chat_requests([turn.prompt for turn in turns], seeds)
-    return [
-        MarkedText(text=reply.text, marks=marks(reply.text, reply.finish == "length", turn))
-        for turn, reply in zip(turns, in_order(generator.generate(requests), len(turns), label), strict=True)
-    ]
-
-
-def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> Marks:
-    """The judge-free measures of one reply; ``None`` where a measure is not defined."""
-    return registry.marks_of(
-        registry.MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off, turn.steps)
-    )
 
 
 def compare_replies(
@@ -129,8 +66,12 @@ def compare_replies(
     return figures
 
 
-def dialogue_rows(replies_of: Mapping[str, Sequence[MarkedText]], turns: Sequence[HeldOutTurn]) -> list[ReplyRow]:
-    """The rows of ``replies.jsonl``: a held-out turn with what base, earlier rounds and tutor say."""
+def dialogue_rows(
+    replies_of: Mapping[str, Sequence[MarkedText]],
+    others: Mapping[str, Sequence[MarkedText]],
+    turns: Sequence[HeldOutTurn],
+) -> list[ReplyRow]:
+    """The rows of ``replies.jsonl``: a held-out turn with what base, earlier rounds, tutor and others say."""
     past = [name for name in replies_of if name not in ("base", "tutor")]
     return [
         ReplyRow(
@@ -148,6 +89,7 @@ def dialogue_rows(replies_of: Mapping[str, Sequence[MarkedText]], turns: Sequenc
             base_marks=base["marks"],
             tutor_marks=tutor["marks"],
             earlier=[EarlierReply(name=name, **replies_of[name][row]) for name in past],
+            others={name: texts[row] for name, texts in others.items()},
         )
         for row, (turn, base, tutor) in enumerate(zip(turns, replies_of["base"], replies_of["tutor"], strict=True))
     ]
@@ -180,7 +122,8 @@ class Comparison(Component):
         fitted = fit_pairs(
             pairs[: options.limit], tutor.tokenizer, tutor.max_length, trained_in=f"dataset.path: {dataset.path}"
         ).pairs
-        figures, dialogues = _measure(tutor, rounds, repliers, fitted, dataset.read_problems(), options)
+        measured = _measure(tutor, rounds, repliers, fitted, dataset.read_problems(), options)
+        dialogues = measured.dialogues
         problems = len({pair.problem_id for pair in fitted})
         facts = {
             "base": tutor.settings.name,
@@ -188,6 +131,7 @@ class Comparison(Component):
             "trained on": tutor.trained_on,
             "evaluated on": f"{dataset.path}, {options.split} split: {len(fitted)} pairs, {len(dialogues)} turns, "
             f"{problems} problems",
+            **measured.facts,
             **round_lines,
             "DPO": tutor.settings_line(),
             "sampling": provenance.in_a_line(options.sampling.as_config()),
@@ -197,8 +141,8 @@ class Comparison(Component):
             "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
         }
         title = f"Tutor against base, {len(fitted)} pairs and {len(dialogues)} turns"
-        make_result = partial(_result, title, facts["evaluated on"].replace(dataset.path, dataset.file.name), dialogues)
-        result = make_result(figures, facts, closing)
+        make_result = partial(_result, title, facts["evaluated on"].replace(dataset.path, dataset.file.name), measured)
+        result = make_result(measured.figures, facts, closing)
         if options.judge is None:
             return result
         # a judge that fails takes none of this along
@@ -211,7 +155,7 @@ class Comparison(Component):
             answers_path=options.folder / JUDGE_ANSWERS,
         )
         return make_result(
-            figures + judged.figures, facts | judged.facts, closing | judged.facts, answers=judged.answers
+            measured.figures + judged.figures, facts | judged.facts, closing | judged.facts, answers=judged.answers
         )
 
 
@@ -225,6 +169,17 @@ def _earlier_rounds(tutor: Tutor, repliers: Repliers) -> tuple[dict[str, Tutor],
     return rounds, lines | ({"older rounds": f"left out: {missing}"} if missing else {})
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of all speakers."""
+
+    figures: list[Figure]
+    speakers: list[SpeakerFigure]
+    comparisons: list[SpeakerComparison]
+    dialogues: list[ReplyRow]
+    facts: dict[str, str]
+
+
 def _measure(
     tutor: Tutor,
     rounds: Mapping[str, Tutor],
@@ -232,26 +187,39 @@ def _measure(
     pairs: Sequence[PreferencePair],
     problems: Mapping[str, Problem],
     options: Options,
-) -> tuple[list[Figure], list[ReplyRow]]:
+) -> _Measured:
     """The figures on pairs and on replies, and the rows of ``replies.jsonl``."""
     opened = {name: partial(tutor.round, one_round) for name, one_round in rounds.items()}
     models: dict[str, Opened] = {"base": tutor.base, **opened, "tutor": tutor.tutor}
     seed, resamples = options.seed, options.resamples
-    figures = compare_preferences(
+    on_pairs = compare_preferences(
         models, tutor.tokenizer, pairs, problems, options.sampling.width, seed=seed, resamples=resamples
     )
     turns = held_out_turns(pairs, problems)
     between = {name: ByTransformers(model, tutor.tokenizer, options.sampling) for name, model in opened.items()}
     generators = {"base": repliers.generators["base"], **between, "tutor": repliers.generators["tutor"]}
     replies_of = {name: replies(generator, turns, seed, f"{name} replies") for name, generator in generators.items()}
-    figures += compare_replies(replies_of, turns, problems, seed=seed, resamples=resamples)
-    return figures, dialogue_rows(replies_of, turns)
+    others, missing = other_speakers(tutor, repliers, turns, options)
+    every = {**replies_of, **others}
+    speakers, comparisons = speaker_rows(every, [turn.problem_id for turn in turns], problems, on_pairs, seed)
+    return _Measured(
+        on_pairs + compare_replies(replies_of, turns, problems, seed=seed, resamples=resamples),
+        speakers,
+        comparisons,
+        dialogue_rows(replies_of, others, turns),
+        {
+            "headline": headline(speakers, comparisons),
+            "validated": VALIDATED,
+            "benchmark": benchmark_hash(turns),
+            **missing,
+        },
+    )
 
 
 def _result(
     title: str,
     evaluated_on: str,
-    dialogues: Sequence[ReplyRow],
+    measured: _Measured,
     figures: Sequence[Figure],
     facts: Mapping[str, str],
     closing: Mapping[str, object],
@@ -260,8 +228,13 @@ def _result(
     # what is about one kind of rejection stands at the end
     ordered = sorted(figures, key=lambda figure: not figure.overall)
     contents = {
-        "evaluation.json": {"metrics": [figure.to_record() for figure in ordered], "facts": facts},
-        "replies.jsonl": dialogues,
+        "evaluation.json": {
+            "figures": [asdict(figure) for figure in measured.speakers],
+            "comparisons": [asdict(comparison) for comparison in measured.comparisons],
+            "metrics": [figure.to_record() for figure in ordered],
+            "facts": facts,
+        },
+        "replies.jsonl": measured.dialogues,
         # made from the others
         "report.html": None,
         **({} if answers is None else {JUDGE_ANSWERS: answers}),
@@ -269,7 +242,7 @@ def _result(
     return Result(
         "Evaluation",
         files={name: File(name, content) for name, content in contents.items()},
-        show=partial(console.metrics_table, title, ordered),
+        show=partial(_show, title, ordered, measured),
         closing=closing,
         figures=ordered,
         score=ordered[0].tutor,
@@ -277,25 +250,7 @@ def _result(
     )
 
 
-def sample_replies(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[PreferencePair],
-    sampling: Sampling,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """A few replies beside what the dialogue's own teacher says: ``prompt`` (chat messages), its last turn as
-    ``student``, ``reply`` and ``teacher``.
-    """
-    turns = held_out_turns(pairs, {})
-    generator = ByTransformers(lambda: nullcontext(model), tokenizer, sampling)
-    sampled = replies(generator, turns, seed, "sample replies")
-    return [
-        {
-            "prompt": turn.prompt,
-            "student": turn.prompt[-1]["content"],
-            "reply": reply["text"],
-            "teacher": turn.reference,
-        }
-        for turn, reply in zip(turns, sampled, strict=True)
-    ]
+def _show(title: str, figures: Sequence[Figure], measured: _Measured) -> None:
+    console.metrics_table(title, figures)
+    console.speakers_table(measured.speakers, measured.comparisons)
+    console.console().print(measured.facts["headline"])

@@ -1,21 +1,25 @@
 """Who speaks at a held-out turn beside base and tutor, and what each of them does."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from socratic_rl.conversations.prompting import prompt_text, split_prompt
-from socratic_rl.core.dialogue import Message, Problem, to_messages
+from socratic_rl.core.dialogue import Message, Problem, text_id, to_messages
+from socratic_rl.core.errors import UserError
+from socratic_rl.evaluation.held_out import HeldOutTurn, marks, replies
 from socratic_rl.evaluation.preferences import by_topic
-from socratic_rl.measures.comparisons import (
-    SpeakerComparison,
-    SpeakerFigure,
-    speaker_comparison,
-    speaker_figure,
-    with_verdicts,
-)
-from socratic_rl.measures.figures import Figure, MarkedText
+from socratic_rl.evaluation.suites import Options, Repliers
+from socratic_rl.generators.tutors import ByTransformers, prompt_room
+from socratic_rl.measures.comparisons import speaker_comparison, speaker_figure, with_verdicts
+from socratic_rl.measures.figures import Figure, MarkedText, SpeakerComparison, SpeakerFigure
 from socratic_rl.measures.registry import MEASURES, OF_REPLIES
+from socratic_rl.models.tokens import token_ids
+from socratic_rl.models.tutor import Tutor
 
 HEADLINE = "helps"
 """The measure of the one comparison that is tested alone."""
@@ -33,6 +37,52 @@ def few_shot() -> list[Message]:
     """The messages that stand before a dialogue where the base is prompted to teach by asking."""
     system, examples = split_prompt(prompt_text(resources.files("socratic_rl.evaluation") / "prompts" / "prompted.txt"))
     return [{"role": "system", "content": system}, *to_messages(examples)]
+
+
+VALIDATED = "a (finds the step of held-out sub-questions of GSM8K-Socratic in 0.83); b and c are not shown"
+"""Which conditions the pointer behind ``helps`` meets; see ``docs/measures.md``."""
+
+
+def other_speakers(
+    tutor: Tutor, repliers: Repliers, turns: Sequence[HeldOutTurn], options: Options
+) -> tuple[dict[str, Sequence[MarkedText]], dict[str, str]]:
+    """What the other speakers say at each turn, by speaker, and why one of them is left out.
+
+    They are the prompted base, the tutor by SFT alone where there is one, the fixed sentence, and the dialogue's
+    teacher.
+
+    Args:
+        tutor: Whose base is prompted.
+        repliers: Who replies.
+        turns: What they reply to.
+        options: Of the evaluation.
+
+    Raises:
+        UserError: The tutor by SFT has another base.
+    """
+    base, prompt = repliers.generators["base"], few_shot()
+    longest = max(len(token_ids(tutor.tokenizer, [*prompt, *turn.prompt], prompt=True)) for turn in turns)
+    spoken: dict[str, Sequence[MarkedText]] = {}
+    missing = {}
+    if longest <= prompt_room(base):
+        spoken[PROMPTED] = replies(base, turns, options.seed, f"{PROMPTED} replies", prompt)
+    else:
+        missing[PROMPTED] = f"left out: {longest} tokens of prompt do not fit beside the reply"
+    if options.sft:
+        by_sft = Tutor(Path(options.sft))
+        if by_sft.settings.pretrained != tutor.settings.pretrained:
+            raise UserError(f"sft: {options.sft}: its base is {by_sft.settings.pretrained}, not the tutor's")
+        opened = partial(tutor.round, by_sft)
+        generator = ByTransformers(opened, tutor.tokenizer, options.sampling)
+        spoken["sft"] = replies(generator, turns, options.seed, "sft replies")
+    for name, text_of in ((FIXED, lambda _: options.fixed), (TEACHER, lambda turn: turn.reference)):
+        spoken[name] = [MarkedText(text=text_of(turn), marks=marks(text_of(turn), False, turn)) for turn in turns]
+    return spoken, missing
+
+
+def benchmark_hash(turns: Sequence[HeldOutTurn]) -> str:
+    """What tells a set of turns, their problems and the measures from others (16 hex digits of SHA-256)."""
+    return text_id(*(json.dumps([asdict(turn)["prompt"], turn.problem_id, turn.answer]) for turn in turns), *OF_REPLIES)
 
 
 def speaker_rows(
@@ -56,8 +106,10 @@ def speaker_rows(
         groups = [problem_ids[row] for row in rows]
         for measure in OF_REPLIES:
             share = MEASURES[measure].share
-            values = {name: [replies[row]["marks"].get(measure) for row in rows] for name, replies in replies_of.items()}
-            figures += [speaker_figure(measure, kind, name, column, groups, share=share) for name, column in values.items()]
+            values = {name: [texts[row]["marks"].get(measure) for row in rows] for name, texts in replies_of.items()}
+            figures += [
+                speaker_figure(measure, kind, name, column, groups, share=share) for name, column in values.items()
+            ]
             comparisons += [
                 speaker_comparison(measure, kind, name, values["tutor"], column, groups, share=share, seed=seed)
                 for name, column in values.items()
@@ -82,7 +134,7 @@ def _of_pairs(figures: Sequence[Figure]) -> list[SpeakerFigure]:
     return rows
 
 
-def headline(figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComparison], validated: str) -> str:
+def headline(figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComparison]) -> str:
     """The primary comparison in a sentence, with what the instrument behind it is worth."""
     primary = next((row for row in comparisons if row.measure == HEADLINE and row.against == PROMPTED), None)
     of_all = {row.speaker: row for row in figures if row.measure == HEADLINE and row.kind == "all"}
@@ -91,10 +143,12 @@ def headline(figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComp
     said = f"{HEADLINE}: the tutor in {of_all['tutor'].value:.0%} of its replies, the prompted base in "
     said += f"{of_all[PROMPTED].value:.0%}"
     if primary.low is None or primary.high is None:
-        return f"{said}; {primary.problems} problems are too few for an interval; {validated}"
+        return f"{said}; {primary.problems} problems are too few for an interval; not validated"
     reach = (primary.high - primary.low) / 2
-    unclear = f", a difference under {1.43 * reach:.0%} would mostly not have been seen" if primary.verdict == "unclear" else ""
+    # (1.96 + 0.84) / 1.96: what is seen four times in five
+    unseen = f", a difference under {1.43 * reach:.0%} would mostly not have been seen"
+    note = unseen if primary.verdict == "unclear" else ""
     return (
         f"{said}: {100 * primary.difference:+.0f} points [{100 * primary.low:.0f}, {100 * primary.high:.0f}], "
-        f"{primary.verdict}{unclear} (n {primary.n}, {primary.problems} problems); {validated}"
+        f"{primary.verdict}{note} (n {primary.n}, {primary.problems} problems); not validated"
     )

@@ -50,6 +50,10 @@ class Options:
     repliers: Callable[[], Repliers]
     other_dataset: "Callable[[Path], SocraticPairs] | None"
     """Makes another data set's pairs in a folder; None where the tutor's own is evaluated on."""
+    fixed: str
+    """The sentence of the speaker who always says the same."""
+    sft: str | None
+    """The folder of a tutor trained by SFT alone, as one more speaker."""
     begin: Callable[[], None]
     """Called once the input is known to be right, before models are loaded."""
 

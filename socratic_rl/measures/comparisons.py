@@ -8,12 +8,12 @@ from flipping the sign of each problem's difference.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from socratic_rl.measures.figures import Estimate
+from socratic_rl.measures.figures import Estimate, Family, SpeakerComparison, SpeakerFigure, Verdict
 
 FEWEST = 10
 """With fewer problems there is neither interval nor verdict."""
@@ -25,48 +25,6 @@ LEVEL = 0.05
 
 FLIPS = 9_999
 """Sign flips behind a p where all of them are more."""
-
-
-Family = Literal["primary", "secondary"]
-
-
-Verdict = Literal["better", "worse", "unclear"]
-
-
-@dataclass(frozen=True)
-class SpeakerFigure:
-    """What a speaker does: a row of ``figures``."""
-
-    measure: str
-    kind: str
-    """``all``, a kind of rejection, a topic."""
-    speaker: str
-    value: float | None
-    low: float | None
-    """None below ten problems, and where a figure is constant by construction."""
-    high: float | None
-    n: int
-    problems: int
-
-
-@dataclass(frozen=True)
-class SpeakerComparison:
-    """The tutor beside another speaker on the same rows: a row of ``comparisons``."""
-
-    measure: str
-    kind: str
-    speaker: str
-    against: str
-    difference: float | None
-    low: float | None
-    """Of the unadjusted 95% interval."""
-    high: float | None
-    n: int
-    problems: int
-    p: float | None
-    family: Family | None
-    """None for what is only shown."""
-    verdict: Verdict | None
 
 
 def _measured(*columns: Sequence[Any], groups: Sequence[str]) -> tuple[Any, Any]:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -124,12 +125,58 @@ class Figure(_Row):
         return {key: value for key, value in self.model_dump(mode="json").items() if key in self.model_fields_set}
 
 
+Family = Literal["primary", "secondary"]
+
+
+Verdict = Literal["better", "worse", "unclear"]
+
+
+@dataclass(frozen=True)
+class SpeakerFigure:
+    """What a speaker does: a row of ``figures``."""
+
+    measure: str
+    kind: str
+    """``all``, a kind of rejection, a topic."""
+    speaker: str
+    value: float | None
+    low: float | None
+    """None below ten problems, and where a figure is constant by construction."""
+    high: float | None
+    n: int
+    problems: int
+
+
+@dataclass(frozen=True)
+class SpeakerComparison:
+    """The tutor beside another speaker on the same rows: a row of ``comparisons``."""
+
+    measure: str
+    kind: str
+    speaker: str
+    against: str
+    difference: float | None
+    low: float | None
+    """Of the unadjusted 95% interval."""
+    high: float | None
+    n: int
+    problems: int
+    p: float | None
+    family: Family | None
+    """None for what is only shown."""
+    verdict: Verdict | None
+
+
 class FigureFile(_Row):
     """``evaluation.json``, or the file of one suite, which has a name."""
 
     name: str = ""
     metrics: tuple[Figure, ...]
     facts: dict[str, Any]
+    figures: tuple[SpeakerFigure, ...] = ()
+    """By speaker; files of before have none."""
+    comparisons: tuple[SpeakerComparison, ...] = ()
+    """The tutor beside every other speaker."""
 
 
 class _Agreement(_Row):
@@ -229,3 +276,5 @@ class ReplyRow(TypedDict):
     base_marks: Marks
     tutor_marks: Marks
     earlier: list[EarlierReply]
+    others: NotRequired[dict[str, MarkedText]]
+    """What the other speakers say, by speaker; files of before have none."""

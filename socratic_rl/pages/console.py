@@ -11,7 +11,13 @@ from socratic_rl.pages.sweep_jobs import FIGURES, Job, ranked, written
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from socratic_rl.measures.figures import CriterionAgreement, Figure, LabelAgreement
+    from socratic_rl.measures.figures import (
+        CriterionAgreement,
+        Figure,
+        LabelAgreement,
+        SpeakerComparison,
+        SpeakerFigure,
+    )
     from socratic_rl.pages.screen import Screen
 
 
@@ -114,6 +120,31 @@ def _print_metrics(title: str, figures: Sequence["Figure"], names: Sequence[str]
         rounds = ["–" if past.value is None else f"{past.value:.3f}" for past in figure.earlier]
         drawn.add_row(figure.name, figure.kind, base, *rounds, *others, *([_trust(figure)] if judged else []))
     console().print(drawn)
+
+
+def speakers_table(figures: Sequence["SpeakerFigure"], comparisons: Sequence["SpeakerComparison"]) -> None:
+    """Print what each speaker does by each measure of all replies, and the tutor beside the prompted base."""
+    speakers = list(dict.fromkeys(row.against for row in comparisons))
+    values = {(figure.measure, figure.speaker): figure for figure in figures if figure.kind == "all"}
+    beside = {row.measure: row for row in comparisons if row.kind == "all" and row.against == "prompted"}
+    headings = ("measure", *speakers, "tutor", "tutor − prompted", "verdict")
+    drawn = table("Speakers", {heading: LEFT if heading in ("measure", "verdict") else {} for heading in headings})
+    for measure in dict.fromkeys(row.measure for row in comparisons):
+        cells = [_figure(values.get((measure, speaker))) for speaker in (*speakers, "tutor")]
+        row = beside.get(measure)
+        drawn.add_row(measure, *cells, _difference(row), (row and row.verdict) or "")
+    console().print(drawn)
+
+
+def _figure(figure: "SpeakerFigure | None") -> str:
+    return "–" if figure is None or figure.value is None else f"{figure.value:.2f}"
+
+
+def _difference(row: "SpeakerComparison | None") -> str:
+    if row is None or row.difference is None:
+        return "–"
+    interval = "" if row.low is None or row.high is None else f" [{row.low:.2f}, {row.high:.2f}]"
+    return f"{row.difference:+.2f}{interval}"
 
 
 def _trust(figure: "Figure") -> str:

@@ -7,12 +7,15 @@ from typing import Any, cast
 
 from socratic_rl.core.files import read_model, whole_file
 from socratic_rl.core.rows import read_rows
-from socratic_rl.measures.figures import Figure, FigureFile, ReplyRow
+from socratic_rl.measures.figures import Figure, FigureFile, ReplyRow, SpeakerComparison, SpeakerFigure
 from socratic_rl.pages import marked_replies, pictures
 from socratic_rl.pages.page import Row, fill
 from socratic_rl.pages.wording import JUDGE, lead, measure_of, ordered, pivoted, worded
 
 TITLE = "Socratic RL: tutor against base"
+
+
+HEADLINE_FACTS = ("headline", "validated")
 
 
 FIRST_FACTS = 4
@@ -34,6 +37,8 @@ class Report:
     """The rows of ``replies.jsonl``."""
     suites: Sequence[FigureFile] = ()
     """Figures of other suites."""
+    speakers: Sequence[SpeakerFigure] = ()
+    comparisons: Sequence[SpeakerComparison] = ()
 
 
 def write(folder: Path, log: Path) -> Path:
@@ -58,13 +63,17 @@ def from_folder(folder: Path, log: Path) -> Report:
         evaluation.metrics,
         curves=[row for _, row in read_rows(str(log))] if log.exists() else [],
         dialogues=cast("list[ReplyRow]", [row for _, row in read_rows(str(folder / "replies.jsonl"))]),
+        speakers=evaluation.figures,
+        comparisons=evaluation.comparisons,
         suites=[read_model(FigureFile, path) for path in sorted((folder / "suites").glob("*.json"))],
     )
 
 
 def render(report: Report) -> str:
     """The report as one HTML page that needs nothing from outside; all text in it is escaped."""
-    facts = list(report.facts.items())
+    # the headline and what it rests on stand above everything else
+    headline = {key: report.facts[key] for key in HEADLINE_FACTS if key in report.facts}
+    facts = [(key, value) for key, value in report.facts.items() if key not in headline]
     past = list(dict.fromkeys(past.name for figure in report.metrics for past in figure.earlier))
     names = ["base", *past, f"round {len(past) + 1}" if past else "tutor"]
     return fill(
@@ -73,6 +82,8 @@ def render(report: Report) -> str:
         facts=facts[:FIRST_FACTS],
         settings=facts[FIRST_FACTS:],
         names=names,
+        headline_facts=headline,
+        speakers=_speakers(report),
         judged=[worded(figure) for figure in report.metrics if figure.name.startswith(JUDGE)],
         suites=[
             {"name": suite.name, "facts": suite.facts, "lines": [worded(figure) for figure in suite.metrics]}
@@ -113,6 +124,43 @@ def _measured(figures: Sequence[Figure], names: Sequence[str]) -> dict[str, Any]
             ),
         ],
     }
+
+
+def _speakers(report: Report) -> dict[str, Any]:
+    """The table of all speakers: ``names``, and a row a measure with each one's figure and the tutor's difference."""
+    others = list(dict.fromkeys(row.against for row in report.comparisons))
+    values = {(figure.measure, figure.speaker): figure for figure in report.speakers if figure.kind == "all"}
+    beside = {row.measure: row for row in report.comparisons if row.kind == "all" and row.against == "prompted"}
+    names = [*others, "tutor"]
+    rows = []
+    for measure in dict.fromkeys(row.measure for row in report.comparisons):
+        comparison = beside.get(measure)
+        rows.append(
+            {
+                "label": measure_of(measure).label,
+                "meaning": measure_of(measure).meaning,
+                "cells": [_in_words(measure, values.get((measure, name))) for name in names],
+                "difference": _difference(measure, comparison),
+                "verdict": comparison.verdict if comparison else None,
+            }
+        )
+    return {"names": names, "rows": rows, "n": max((figure.n for figure in report.speakers), default=0)}
+
+
+def _in_words(measure: str, figure: SpeakerFigure | None) -> str:
+    if figure is None or figure.value is None:
+        return "–"
+    return f"{figure.value:.0%}" if measure_of(measure).share else f"{figure.value:.1f}"
+
+
+def _difference(measure: str, row: SpeakerComparison | None) -> str:
+    if row is None or row.difference is None:
+        return "–"
+    scale, digits = (100, 0) if measure_of(measure).share else (1, 1)
+    ends = (
+        "" if row.low is None or row.high is None else f" [{scale * row.low:.{digits}f}, {scale * row.high:.{digits}f}]"
+    )
+    return f"{scale * row.difference:+.{digits}f}{ends}"
 
 
 def _headline(figures: Sequence[Figure]) -> list[Figure]:

@@ -26,7 +26,7 @@ from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.core.provenance import digest
 from socratic_rl.core.records import RecordFile, RecordWriter
-from socratic_rl.evaluation.comparison import HeldOutTurn, held_out_turns, marks
+from socratic_rl.evaluation.held_out import HeldOutTurn, held_out_turns, marks
 from socratic_rl.evaluation.judge import Case
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures.registry import FAILURES, failures
