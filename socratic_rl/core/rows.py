@@ -199,26 +199,20 @@ def _read_parquet(path: Path) -> Iterator[AnyRow]:
     most = max(UNPACKED_LIMIT, UNPACKED_SHARE * path.stat().st_size)
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            _check_parquet(path, file.metadata, most)
-            # few rows at once: a row that stands in the file once may be meant a million times
-            for batch in file.iter_batches(batch_size=16):
+            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+            largest = max((group.total_byte_size for group in groups), default=0)
+            # a value that stands in the file once may be meant a million times
+            for batch in file.iter_batches(batch_size=1 if largest > RECORD_LIMIT else 16) if largest <= most else ():
                 unpacked += batch.nbytes
                 if unpacked > most:
-                    raise UserError(
-                        f"{path}:row {number + 1}: takes {unpacked >> 20} MB unpacked, which no file of its size does"
-                    )
+                    break
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}:row {number}", row
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-
-
-def _check_parquet(path: Path, metadata: Any, most: int) -> None:
-    """Refuse a file that says itself how large it becomes."""
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    if (size := max((group.total_byte_size for group in groups), default=0)) > most:
-        raise UserError(f"{path}: {size >> 20} MB unpacked, which no file of its size is")
+    if max(unpacked, largest) > most:
+        raise UserError(f"{path}:row {number + 1}: {most >> 20} MB unpacked and not at its end, which no such file is")
 
 
 def _read_csv(path: Path, encoding: str, key: str | None) -> Iterator[AnyRow]:

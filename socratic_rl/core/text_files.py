@@ -94,6 +94,9 @@ def _marked(path: Path, file: io.BufferedReader, encoding: str) -> str:
         logger.info("%s: is read as %s, which its first bytes say, not as %s", path, marked, encoding)
     if head.startswith(codecs.BOM_UTF8):
         file.read(len(codecs.BOM_UTF8))
+    if marked in ("utf-16", "utf-32") and not any(map(head.startswith, _MARKS)):
+        # its first character is one of ASCII's, with zeros before it or behind it
+        return f"{marked}-be" if head.startswith(b"\0") else f"{marked}-le"
     return marked.removesuffix("-sig")
 
 
