@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+import socratic_rl.commands.cli  # noqa: F401 (what its resolvers give)
 from socratic_rl.commands.settings import TrainSettings, parse
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.errors import UserError

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import torch
 from datasets import Dataset
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
@@ -164,7 +166,9 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path):
     for name in ("checkpoint-4", "checkpoint-20", "checkpoint-100"):
         (tmp_path / name).mkdir()
     for name in ("checkpoint-4", "checkpoint-20"):
-        (tmp_path / name / "trainer_state.json").write_text("{}")
+        state = {"global_step": 4, "max_steps": 200, "log_history": []}
+        (tmp_path / name / "trainer_state.json").write_text(json.dumps(state))
+        save_file({}, tmp_path / name / "adapter_model.safetensors")
     assert checkpoints.find_checkpoint("latest", tmp_path) == str(tmp_path / "checkpoint-20")
     assert checkpoints.find_checkpoint("latest", tmp_path / "nowhere") is None
 
