@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
+from typing import Literal
 
 from socratic_rl.measures.formulas import formula, looks_like_formula, points
 from socratic_rl.measures.quantities import Quantity, read, read_placed
 from socratic_rl.measures.spans import Span, pieces
-from socratic_rl.measures.wordings import find_words
+from socratic_rl.measures.wordings import find_words, is_choice, is_code, is_truth
 
 
 def values(text: str) -> list[Fraction]:
@@ -103,7 +104,7 @@ def _same(gold: Quantity, stated: Quantity) -> bool:
 def _gold(answer: str) -> tuple[Quantity, ...]:
     """The quantities of a gold answer; none where it is words or a formula ("5√2", "5 - x"), which are not in it."""
     quantities, rest = read(answer)
-    if looks_like_formula(rest) or any(quantity.form == "interval" for quantity in quantities):
+    if is_code(answer) or looks_like_formula(rest) or any(quantity.form == "interval" for quantity in quantities):
         return ()
     ranges = tuple(quantity for quantity in quantities if quantity.form == "range")
     return ranges or tuple(quantity for quantity in quantities if quantity.form != "operand")
@@ -117,9 +118,35 @@ def is_answer(answer: str) -> bool:
 @lru_cache(maxsize=1 << 12)
 def _in_words(text: str, answer: str) -> tuple[Span, ...]:
     """Where a text has a gold answer that is a formula or words."""
-    if looks_like_formula(read(answer)[1]) and formula(answer):
+    if not is_code(answer) and looks_like_formula(read(answer)[1]) and formula(answer):
         return tuple(formula(answer).find(text))
     return tuple(find_words(text, answer))
+
+
+Kind = Literal["number", "choice", "truth", "name", "sentence", "expression", "code"]
+
+
+def kind(answer: str) -> Kind:
+    """What a gold answer is, so that it can be spoken of: one gets 12 apples, chooses B and writes code."""
+    if is_code(answer):
+        return "code"
+    if is_truth(answer) or is_choice(answer):
+        return "truth" if is_truth(answer) else "choice"
+    quantities, rest = read(answer)
+    forms = {quantity.form for quantity in quantities}
+    is_formula = looks_like_formula(rest) and (formula(answer) or not re.search(r"[^\W\d_]{4}", rest))
+    if "interval" in forms or points(answer) or "=" in rest or is_formula:
+        return "expression"
+    if _gold(answer) and "clock" not in forms and len(re.findall(r"[^\W\d_]+", rest)) <= 4:
+        return "number"
+    return "name" if len(answer.split()) <= 4 else "sentence"
+
+
+def stated_at(text: str, answer: str) -> list[Span]:
+    """Where a text states the gold answer, or one of its numbers if it has several."""
+    if not (gold := _gold(answer)):
+        return list(_in_words(text, answer))
+    return [span for span, quantity in read_placed(text) if any(_same(part, quantity) for part in gold)]
 
 
 @lru_cache(maxsize=1 << 12)
@@ -182,46 +209,6 @@ def first_stated(text: str, answer: str, before: Iterable[str]) -> list[Span]:
         for span, new in read_placed(text)
         if any(_same(part, new) for part in gold) and not any(_makes_known(before, new) for before in old)
     ]
-
-
-_DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot)|n['’]t)"
-    r"(?: (?!but\b|only\b|know\b|sure\b|certain\b|understand\b|see\b|remember\b|until\b|it['’]s\b)[A-Za-z'’]+){0,5}"
-    r"[ $*\"“']*$",
-    re.IGNORECASE,
-)
-
-
-_DENIED_AFTER = re.compile(
-    r"[\"”'*]*(?: \w+)? (?:(?:is|was|seems|looks)(?: not|n['’]t)?"
-    r" (?:right|correct|wrong|incorrect|it|the answer|too \w+)"
-    r"|(?:can|could|must|should)(?: ?not|n['’]t) be\b|(?:is|was)(?: not|n['’]t)\b)",
-    re.IGNORECASE,
-)
-
-
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
-
-
-def without_denials(text: str, answer: str) -> str:
-    """The text without the gold answer where it is denied: "It is not 7 weeks", "7 is wrong"."""
-    if not states(text, answer):
-        return text
-    gold = _gold(answer)
-    if gold:
-        places = [span for span, quantity in read_placed(text) if any(_same(part, quantity) for part in gold)]
-    else:
-        places = list(_in_words(text, answer))
-    for start, end in reversed(places):
-        first, last = next((piece for piece in pieces(_SENTENCE, text) if piece[0] <= start < piece[1]), (0, len(text)))
-        after = _DENIED_AFTER.match(text, end)
-        denied = _DENIED_BEFORE.search(text[first:start]) or (
-            after
-            and not re.search(r" (?:is|was|seems|looks) (?:right|correct|it|the answer)$", after[0], re.IGNORECASE)
-        )
-        if denied and not text[first:last].rstrip().endswith("?"):
-            text = text[:start] + " " * (end - start) + text[end:]
-    return text
 
 
 _CLAUSE = re.compile(r"(?<=[.;!?])\s+|\n|, but ")

@@ -187,7 +187,8 @@ _IS_FORMULA = re.compile(
     r"[√∛π<>≤≥≠^|±∞∪∩∈\\]|\d|^#!$"
     # "# - x", "x + #", "x(x + #)", but neither "x-axis" nor "T-shirt"
     rf"|{_LETTER}\s*(?:[+*/×·^(]|-(?!\s?[a-z]{{3}}))|(?:[+*/×·)]|(?<![a-z])-)\s*{_LETTER}|#\s*[a-np-z]$"
-    r"|\b(?:sqrt|pi|infinity)\b|\b(?:sin|cos|tan|log|ln)\s*(?:[(#]|[a-zθ]\b)|\b(?:less|greater) than or equal\b"
+    r"|\b(?:sqrt|pi|infinity)\b|\b(?:sin|cos|tan|log|ln)(?:_?\w*\(|\s*(?:#|[a-zθ]\b))"
+    r"|\b(?:less|greater) than or equal\b"
 )
 
 

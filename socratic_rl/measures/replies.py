@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
 
-from socratic_rl.measures.answers import concluded, ends_in, first_stated, is_answer, values, without_denials
+from socratic_rl.measures.answers import concluded, ends_in, first_stated, is_answer, stated_at, states, values
 from socratic_rl.measures.asking import LEAD, SENTENCE_END, STUDENT_LABEL
 from socratic_rl.measures.asking import asks_question as asks_question
 from socratic_rl.measures.asking import questions as questions
@@ -57,6 +57,41 @@ def _is_of_problem(subject: str | None, question: str) -> bool:
     return bool(subject) and bool(re.search(rf"\b{re.escape(str(subject))}", question, re.IGNORECASE))
 
 
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|cannot)|n['’]t)"
+    r"(?: (?!but\b|only\b|know\b|sure\b|certain\b|understand\b|see\b|remember\b|until\b|it['’]s\b)[A-Za-z'’]+){0,5}"
+    r"[ $*\"“']*$",
+    re.IGNORECASE,
+)
+
+
+_DENIED_AFTER = re.compile(
+    r"[\"”'*]*(?: \w+)? (?:(?:is|was|seems|looks)(?: not|n['’]t)?"
+    r" (?:right|correct|wrong|incorrect|it|the answer|too \w+)"
+    r"|(?:can|could|must|should)(?: ?not|n['’]t) be\b|(?:is|was)(?: not|n['’]t)\b)",
+    re.IGNORECASE,
+)
+
+
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
+
+
+def _without_denials(text: str, answer: str) -> str:
+    """The text without the gold answer where it is denied: "It is not 7 weeks", "7 is wrong"."""
+    if not states(text, answer):
+        return text
+    for start, end in reversed(stated_at(text, answer)):
+        first, last = next((piece for piece in pieces(_SENTENCE, text) if piece[0] <= start < piece[1]), (0, len(text)))
+        after = _DENIED_AFTER.match(text, end)
+        denied = _DENIED_BEFORE.search(text[first:start]) or (
+            after
+            and not re.search(r" (?:is|was|seems|looks) (?:right|correct|it|the answer)$", after[0], re.IGNORECASE)
+        )
+        if denied and not text[first:last].rstrip().endswith("?"):
+            text = text[:start] + " " * (end - start) + text[end:]
+    return text
+
+
 def revealed(reply: str, answer: str, before: Sequence[str]) -> list[Span] | None:
     """What in the reply gives the gold answer away.
 
@@ -79,7 +114,7 @@ def revealed(reply: str, answer: str, before: Sequence[str]) -> list[Span] | Non
     if not is_answer(answer):
         return None
     question, *turns = before
-    turns = [without_denials(turn, answer) for turn in turns]
+    turns = [_without_denials(turn, answer) for turn in turns]
     asides = [span for start, end in pieces(SENTENCE_END, reply) for span in _asides(reply, start, end, question)]
     stated = first_stated(reply, answer, [question, *turns])
     if not stated and not ends_in([question, *turns][-1], answer):

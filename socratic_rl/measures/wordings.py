@@ -10,6 +10,9 @@ from socratic_rl.measures.spans import Origins, Span, rewritten
 _TRUTHS = {"yes", "no", "true", "false"}
 
 
+_AROUND = "()[]. \"'*"
+
+
 _OPEN = r"[\s,:*(\[\"“'‘]*"
 
 
@@ -29,7 +32,7 @@ _VERDICT = re.compile(
 
 _ASSERTS = (
     r"(?:\b(?:answer|conclusion|verdict|solution|statement|claim)\b[^.;!?]{0,30}?(?:\b(?:is|be|was)\b|:)"
-    r"|\b(?:i|we|you) (?:(?:would|should|can|will) )?(?:think|say|believe|guess|conclude|answer)"
+    r"|\b(?:i|we|you) (?:(?:would|should|can|will) )?(?:just |simply )?(?:think|say|believe|guess|conclude|answer)"
     r"|\b(?:it|that|this)(?: is|['’]s| (?:must|would|should|has to) be)"
     r"|\b(?:so|thus|hence|therefore|then|simply|just|which is))"
 )
@@ -104,6 +107,31 @@ def _wording(answer: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)({words})(?!\w)", 0 if is_name else re.IGNORECASE)
 
 
+# a fence, a statement's first word, a call, an_identifier, an operator of code, a tag
+_CODE = re.compile(
+    r"```|^\s*`[^`]+`\s*$|^import \w+$|^\s*(?:def|class|import|return|from|function|const|let|var|public|for|while"
+    r"|if)\b[^.?]*[(){};=:\[\]]"
+    r"|\w\.[A-Za-z_]\w*\(|\b(?!(?:sin|cos|tan|log\w*|sqrt|frac|text)\b)[A-Za-z]\w{2,}\((?!s\))[^()]*\)"
+    r"|\b(?!log_)[a-z]{2,}_[a-z]\w*|==|\+=|-=|&&|\|\||=>|;\s*$|\b[a-z]\w*\[\w+\]|</?[a-z]\w*>",
+    re.MULTILINE,
+)
+
+
+def is_code(answer: str) -> bool:
+    """Whether a gold answer is code: "print(x)", "a[i] += 1", lines of a program."""
+    return "\\" not in answer and bool(_CODE.search(answer))
+
+
+def is_truth(answer: str) -> bool:
+    """Whether a gold answer is "yes", "no", "true" or "false"."""
+    return answer.strip(_AROUND).lower() in _TRUTHS
+
+
+def is_choice(answer: str) -> bool:
+    """Whether a gold answer is the letter of a choice: "B", "(B)"."""
+    return bool(re.fullmatch(r"[A-Za-z]", answer.strip(_AROUND)))
+
+
 def find_words(text: str, answer: str) -> list[Span]:
     """Where a text has a gold answer in words. "Yes" and "B" count only where they are an answer.
 
@@ -114,10 +142,10 @@ def find_words(text: str, answer: str) -> list[Span]:
     origins = Origins(text)
     text = rewritten(text, LATEX, origins.sub) if re.search(r"[\\${]", text) else text
     answer = rewritten(answer, LATEX).strip().rstrip(".")
-    bare = answer.strip("()[]. \"'*")
-    if bare.lower() in _TRUTHS:
+    bare = answer.strip(_AROUND)
+    if is_truth(answer):
         matches = [match for match in _truths(text) if match[1].lower() == bare.lower()]
-    elif re.fullmatch(r"[A-Za-z]", bare):
+    elif is_choice(answer):
         matches = [match for match in _choices(text) if match[1] == bare]
     else:
         matches = [*_wording(answer).finditer(text)] if answer else []

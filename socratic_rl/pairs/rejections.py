@@ -24,9 +24,10 @@ from socratic_rl.pairs.cases import Case, Rejected, Rejection, Simple
 class DirectAnswer(Simple):
     """Gives the solution away: the answer alone, with the step that is due, or with all worked steps that are left.
 
-    The wording is drawn from ``prompts/direct_answer.txt`` so that no fixed string can be learned instead: a third of
-    the time among those that begin as the chosen turn does, and of a few drawn ones the nearest in length to the chosen
-    turn. Nothing once the dialogue has stated the answer.
+    The wording is drawn from ``direct_answer.txt`` by the kind of answer (one gets 12, but chooses B), so that neither
+    a fixed string nor broken English can be learned instead: a third of the time among those that begin as the chosen
+    turn does, and of a few drawn ones the nearest in length to the chosen turn. Nothing once the dialogue has stated
+    the answer.
     """
 
     kind: ClassVar[str] = "direct_answer"
@@ -34,18 +35,19 @@ class DirectAnswer(Simple):
     def worse(self, case: Case) -> str | None:
         """The solution in a teacher's words."""
         answer = case.problem.answer.strip().rstrip(".")
-        if not answer or any(answers.states(turn.text, answer) for turn in case.before[1:]):
+        if not answers.is_answer(answer) or any(answers.states(turn.text, answer) for turn in case.before[1:]):
             return None
+        kind = answers.kind(answer)
         left = [_sentence(step.work) for step in _steps_left(case)]
         parts = {
-            "answer": answer,
+            "answer": answer.lower() if kind == "truth" else answer,
             "question": _sentence(case.chosen.text),
             # the question that the answer is the answer to
             "last_question": case.chosen.text if case.step == len(case.problem.steps) - 1 else "",
             "step": left[0] if left else "",
             "solution": " ".join(left) or _sentence(case.problem.solution),
         }
-        templates = _templates(frozenset(name for name, part in parts.items() if part))
+        templates = _templates(frozenset(name for name, part in parts.items() if part), kind)
         rng = case.rng(self.kind)
         if rng.random() < 1 / 3:
             # those that ask the chosen question and answer it themselves are among them
@@ -227,10 +229,11 @@ class Mixed(Rejection):
 
 
 @cache
-def _templates(names: frozenset[str]) -> list[str]:
-    """How a direct answer may be worded with nothing but these filled in; ``{answer}`` is in each."""
+def _templates(names: frozenset[str], kind: answers.Kind = "number") -> list[str]:
+    """How a direct answer of a kind may be worded with nothing but these filled in; ``{answer}`` is in each."""
     text = (resources.files("socratic_rl.pairs") / "direct_answer.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and names.issuperset(re.findall(r"\{(\w+)\}", line))]
+    lines = text.partition(f"[{kind}]\n")[2].partition("\n\n")[0].splitlines()
+    return [line for line in lines if names.issuperset(re.findall(r"\{(\w+)\}", line))]
 
 
 def _sentence(text: str) -> str:

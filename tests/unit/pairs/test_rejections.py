@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from socratic_rl.core.dialogue import Conversation, Problem, Step, Turn
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Reply, Request
-from socratic_rl.measures import replies
+from socratic_rl.measures import answers, replies
 from socratic_rl.pairs import rejections
 from socratic_rl.pairs.cases import Case, Pool, Rejected, Rejection
 from socratic_rl.pairs.rejections import (
@@ -103,12 +103,64 @@ def only(kind: Rejection, *cases: Case, generator: Generator | None = None) -> l
     return [rejected and rejected.text for rejected in kind.reject(cases, generator)]
 
 
-def test_every_wording_of_a_direct_answer_states_the_answer():
-    templates = rejections._templates(frozenset({"answer", "step", "solution", "question", "last_question"}))
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("number", "12"),
+        ("number", "4 1/2 hours"),
+        ("choice", "B"),
+        ("choice", "(D)"),
+        ("truth", "yes"),
+        ("truth", "false"),
+        ("name", "midwest"),
+        ("name", "8:00 am"),
+        ("sentence", "He should buy the big box of pens"),
+        ("expression", "5 - x"),
+        ("expression", "[0,1)"),
+        ("expression", r"x \le 3"),
+        ("code", "for i in range(10):\n    print(i)"),
+        ("code", "total += 1;"),
+    ],
+)
+def test_every_wording_of_a_direct_answer_gives_the_answer_away(kind: answers.Kind, answer: str) -> None:
+    parts = {
+        "question": "What would you do first?",
+        "last_question": "What is it then?",
+        "step": "First we look at the shape.",
+        "solution": "First we look at the shape. Then we turn it round.",
+    }
+    templates = rejections._templates(frozenset({"answer", *parts}), kind)
     assert len(set(templates)) == len(templates) >= 40
+    assert answers.kind(answer) == kind
     for template in templates:
-        assert "{answer}" in template
-        assert set(re.findall(r"\{(\w+)\}", template)) <= {"answer", "step", "solution", "question", "last_question"}
+        assert set(re.findall(r"\{(\w+)\}", template)) <= {"answer", *parts}
+        text = template.format(answer=answer, **parts)
+        assert replies.reveals_answer(text, answer, ["Here is a problem.", "How do I begin?"]), text
+    # enough to draw from in all that begin with the chosen turn
+    assert sum(template.startswith("{question}") and "{s" not in template for template in templates) >= 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "fits"),
+    [
+        (
+            "midwest",
+            r"(?:answer|problem)\b.* midwest|(?:[Ii]t|that) (?:is|has to be) midwest|down midwest|\? midwest",
+        ),
+        ("Yes", r"(?:answer|say)\b.* yes\b"),
+        ("B", r"(?:is|be|simply|[Cc]hoose|pick) B\b"),
+    ],
+)
+def test_a_direct_answer_is_worded_for_its_kind(answer: str, fits: str) -> None:
+    problem = SHOP.model_copy(update={"answer": answer})
+    texts = [text for text in only(DirectAnswer(), *(case(problem, turn=3, seed=seed) for seed in range(200))) if text]
+    assert len(set(texts)) > 30
+    assert [text for text in texts if not re.search(fits, text)] == []
+
+
+@pytest.mark.parametrize("answer", ["None", "nan", "N/A", "<NA>"])
+def test_what_a_table_has_for_nothing_is_not_given_away(answer: str) -> None:
+    assert only(DirectAnswer(), case(SHOP.model_copy(update={"answer": answer}))) == [None]
 
 
 def test_a_direct_answer_reveals_in_many_wordings_of_the_chosen_length():
