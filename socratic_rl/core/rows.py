@@ -202,7 +202,7 @@ def _read_parquet(path: Path) -> Iterator[AnyRow]:
             groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
             largest = max((group.total_byte_size for group in groups), default=0)
             # a value that stands in the file once may be meant a million times
-            for batch in file.iter_batches(batch_size=1 if largest > RECORD_LIMIT else 16) if largest <= most else ():
+            for batch in file.iter_batches(batch_size=4 if largest > RECORD_LIMIT else 16) if largest <= most else ():
                 unpacked += batch.nbytes
                 if unpacked > most:
                     break
