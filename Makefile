@@ -22,11 +22,12 @@ dev: .venv/installed-dev chromium ## add what tests and lint need, and Chromium
 	$(BIN)/pip install --progress-bar off -e '.[dev]'
 	touch $@
 
-# problems → conversations → pairs → DPO → evaluation, on the embedded model
-demo: setup ## problems, conversations, pairs, DPO and evaluation, on the embedded model
+# problems → conversations → pairs → SFT and DPO → evaluation, on the embedded model
+demo: setup ## problems, conversations, pairs, SFT, DPO and evaluation, on the embedded model
 	$(BIN)/python generate.py experiment=demo_data
+	$(BIN)/python train.py experiment=demo_sft
 	$(BIN)/python train.py experiment=demo
-	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter
+	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter sft=$(DEMO)/sft/adapter
 
 # a second round on top of the demo's tutor: its own replies, the best against the worst; base and both rounds compared
 rounds: setup ## a second round on top of the demo's tutor
