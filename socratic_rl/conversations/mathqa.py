@@ -71,14 +71,18 @@ def value(option: str, others: Sequence[str]) -> str | None:
         The value, or None where the option names none ("none of these", "can not be determined").
     """
     text = option.strip(" .,;'\"")
+    if re.match(r"\d+\b(?! ?/)", text) and re.match(r"[ ,;'\"]*\.[ .]*\d", option):
+        text = f".{text}"  # ". 2" is 0.2
     if text.lower() == "none" and _NUMBER_WORDS & set(others):
         return "0"
     if not re.search(r"\w", text) or _NO_VALUE.fullmatch(text.lower()):
         return None
     text = re.sub(r"^(?:(?:rs|re) ?[.:]?|s ?[.:]) ?(?=[\d.])", "Rs. ", text)  # the letter of the option ate an r
+    text = re.sub(r"(?<=\d) \. (?=\d)", ".", text)
+    text = re.sub(r"(?<![\w.])(?:(?<!\w )|(?<=\band )|(?<=\bor ))\. ?(?=\d)", "0.", text)
     text = re.sub(r"^[a-z] = (?=[-\d])", "", text)
     text = re.sub(r"(?<=\d) v (?=\d)", "√", text)  # 10 v 2 is what was left of 10√2
-    return re.sub(r"(?<![\w.])\.(?=\d)", "0.", detokenise(text))
+    return detokenise(text)
 
 
 def _word(words: str) -> str:
