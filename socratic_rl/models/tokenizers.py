@@ -139,13 +139,12 @@ def _texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [*SAMPLE, *(text for exchange in exchanges for text in (chat.prompt(exchange[:1]), chat.dialogue(exchange)))]
 
 
-def save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer into a folder, and read it from there as anybody would.
+def hold_saved(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuse what was saved of a tokenizer where anybody who reads it makes other tokens.
 
     Raises:
-        UserError: What is read makes other tokens.
+        UserError: It does; what else lies in the folder stays.
     """
-    tokenizer.save_pretrained(str(folder))
     saved = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
 
     def encode(text: str) -> Ids:

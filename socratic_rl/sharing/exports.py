@@ -185,7 +185,8 @@ def write(tutor: Tutor, kind: Kind, folder: Path, dtype: str, base: Path | None)
     if kind == "folder":
         with whole_file(folder) as temporary:
             _merged(tutor).to(getattr(torch, dtype)).save_pretrained(str(temporary))
-            tokenizers.save(tutor.tokenizer, temporary)
+            tutor.tokenizer.save_pretrained(str(temporary))
+            tokenizers.hold_saved(tutor.tokenizer, temporary)
             _describe(tutor, kind, temporary)
         return {kind: folder, "model card": folder / CARD}
     path = folder / f"{kind}.gguf"

@@ -42,8 +42,10 @@ def save(
             plain, state = policy.as_plain_lora(model.peft_config["default"], first, last)
             plain.save_pretrained(str(temporary))
             save_file(state, temporary / adapters.WEIGHTS, metadata={"format": "pt"})
-        tokenizers.save(tokenizer, temporary)
+        tokenizer.save_pretrained(str(temporary))
         write_json(temporary / MADE_FROM, record.to_record())
         if write_card:
             write_card(temporary)
         shutil.rmtree(folder, ignore_errors=True)
+    # what was trained is there by now
+    tokenizers.hold_saved(tokenizer, folder)
