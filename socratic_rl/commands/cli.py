@@ -108,6 +108,8 @@ def job(command: str, cfg: DictConfig) -> float | None:
         # the heavy imports wait until the config is known to be right
         story = importlib.import_module(f"socratic_rl.commands.{command}")
         outcome: float | None = story.run(parsed, cfg)
+        if OmegaConf.select(cfg, "estimate.only") and not in_multirun():
+            _remove_if_bare(Path(HydraConfig.get().runtime.output_dir))
     except (UserError, OSError, OmegaConfBaseException) as error:
         if in_multirun():
             raise

@@ -1,5 +1,6 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
+import functools
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ from socratic_rl.core.component import (
     WandbSettings,
     WebSettings,
     Whole,
+    bytes_of,
 )
 from socratic_rl.core.errors import UserError, in_short, reasons, shell_command
 from socratic_rl.core.generator import Sampling
@@ -64,6 +66,23 @@ class GenerateSettings(Settings):
         return "conversations" if self.shard is not None and self.stop_after == "pairs" else self.stop_after
 
 
+class EstimateSettings(Component):
+    """What is asked of the memory that training takes."""
+
+    only: bool
+    gpu: str | None
+    """Its memory, as text."""
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _is_a_size(cls, gpu: Any, info: ValidationInfo) -> str | None:
+        if gpu is not None:
+            bytes_of(str(gpu))
+            if info.data.get("only") is False:
+                raise ValueError("is of a GPU that is not here, so nothing can be trained: estimate.only=true")
+        return None if gpu is None else str(gpu)
+
+
 class TrainSettings(Settings):
     """``conf/train.yaml``."""
 
@@ -78,6 +97,7 @@ class TrainSettings(Settings):
     dpo: DpoSettings
     lora: Annotated[LoraSettings | None, Field(validate_default=True)] = None
     forest: Literal["auto", True, False]
+    estimate: EstimateSettings
     samples: Annotated[Whole, Field(ge=0, le=10_000)]
     sampling: Sampling
     hub: HubSettings
@@ -219,6 +239,10 @@ class ExportSettings(Component):
         return output_dir
 
 
+UNREAD_BY_ESTIMATES = frozenset(("dataset", "rejection", "generator"))
+"""What ``estimate.only=true`` does not look at."""
+
+
 S = TypeVar("S", bound=Component)
 
 
@@ -242,19 +266,24 @@ def parse(schema: type[S], cfg: DictConfig, experiment: str | None = None) -> S:
         UserError: One line for every mistake in it, ``key: what is wrong``.
     """
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    mistakes = dict.fromkeys(sorted(map(str, OmegaConf.missing_keys(cfg))), "is needed and not set")
+    estimates = OmegaConf.select(cfg, "estimate.only") is True
+    if estimates:
+        values |= dict.fromkeys(values.keys() & UNREAD_BY_ESTIMATES)
+    missing = [str(key) for key in OmegaConf.missing_keys(cfg) if values[str(key).partition(".")[0]] is not None]
+    mistakes = dict.fromkeys(sorted(missing), "is needed and not set")
     plain = {key: _bare(value) for key, value in values.items()}
     for key, field in schema.model_fields.items():
         if field.annotation is Any and isinstance(plain.get(key), dict) and not _is_component(values[key]):
             mistakes[key] = (
                 f"has no class of ours in _target_ (got {values[key].get('_target_')!r}); {key}=… chooses one"
             )
+    validate = functools.partial(schema.model_validate, context={"estimates": estimates})
     try:
         if _has_one_override():
             # the components then are as they are shipped, and to import them takes a while
-            schema.model_validate(plain)
+            validate(plain)
         components = {key: _make(cfg[key], key, mistakes) for key, value in values.items() if _is_component(value)}
-        settings = schema.model_validate(plain | components)
+        settings = validate(plain | components)
     except ValidationError as error:
         mistakes = _worded(error, schema.model_fields, experiment) | mistakes
     if "experiment" in mistakes:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from socratic_rl.commands import cli, tracking
+from socratic_rl.commands import cli, memory, tracking
 from socratic_rl.commands.settings import TrainSettings
 from socratic_rl.core import provenance
 from socratic_rl.core.component import ModelSettings
@@ -57,6 +57,9 @@ class Start:
 
 def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
     """Load, train, save; returns the share of held-out pairs that are ranked rightly, by which a sweep ranks."""
+    if settings.estimate.only:
+        memory.print_estimate(settings, dpo.lora_config(cfg.lora) if settings.lora else None)
+        return None
     tracked_as = cli.job_place(cfg)
     folder = tracked_as["folder"]
     processes.meet(settings.dpo.ddp_timeout)
@@ -83,11 +86,16 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
         if data.dataset.model_dump() != data.source and processes.is_main():
             file = data.dataset.file
             tracking.log_artifact(tracked, provenance.artifact_name("pairs", [file]), "dataset", [file])
-        start = load_start(settings, lora)
-        length = dpo.check_length(args.max_length, weights.context_length(start.model))
-        fitted, held_out = (fit_pairs(pairs, start.tokenizer, length) for pairs in (data.training, data.held_out))
+        tokenizer = load_tokenizer(settings)
+        what = memory.trained(settings, lora, weights.weights_folder)
+        length = dpo.check_length(args.max_length, weights.context_length(what.config))
+        fitted, held_out = (fit_pairs(pairs, tokenizer, length) for pairs in (data.training, data.held_out))
         jobs = 2 if cli.in_multirun() else 1
         pairs = (fitted.pairs, held_out.pairs)
+        args.gradient_checkpointing = processes.from_main(
+            lambda: memory.checkpointing(settings, what, tokenizer, *pairs, args, jobs)
+        )
+        start = load_start(settings, lora, tokenizer)
         outcome = dpo.train(
             start.model, start.tokenizer, *pairs, args, lora, checkpoint, settings.forest, start.weights, jobs=jobs
         )
@@ -118,15 +126,21 @@ def load_pairs(settings: TrainSettings, folder: Path) -> Data:
     return Data(dataset, settings.dataset.model_dump(), training, held_out, closing_rows)
 
 
-def load_start(settings: TrainSettings, lora: LoraConfig | None) -> Start:
+def load_tokenizer(settings: TrainSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer of the base, or of the tutor that is trained further."""
+    if settings.model is not None:
+        return weights.load_tokenizer(settings.model)
+    return Tutor(Path(str(settings.adapter))).tokenizer
+
+
+def load_start(settings: TrainSettings, lora: LoraConfig | None, tokenizer: PreTrainedTokenizerBase) -> Start:
     """The base with a fresh adapter, or the tutor that is trained further."""
     if settings.model is not None:
         base = settings.model
-        tokenizer, model = weights.load_tokenizer(base), policy.load_policy(base, lora)
-        return Start(base, tokenizer, model, weights.weights_identity(base))
+        return Start(base, tokenizer, policy.load_policy(base, lora), weights.weights_identity(base))
     tutor = Tutor(Path(str(settings.adapter)))
     record = {"lora": tutor.record.lora, "previous": {"adapter": settings.adapter, "sha256": tutor.digest}}
-    return Start(tutor.settings, tutor.tokenizer, tutor.policy(), tutor.weights_identity(), record)
+    return Start(tutor.settings, tokenizer, tutor.policy(), tutor.weights_identity(), record)
 
 
 def record_of(start: Start, data: Data, fitted: Fitted, outcome: dpo.Outcome, cfg: DictConfig) -> TutorRecord:

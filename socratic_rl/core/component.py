@@ -159,6 +159,22 @@ class HubSettings(Component):
         return repo_id
 
 
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+"""Bytes."""
+
+
+def bytes_of(size: str) -> int:
+    """A size such as ``16GB`` or ``79.5 GiB`` in bytes.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([MGT]I?B)", size.strip().upper(), re.ASCII)
+    if match is None or not float(match[1]):
+        raise ValueError(f"must be a size such as 16GB, in MB, GB, TB, MiB, GiB or TiB (got {size!r})")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
 EMBEDDED = "embedded"
 """The value of ``model.pretrained`` that stands for the model that comes with the installation."""
 
@@ -230,7 +246,10 @@ class ModelSettings(Component):
 
     @field_validator("quantization")
     @classmethod
-    def _has_its_extra(cls, node: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _has_its_extra(cls, node: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if (info.context or {}).get("estimates"):
+            # weights that are not read need nothing to read them
+            return node
         packages = ("gptqmodel", "optimum")
         if node and node.get("_target_") == "transformers.GPTQConfig" and not all(map(find_spec, packages)):
             raise ValueError("a GPTQ checkpoint needs an extra that is not installed: pip install -e '.[gptq]'")

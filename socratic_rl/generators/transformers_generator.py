@@ -28,7 +28,7 @@ class Transformers(InRounds, Sampling):
     revision: str | None
     """The branch, tag or commit of a hub id."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    """``auto`` is bfloat16 where a GPU has it, else float32."""
+    """``auto`` is bfloat16 on a GPU that has it, float16 on another, float32 on a CPU."""
 
     def identity(self) -> dict[str, Any]:
         """Kind, model, its commit or the SHA-256 of its weights, precision and sampling."""
@@ -42,7 +42,7 @@ class Transformers(InRounds, Sampling):
             UserError: The model cannot be loaded, or a prompt is too long for it.
         """
         model, tokenizer = self._loaded
-        room = weights.context_length(model)
+        room = weights.context_length(model.config)
         prompts = [
             fitting(request, partial(_prompt_tokens, tokenizer), room - (request.max_tokens or self.max_tokens))
             for request in requests

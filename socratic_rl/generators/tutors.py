@@ -93,7 +93,7 @@ class ByTransformers(InRounds):
     def context(self) -> int:
         """What the model reads."""
         with self.opened() as model:
-            return weights.context_length(model)
+            return weights.context_length(model.config)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Each request's index and reply, in batches; the model is open until the last one."""

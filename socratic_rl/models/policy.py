@@ -53,6 +53,8 @@ def load_policy(settings: ModelSettings, lora: LoraConfig | None) -> PreTrainedM
     if lora is not None and keeps_base(lora) and not processes.sharded():
         return SHARED_BASE.load(settings)
     SHARED_BASE.release()
+    if lora is None:
+        settings = settings.model_copy(update={"dtype": str(weights.dtype_of(settings, trained=True))[len("torch.") :]})
     model = weights.load_base(settings)
     if lora is None and getattr(model, "is_quantized", False):
         raise UserError(f"lora: {settings.name} is quantised, so only an adapter can be trained: lora=default")

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GPTQConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -137,7 +138,7 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
         AutoModelForCausalLM,
         source,
         revision=settings.revision,
-        dtype=_dtype(settings.dtype),
+        dtype=dtype_of(settings),
         attn_implementation=settings.attn_implementation,
         use_safetensors=True,
         # quantised weights are placed as they are read
@@ -196,7 +197,7 @@ def quantization_config(settings: ModelSettings, own_method: str | None = None) 
         # the kernel that transformers would choose passes no gradient on a CPU
         return GPTQConfig(bits=4, backend="gptq_torch") if own_method == "gptq" else None
     name = "bnb_4bit_compute_dtype"
-    values = {name: str(_dtype(settings.dtype)).removeprefix("torch.")} if name in node and node[name] is None else {}
+    values = {name: str(dtype_of(settings)).removeprefix("torch.")} if name in node and node[name] is None else {}
     config = quantization_from_node(node, **values)
     if own_method and str(config.quant_method.value) != own_method:
         raise UserError(
@@ -211,9 +212,9 @@ def has_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").exists()
 
 
-def context_length(model: PreTrainedModel) -> int:
-    """The most tokens that the model can read."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 10**9))
+def context_length(config: PreTrainedConfig) -> int:
+    """The most tokens that a model of this config can read."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 10**9))
 
 
 def device() -> torch.device:
@@ -223,19 +224,33 @@ def device() -> torch.device:
 
 def has_bf16() -> bool:
     """Whether this machine computes in bfloat16; CPUs do so far slower than in float32."""
+    return half_precision() == torch.bfloat16
+
+
+def half_precision() -> torch.dtype | None:
+    """The 16 bits in which this machine computes fastest; None on a CPU, which does so far slower than in float32."""
+    if not torch.cuda.is_available():
+        return None
     # a T4 says yes when emulation counts, and is slower by it than in float16
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def dtype_of(settings: ModelSettings, trained: bool = False) -> torch.dtype:
+    """The precision of a base's weights here.
+
+    Args:
+        settings: The base's.
+        trained: Whether the weights themselves are trained, which float16 is too coarse for.
+    """
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)  # type: ignore[no-any-return]
+    half = half_precision()
+    return torch.float32 if half is None or (trained and half == torch.float16) else half
 
 
 def cache() -> Path:
     """The folder of the user's in which what takes long to make is kept."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "socratic_rl"
-
-
-def _dtype(name: str) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if has_bf16() else torch.float32
-    return getattr(torch, name)  # type: ignore[no-any-return]
 
 
 def pretrained(kind: Any, source: str, **arguments: Any) -> Any:

@@ -297,12 +297,13 @@ def lora_config(node: DictConfig) -> LoraConfig:
 def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     """TRL's ``DPOConfig`` of a config node, with what depends on this machine filled in.
 
+    Gradient checkpointing that is left to the memory (``auto``) is off.
+
     Raises:
         UserError: It has no such field, or refuses a value; one line for each.
     """
     values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     refuse_fields("dpo", values, DPOConfig, DPO_REFUSED, DPO_REMOVED)
-    bf16 = weights.has_bf16() if node.bf16 is None else node.bf16
     on_cpu = {"use_cpu": True} if weights.device().type == "cpu" else {}
     here = {
         "report_to": ["wandb"] if tracked else [],
@@ -313,7 +314,8 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
         args = instantiate(
             node,
             output_dir=str(folder),
-            bf16=bf16,
+            gradient_checkpointing=node.gradient_checkpointing is True,
+            **precision(node),
             **on_cpu,
             **fixed,
         )
@@ -332,6 +334,18 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     # the clock may have moved on between the processes
     args.output_dir = processes.from_main(lambda: args.output_dir)
     return args
+
+
+def precision(node: DictConfig) -> dict[str, bool]:
+    """In which 16 bits is computed, as ``DPOConfig`` takes it: ``bf16``, and ``fp16``, which brings a loss scaler."""
+    half = weights.half_precision()
+    if node.get("fp16") is not None:
+        return {"bf16": bool(node.bf16), "fp16": bool(node.fp16)}
+    if node.bf16 is not None:
+        return {"bf16": node.bf16, "fp16": False}
+    if half == torch.float16:
+        tell("this GPU has no bfloat16: computing in float16, with a loss scaler")
+    return {"bf16": half == torch.bfloat16, "fp16": half == torch.float16}
 
 
 def check_length(max_length: int, context: int) -> int:

@@ -69,7 +69,7 @@ class DpoSettings(ThirdParty):
     save_total_limit: Annotated[Whole, Field(ge=1, le=10**9)] | None
     seed: Seed
     precompute_ref_log_probs: bool | None
-    gradient_checkpointing: bool
+    gradient_checkpointing: Literal["auto", True, False]
     bf16: bool | None
     ddp_timeout: Annotated[Whole, Field(ge=1, le=10**7)]
     eval_strategy: Literal["no", "steps", "epoch"]

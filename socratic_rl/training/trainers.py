@@ -174,7 +174,7 @@ def forest_arguments(
     reason = processes.from_main(lambda: training_obstacle(model, args))
     if reason is None:
         counted = count_tokens(pairs, tokenizer, args)
-        if wanted is True or counted.padded >= WORTHWHILE * counted.forest:
+        if counted.takes_forest(wanted):
             tell(f"forest: {counted}")
             return _filled(args, counted.batch, counted.accumulation)
         reason = f"it would save too little: {counted}"
@@ -193,6 +193,14 @@ class Tokens(NamedTuple):
     """Pairs in a batch of the forest."""
     accumulation: int
     """Batches of the forest in a step."""
+    largest: tuple[int, int]
+    """The most tokens in a batch of the forest, and of completions in one."""
+    longest: int
+    """Tokens of the longest row."""
+
+    def takes_forest(self, wanted: Literal["auto", True, False]) -> bool:
+        """Whether a forest is wanted: ``auto`` wants one where it saves enough."""
+        return wanted is True or (wanted == "auto" and self.padded >= WORTHWHILE * self.forest)
 
     def __str__(self) -> str:
         return (
@@ -211,6 +219,10 @@ def count_tokens(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizer
         tokens = pair_tokens(pairs[index], tokenizer)
         return [(tokens["prompt_ids"] + tokens[side])[: args.max_length] for side in ("chosen_ids", "rejected_ids")]
 
+    def completion(index: int) -> int:
+        tokens = pair_tokens(pairs[index], tokenizer)
+        return len(tokens["chosen_ids"]) + len(tokens["rejected_ids"])
+
     # the largest batches first; those of the padded rows' size always fit
     for accumulation in range(1, args.gradient_accumulation_steps + 1):
         if step % accumulation:
@@ -223,7 +235,16 @@ def count_tokens(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizer
         if max(forest) <= 2 * size * max(batch[-1] for batch in cut):
             break
     padded = sum(2 * len(batch) * batch[-1] for batch in cut)
-    return Tokens(sum(map(len, cut)), padded, sum(forest), step // accumulation, accumulation)
+    completions = max(sum(map(completion, batch)) for batches in steps for batch in batches)
+    return Tokens(
+        pairs=sum(map(len, cut)),
+        padded=padded,
+        forest=sum(forest),
+        batch=step // accumulation,
+        accumulation=accumulation,
+        largest=(max(forest), completions),
+        longest=max(batch[-1] for batch in cut),
+    )
 
 
 def _counted(sampler: StepSampler) -> Iterator[list[list[int]]]:

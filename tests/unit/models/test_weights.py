@@ -164,7 +164,7 @@ def test_a_folder_is_loaded_in_the_precision_asked_for(tiny_model: TinyModel, ar
     model = weights.load_base(settings(str(folder)))
     assert model.dtype == (torch.bfloat16 if weights.has_bf16() else torch.float32)
     assert model.config.model_type == architecture
-    assert weights.context_length(model) == 4096
+    assert weights.context_length(model.config) == 4096
     if architecture == "mistral":
         assert model.config.sliding_window == 16
 
