@@ -149,7 +149,7 @@ def _trained_bytes(plan: Plan, model: PreTrainedModel) -> float:
     size: int = trained_dtype(plan).itemsize
     moments = 0 if plan.optim in ("sgd", "adafactor") else 2 if "8bit" in plan.optim else 2 * size
     of_each = size + moments + (size if plan.lora else 0)
-    return of_each * sum(value.numel() for value in model.parameters() if value.requires_grad)
+    return float(of_each * sum(value.numel() for value in model.parameters() if value.requires_grad))
 
 
 def _logit_bytes(plan: Plan, tokens: int, backward: bool) -> float:
@@ -160,4 +160,4 @@ def _logit_bytes(plan: Plan, tokens: int, backward: bool) -> float:
     tile = min(tokens, TILE[0]) * min(words, TILE[1])
     buffers = 0 if plan.on_gpu else (TORCH_BUFFERS if backward else 3)
     head_gradient = words * width * 4 if backward and plan.lora is None else 0
-    return tile * (size + 4 * buffers) + (tokens * width * 4 if backward else 0) + head_gradient
+    return float(tile * (size + 4 * buffers) + (tokens * width * 4 if backward else 0) + head_gradient)
