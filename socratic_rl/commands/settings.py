@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from socratic_rl.commands.mistakes import did_you_mean
+from socratic_rl.commands.mistakes import copied_from, did_you_mean
 from socratic_rl.core.component import (
     Component,
     Count,
@@ -23,11 +23,10 @@ from socratic_rl.core.component import (
     WandbSettings,
     WebSettings,
     Whole,
-    bytes_of,
 )
 from socratic_rl.core.errors import UserError, in_short, reasons, shell_command
 from socratic_rl.core.generator import Sampling
-from socratic_rl.training.settings import DpoSettings, LoraSettings
+from socratic_rl.training.settings import UNREAD_BY_ESTIMATES, DpoSettings, EstimateSettings, LoraSettings
 
 
 class Settings(Component):
@@ -64,23 +63,6 @@ class GenerateSettings(Settings):
     def last_stage(self) -> str:
         """Where this job ends: pairs look across all conversations, so no shard makes them."""
         return "conversations" if self.shard is not None and self.stop_after == "pairs" else self.stop_after
-
-
-class EstimateSettings(Component):
-    """What is asked of the memory that training takes."""
-
-    only: bool
-    gpu: str | None
-    """Its memory, as text."""
-
-    @field_validator("gpu", mode="before")
-    @classmethod
-    def _is_a_size(cls, gpu: Any, info: ValidationInfo) -> str | None:
-        if gpu is not None:
-            bytes_of(str(gpu))
-            if info.data.get("only") is False:
-                raise ValueError("is of a GPU that is not here, so nothing can be trained: estimate.only=true")
-        return None if gpu is None else str(gpu)
 
 
 class TrainSettings(Settings):
@@ -239,10 +221,6 @@ class ExportSettings(Component):
         return output_dir
 
 
-UNREAD_BY_ESTIMATES = frozenset(("dataset", "rejection", "generator"))
-"""What ``estimate.only=true`` does not look at."""
-
-
 S = TypeVar("S", bound=Component)
 
 
@@ -290,7 +268,7 @@ def parse(schema: type[S], cfg: DictConfig, experiment: str | None = None) -> S:
         # it has added keys to what the command does not have
         mistakes = {key: what for key, what in mistakes.items() if not what.startswith("has no class")}
     if mistakes:
-        told = {key: what for key, what in mistakes.items() if _source(cfg, key) not in mistakes}
+        told = {key: what for key, what in mistakes.items() if copied_from(cfg, key) not in mistakes}
         raise UserError("\n".join(f"{key}: {what}" for key, what in told.items()))
     return settings
 
@@ -322,15 +300,6 @@ def _worded(error: ValidationError, fields: Iterable[str] = (), experiment: str 
         mistakes = {key: what for key, what in mistakes.items() if key not in strangers}
         mistakes["experiment"] = f"{experiment} sets {', '.join(strangers)}: it is for {shell_command(owners[0])}"
     return mistakes
-
-
-def _source(cfg: DictConfig, key: str) -> str | None:
-    """The key whose value another one takes over, as ``dpo.seed`` does; None for one with a value of its own."""
-    node = OmegaConf.to_container(cfg, resolve=False)
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    copied = re.fullmatch(r"\$\{([\w.]+)\}", str(node))
-    return copied[1] if copied else None
 
 
 def _has_one_override() -> bool:

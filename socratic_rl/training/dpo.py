@@ -36,6 +36,7 @@ from socratic_rl.training.fields import (
     set_fields,
 )
 from socratic_rl.training.freed_memory import keep_freed_memory
+from socratic_rl.training.memory import precision
 from socratic_rl.training.reference import reference_model, reference_scores, saves_passes
 from socratic_rl.training.trainers import COLUMNS, ForestTrainer, StepTrainer, forest_arguments
 
@@ -334,18 +335,6 @@ def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:
     # the clock may have moved on between the processes
     args.output_dir = processes.from_main(lambda: args.output_dir)
     return args
-
-
-def precision(node: DictConfig) -> dict[str, bool]:
-    """In which 16 bits is computed, as ``DPOConfig`` takes it: ``bf16``, and ``fp16``, which brings a loss scaler."""
-    half = weights.half_precision()
-    if node.get("fp16") is not None:
-        return {"bf16": bool(node.bf16), "fp16": bool(node.fp16)}
-    if node.bf16 is not None:
-        return {"bf16": node.bf16, "fp16": False}
-    if half == torch.float16:
-        tell("this GPU has no bfloat16: computing in float16, with a loss scaler")
-    return {"bf16": half == torch.bfloat16, "fp16": half == torch.float16}
 
 
 def check_length(max_length: int, context: int) -> int:

@@ -1,4 +1,4 @@
-"""What a training takes of a device's memory, estimated before any weights are loaded."""
+"""What a training takes of a device's memory, estimated before any weights are loaded, and its precision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,12 @@ from typing import Any
 
 import psutil
 import torch
+from omegaconf import DictConfig
 from torch import nn
 from transformers import PreTrainedModel
 
+from socratic_rl.core.text import tell
+from socratic_rl.models import weights
 from socratic_rl.training.tracing import (
     Plan,
     Quantised,
@@ -122,6 +125,18 @@ def device_memory() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved())
     return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+
+
+def precision(node: DictConfig) -> dict[str, bool]:
+    """In which 16 bits is computed, as ``DPOConfig`` takes it: ``bf16``, and ``fp16``, which brings a loss scaler."""
+    half = weights.half_precision()
+    if node.get("fp16") is not None:
+        return {"bf16": bool(node.bf16), "fp16": bool(node.fp16)}
+    if node.bf16 is not None:
+        return {"bf16": node.bf16, "fp16": False}
+    if half == torch.float16:
+        tell("this GPU has no bfloat16: computing in float16, with a loss scaler")
+    return {"bf16": half == torch.bfloat16, "fp16": half == torch.float16}
 
 
 def _bytes_a_weight(quantization: Mapping[str, Any]) -> float:

@@ -1,10 +1,10 @@
-"""What is checked of TRL's and PEFT's settings before these are imported; their other fields pass through."""
+"""What is checked of TRL's and PEFT's settings before these are imported (other fields pass through), and estimates."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from socratic_rl.core.component import Real, Seed, Whole
+from socratic_rl.core.component import Component, Real, Seed, Whole, bytes_of
 
 LossType = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -108,3 +108,24 @@ class LoraSettings(ThirdParty):
     lora_alpha: Annotated[Real, Field(gt=0, le=10**6)] = 8
     lora_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0
     bias: Literal["none", "all", "lora_only"] = "none"
+
+
+UNREAD_BY_ESTIMATES = frozenset(("dataset", "rejection", "generator"))
+"""What ``estimate.only=true`` does not look at."""
+
+
+class EstimateSettings(Component):
+    """What is asked of the memory that training takes."""
+
+    only: bool
+    gpu: str | None
+    """Its memory, as text."""
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _is_a_size(cls, gpu: Any, info: ValidationInfo) -> str | None:
+        if gpu is not None:
+            bytes_of(str(gpu))
+            if info.data.get("only") is False:
+                raise ValueError("is of a GPU that is not here, so nothing can be trained: estimate.only=true")
+        return None if gpu is None else str(gpu)
