@@ -344,12 +344,3 @@ def refuse_secrets(arguments: Iterable[str]) -> None:
         key, _, url = text.partition("=")
         if key.endswith("base_url") and (mistake := secret_in_url(url)):
             raise UserError(f"{key.lstrip('+')}: {mistake}")
-
-
-def copied_from(cfg: DictConfig, key: str) -> str | None:
-    """The key whose value another one takes over, as ``dpo.seed`` does; None for one with a value of its own."""
-    node = OmegaConf.to_container(cfg, resolve=False)
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    copied = re.fullmatch(r"\$\{([\w.]+)\}", str(node))
-    return copied[1] if copied else None

@@ -26,6 +26,7 @@ from socratic_rl.core.component import (
 )
 from socratic_rl.core.errors import UserError, in_short, reasons, shell_command
 from socratic_rl.core.generator import Sampling
+from socratic_rl.core.provenance import copied_from
 from socratic_rl.training.settings import UNREAD_BY_ESTIMATES, DpoSettings, EstimateSettings, LoraSettings
 
 

@@ -1,6 +1,7 @@
 """What a folder was made with, so that a run never mixes two configs in it."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ RETIRED = {"dpo.remove_unused_columns": False, "dpo.ddp_find_unused_parameters":
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain values."""
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def copied_from(cfg: DictConfig, key: str) -> str | None:
+    """The key whose value another one takes over, as ``dpo.seed`` does; None for one with a value of its own."""
+    node = OmegaConf.to_container(cfg, resolve=False)
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    copied = re.fullmatch(r"\$\{([\w.]+)\}", str(node))
+    return copied[1] if copied else None
 
 
 def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> None:
