@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from socratic_rl.commands.mistakes import copied_from, did_you_mean
+from socratic_rl.commands.mistakes import did_you_mean
 from socratic_rl.core.component import (
     Component,
     Count,
