@@ -197,7 +197,7 @@ def json_row(value: Any, check: bool) -> dict[str, Any]:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        raise JsonError(f"half a character ({half}, one of two that belong together); was the text cut off?") from error
+        raise JsonError(f"half a character ({half}), as where a text was cut off") from error
     return value
 
 

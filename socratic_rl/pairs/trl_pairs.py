@@ -251,7 +251,9 @@ class TrlPairs(DataSet):
             datasets.exceptions.DatasetsError,
             huggingface_hub.errors.HfHubHTTPError,
         ) as error:
-            reason = " ".join(str(error).split())
+            if path.is_dir() and (fault := _first_fault(path)):
+                raise UserError(f"{self.key}.path: {fault}") from error
+            reason = " ".join(str(error.__cause__ or error).split())
             what = "cannot be read" if path.is_dir() else "neither a local file nor a hub data set that can be reached"
             hint = "" if path.is_dir() else "; a file, a folder or what save_to_disk left will do as well"
             raise UserError(f"{self.key}.path: {self.path}[{split}]: {what} ({reason[:300]}){hint}") from error
@@ -260,6 +262,18 @@ class TrlPairs(DataSet):
         if split not in saved:
             raise UserError(f"{self.key}.path: {self.path} has no split {split!r}; its splits are {', '.join(saved)}")
         return saved[split]
+
+
+def _first_fault(folder: Path) -> str | None:
+    """The place of the first row in a folder's files that cannot be read, and why; None where each can be read."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and looks_local(path.name)):
+        try:
+            for where, row in read_any_rows(str(file)):
+                if isinstance(row, str):
+                    return f"{where}: {row}"
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def _readable(where: str, row: dict[str, Any] | str, columns: Columns) -> dict[str, Any]:

@@ -253,3 +253,22 @@ def test_columns_that_are_not_read_are_named_once(tmp_path: Path, caplog: pytest
         f"{file}: columns that are not read: input",
         f"{file}: columns that are not read: context",
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'{"prompt": "\ud83d", "chosen": "a", "rejected": "b"}',
+        '{"prompt": ',
+        '{"prompt": ' + "[" * 9999 + "]" * 9999 + "}",
+    ],
+    ids=["half", "torn", "deep"],
+)
+def test_a_row_of_a_folder_that_cannot_be_read_is_named(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "rows").mkdir()
+    data_set(tmp_path / "rows" / "train.jsonl", [{"prompt": "Hi?"} | TEXTS, line])
+    with pytest.raises(UserError, match=r"^dataset\.path: .*/rows/train\.jsonl:2: (half|not JSON|JSON that)"):
+        data_set(tmp_path / "other.jsonl", []).model_copy(update={"path": str(tmp_path / "rows")}).read()
