@@ -229,7 +229,7 @@ _CONCLUSION = re.compile(
     r"|\bas (?:our|the|your|his|her|their)(?: \w+){0,2} (?:answer|solution|result)\b|\banswer: "
     r"|\b(?:so|therefore|thus|hence|means?|meaning|making(?! sure)|giving|leaving|which (?:is|gives|leaves)"
     r"|(?:should|would|must|will)(?: actually| simply| only| just)? be|must have"
-    r"|should(?: have|'ve)? (?:get|got|gotten|be|been|come to|equal)"
+    r"|i(?: am|'m) telling you|should(?: have|'ve)? (?:get|got|gotten|be|been|come to|equal)"
     r"|(?:answer|total|sum|result|difference|profit)\b.*\b(?:is|be|was|equals))\b",
     re.IGNORECASE,
 )

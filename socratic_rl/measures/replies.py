@@ -68,7 +68,8 @@ _DENIED_BEFORE = re.compile(
 _DENIED_AFTER = re.compile(
     r"[\"”'*]*(?: \w+)? (?:(?:is|was|seems|looks)(?: not|n['’]t)?"
     r" (?:right|correct|wrong|incorrect|it|the answer|too \w+)"
-    r"|(?:can|could|must|should)(?: ?not|n['’]t) be\b|(?:is|was)(?: not|n['’]t)\b)",
+    r"|(?:can|could|must|should)(?: ?not|n['’]t) be\b|(?:is|was)(?: not|n['’]t)\b)"
+    r"|,? which (?:is|was)(?: not|n['’]t)\b",
     re.IGNORECASE,
 )
 
