@@ -215,7 +215,7 @@ def fit_pairs(
         if trained_in:
             raise UserError(
                 f"{trained_in}: none of {len(pairs)} pairs fits into the {max_length} tokens that the tutor was trained"
-                " with; one that is trained with a longer dpo.max_length reads more"
+                " with; one that is trained on longer dialogues reads more"
             )
         raise UserError(f"dpo.max_length: none of {len(pairs)} pairs fits into {max_length} tokens; raise it")
     return Fitted(fitted, shortened, dropped, broken)
