@@ -124,14 +124,28 @@ def job(command: str, cfg: DictConfig) -> float | None:
 
 
 def _remove_if_bare(folder: Path) -> None:
-    """Remove the folder of a job that made a mistake before it did anything: Hydra's notes and an empty log are all."""
+    """Remove the folder of a job that made a mistake before it did anything; or the config that it wrote there alone.
+
+    A folder that holds a config belongs to that config, and would refuse the command that puts the mistake right.
+    """
     notes = folder / ".hydra"
     if not notes.is_dir():
         # Hydra leaves nothing here, such as where the folder is the one that the command runs in
         return
-    others = (path for path in folder.iterdir() if path != notes)
-    if all(path.suffix == ".log" and path.is_file() and not path.stat().st_size for path in others):
+    tracked = folder / "wandb"
+    others = [path for path in folder.iterdir() if path not in (notes, tracked)]
+    configs = [path for path in others if path.name in CONFIGS]
+    if any(not path.is_file() or path.stat().st_size for path in others if path not in configs):
+        return
+    if tracked.exists():
+        for path in configs:
+            path.unlink()
+    else:
         shutil.rmtree(folder)
+
+
+CONFIGS = ("train_config.json", "generate_config.json")
+"""The files by which a folder is bound to a config."""
 
 
 def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> None:

@@ -69,7 +69,9 @@ class Transformers(InRounds, Sampling):
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         try:
-            return weights.load_base(self._settings).eval(), weights.load_tokenizer(self._settings)
+            # what is wrong with the tokenizer is told before the weights are read
+            tokenizer = weights.load_tokenizer(self._settings)
+            return weights.load_base(self._settings).eval(), tokenizer
         except UserError as error:
             raise UserError(str(error).replace("model.pretrained", "generator.model", 1)) from error
 
