@@ -29,8 +29,7 @@ from socratic_rl.commands.mistakes import (
     readable,
     refuse_secrets,
 )
-from socratic_rl.core.component import model_name
-from socratic_rl.core.errors import UserError, shell_command
+from socratic_rl.core.errors import UserError, explain_memory, shell_command
 from socratic_rl.core.text import PlainRecord, plain, tell
 from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
@@ -39,16 +38,6 @@ OmegaConf.register_new_resolver(
     "parent_folder", lambda path: str(Path(str(path)).parent if path else "outputs"), replace=True
 )
 OmegaConf.register_new_resolver("shell_command", shell_command, replace=True)
-
-
-def _model_name(name: str, *, _parent_: DictConfig) -> str:
-    """Of a ``model`` node: the preset's name for it, where it is still the preset's model."""
-    # one that is missing is told as such
-    pretrained = None if OmegaConf.is_missing(_parent_, "pretrained") else _parent_.pretrained
-    return model_name(pretrained, _parent_.shape.of, name)
-
-
-OmegaConf.register_new_resolver("model_name", _model_name, replace=True)
 
 
 COMMANDS = {
@@ -115,7 +104,11 @@ def job(command: str, cfg: DictConfig) -> float | None:
             raise
         _remove_if_bare(Path(HydraConfig.get().runtime.output_dir))
         _exit(explain(error))
-    except Exception:
+    except Exception as error:
+        if advice := explain_memory(error, command):
+            if in_multirun():
+                raise UserError(advice) from error
+            _exit(advice)
         if processes.count() > 1:
             # perhaps no more than the echo of another process's end
             time.sleep(TELLS_FIRST)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -227,6 +228,16 @@ class Shape(TypedDict, total=False):
 def _like(form: type) -> GetPydanticSchema:
     """Checks a dict as a typed one."""
     return GetPydanticSchema(lambda _, handler: handler.generate_schema(form))
+
+
+def _model_name(name: str, *, _parent_: DictConfig) -> str:
+    """Of a ``model`` node: the preset's name for it, where it is still the preset's model."""
+    # one that is missing is told as such
+    pretrained = None if OmegaConf.is_missing(_parent_, "pretrained") else _parent_.pretrained
+    return model_name(pretrained, _parent_.shape.of, name)
+
+
+OmegaConf.register_new_resolver("model_name", _model_name, replace=True)
 
 
 class ModelSettings(Component):

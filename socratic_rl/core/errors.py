@@ -72,6 +72,32 @@ def secret_in_url(url: str) -> str | None:
     )
 
 
+TAKES_LESS = {
+    "train": "dpo.gradient_checkpointing=true, a smaller dpo.per_device_train_batch_size with more"
+    " dpo.gradient_accumulation_steps, dpo.per_device_eval_batch_size or dpo.max_length, or a model in 4 bits;"
+    " estimate.only=true tells what fits",
+    "generate": "a smaller generator.width, or a smaller model",
+    "evaluate": "a smaller sampling.batch_size, or the tutor in llama.cpp: backend=llama_cpp",
+    "chat": "a smaller model, or backend=llama_cpp",
+    "export": "a machine with more memory, or the adapter alone: format=gguf",
+}
+"""What takes less memory, by command."""
+
+
+def explain_memory(error: BaseException, command: str) -> str | None:
+    """What to change where the memory of a GPU or of the machine did not suffice; None where that is not what is wrong.
+
+    Torch's errors are known by their names and words, so that asking does not load it.
+    """
+    on_gpu = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(error)
+    if not on_gpu and not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+        return None
+    asked = re.search(r"[Tt]ried to allocate (?:\d+ bytes|[\d.]+ \w+)", str(error))
+    where = "the GPU's memory" if on_gpu else "the machine's memory"
+    tried = f" ({asked[0].lower()})" if asked else ""
+    return f"{where} does not suffice{tried}; what takes less: {TAKES_LESS[command]}"
+
+
 CONSOLE_COMMAND = "socratic-rl"
 
 
