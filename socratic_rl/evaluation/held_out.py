@@ -12,6 +12,7 @@ from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.generators.tutors import ByTransformers, chat_requests
 from socratic_rl.measures import registry
 from socratic_rl.measures.figures import MarkedText, Marks
+from socratic_rl.measures.measured_reply import MeasuredReply
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,7 @@ def replies(
 
 def marks(reply: str, cut_off: bool, turn: HeldOutTurn) -> Marks:
     """The judge-free measures of one reply; ``None`` where a measure is not defined."""
-    return registry.marks_of(
-        registry.MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off, turn.steps)
-    )
+    return registry.marks_of(MeasuredReply.of(reply, turn.answer, turn.question, turn.prompt, cut_off, turn.steps))
 
 
 def sample_replies(

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from socratic_rl.core.dialogue import Step, from_messages, text_id
 from socratic_rl.measures.figures import Marks, ReplyRow
-from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, MeasuredReply, failures, spans
+from socratic_rl.measures.measured_reply import MeasuredReply
+from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, failures, spans
 from socratic_rl.measures.replies import repeated_turn
 from socratic_rl.measures.spans import Span
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from socratic_rl.evaluation import mrbench
-from socratic_rl.measures.registry import MeasuredReply, spans
+from socratic_rl.measures.measured_reply import MeasuredReply
+from socratic_rl.measures.registry import spans
 from socratic_rl.measures.replies import (
     asks_question,
     questions,

@@ -5,7 +5,8 @@ from typing import Any
 from socratic_rl import measures
 from socratic_rl.core.dialogue import Step
 from socratic_rl.measures.figures import Figure
-from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, OF_REPLIES, MeasuredReply, marks_of, spans
+from socratic_rl.measures.measured_reply import MeasuredReply
+from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, OF_REPLIES, marks_of, spans
 from socratic_rl.pages.marked_replies import TAGS
 from socratic_rl.pages.wording import measure_of
 

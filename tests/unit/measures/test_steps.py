@@ -6,8 +6,10 @@ from fractions import Fraction
 import pytest
 
 from socratic_rl.core.dialogue import Message, Step
-from socratic_rl.measures.registry import MeasuredReply, marks_of
-from socratic_rl.measures.steps import due_step, operations, result
+from socratic_rl.measures.measured_reply import MeasuredReply
+from socratic_rl.measures.operations import operations
+from socratic_rl.measures.registry import marks_of
+from socratic_rl.measures.steps import due_step, result
 
 PROBLEM = (
     "Amara buys 4 notebooks at $2.75 each and 3 gel pens at $1.40 each for the new school year. "
