@@ -2,8 +2,8 @@
 
 import re
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -96,9 +96,15 @@ def find_variants(problems: Sequence[Problem]) -> Variants:
     import numpy as np
 
     groups = _Groups(len(problems))
-    equal = _join_equal(groups, problems, without_numbers)
-    _join_equal(groups, problems, without_names)
-    firsts = np.array([number for number in groups.firsts() if _is_stated(problems[number])], np.int64)
+    texts, masked, stated = array("Q"), array("Q"), bytearray()
+    for problem in problems:
+        # what opens with a lesson's topic states no problem
+        stated.append(not problem.question.startswith(UNSTATED))
+        for keys, mask in ((texts, without_numbers), (masked, without_names)):
+            keys.append(int(text_id(mask(problem.question) if stated[-1] else problem.id), 16))
+    equal = groups.join_equal(texts)
+    groups.join_equal(masked)
+    firsts = np.array([number for number in groups.firsts() if stated[number]], np.int64)
     bands = np.empty((len(firsts), BANDS), np.int64)
     for row, number in enumerate(firsts.tolist()):
         bands[row] = min_hash_bands((" ".join(two) for two in _pairs_of_words(problems[number])), BANDS, BAND)
@@ -118,24 +124,6 @@ def find_variants(problems: Sequence[Problem]) -> Variants:
     return _named(groups, problems, equal)
 
 
-def _join_equal(groups: "_Groups", problems: Sequence[Problem], mask: Callable[[str], str]) -> int:
-    """Join the problems whose masked questions are equal; returns how many are equal to another."""
-    import numpy as np
-
-    # what opens with a lesson's topic states no problem
-    texts = (mask(problem.question) if _is_stated(problem) else problem.id for problem in problems)
-    hashes = np.fromiter((int(text_id(text), 16) for text in texts), np.uint64, len(problems))
-    _, first, group, sizes = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    several = np.flatnonzero(sizes[group] > 1).tolist()
-    for number in several:
-        groups.join(int(first[group[number]]), number)
-    return len(several)
-
-
-def _is_stated(problem: Problem) -> bool:
-    return not problem.question.startswith(UNSTATED)
-
-
 def _pairs_of_words(problem: Problem) -> frozenset[tuple[str, str]]:
     return _pairs_in(problem.question)
 
@@ -146,21 +134,21 @@ def _pairs_in(question: str) -> frozenset[tuple[str, str]]:
 
 
 def _named(groups: "_Groups", problems: Sequence[Problem], equal: int) -> Variants:
-    first_ids: dict[int, str] = {}
+    places: dict[int, int] = {}
+    first_ids: list[str] = []
+    leaders = Index()
     for number, problem in enumerate(problems):
-        if groups.has_others(number):
-            first = groups.first(number)
-            first_ids[first] = min(first_ids.get(first, problem.id), problem.id)
-    places = {first: place for place, first in enumerate(first_ids)}
-    leaders, sizes = Index(), Counter[int]()
-    for number, problem in enumerate(problems):
-        if groups.has_others(number):
-            first = groups.first(number)
-            leaders[problem.id] = places[first]
-            sizes[first] += 1
-    largest = sizes.most_common(1)
-    majority = first_ids[largest[0][0]] if largest and 2 * largest[0][1] > len(problems) else None
-    return Variants(leaders, list(first_ids.values()), equal, len(leaders) - equal, majority)
+        if groups.size(number) == 1:
+            continue
+        place = places.setdefault(groups.first(number), len(places))
+        if place == len(first_ids):
+            first_ids.append(problem.id)
+        first_ids[place] = min(first_ids[place], problem.id)
+        leaders[problem.id] = place
+    largest = max(places, key=groups.size, default=None)
+    is_majority = largest is not None and 2 * groups.size(largest) > len(problems)
+    majority = first_ids[places[largest]] if largest is not None and is_majority else None
+    return Variants(leaders, first_ids, equal, len(leaders) - equal, majority)
 
 
 class _Groups:
@@ -183,9 +171,21 @@ class _Groups:
             self._parents[high] = low
             self._sizes[low] += self._sizes[high]
 
-    def has_others(self, number: int) -> bool:
-        """Whether a number is not alone in its group."""
-        return self._sizes[self.first(number)] > 1
+    def join_equal(self, keys: Sequence[int]) -> int:
+        """Join the numbers whose keys are equal; returns how many have the key of another."""
+        import numpy as np
+
+        _, first, group, sizes = np.unique(
+            np.asarray(keys, np.uint64), return_index=True, return_inverse=True, return_counts=True
+        )
+        several = np.flatnonzero(sizes[group] > 1).tolist()
+        for number in several:
+            self.join(int(first[group[number]]), number)
+        return len(several)
+
+    def size(self, number: int) -> int:
+        """How many are in a number's group."""
+        return self._sizes[self.first(number)]
 
     def firsts(self) -> list[int]:
         """The lowest number of each group."""
