@@ -50,7 +50,7 @@ _REQUEST = (
     r"|(?:tell|show) (?:me|us)\b(?! (?:if you (?:need|have|want|get)|when you))"
     r"|give (?:me|us)\b(?! an? (?:moment|minute|second|sec|bit|while|chance|try)\b)"
     r"|let (?:me|us) (?:know|hear) (?:how|what|which|why|where|your|whether)\b"
-    r"|let me know when (?:he|she|it|they|the)\b"
+    r"|let me know (?:when (?:he|she|it|they|the)|if (?:it|that|this|he|she|they|there|the|your))\b"
     r"|(?:explain|describe|elaborate|justify|clarify)\b(?! (?:that|by saying)\b(?! to| please|[ ,]*$))"
     rf"|(?:share|state|list|outline|summari[sz]e|write (?:out|down|me|us)) {_OBJECT}"
     r"|(?:show|share|prove) (?:your|how|why|it|that|the steps)\b"
@@ -124,7 +124,7 @@ _IS_INVERTED = re.compile(
 
 _IS_BLANK = re.compile(
     r".*(?:[\d)%]\s*=\s*|_{2,}|\bhow (?:many|much)|\b(?:is|are|was|be|equals|makes|gives|times|plus"
-    r"|by) what)[.…?]*\s*",
+    r"|by) what|\b(?:is|are|was|be|equals|costs?|makes|gives|get|gets|for|at)\s?(?=\.{3}|…))[.…?]*\s*",
     re.DOTALL | re.IGNORECASE,
 )
 
@@ -231,7 +231,7 @@ _COURTESIES = (
 _COURTESY = re.compile(
     r"\W*(?:before (?:we|you|i) [^,?]{0,40}, |nice to (?:meet|see) you\W+)?(?:(?:so|and|now|well|oh|ok|okay"
     r"|great|good|alright|right"
-    r"|perfect|yes|no|thanks|hey|hi|hello)(?: there| (?-i:[A-Z])\w+)?\W+)*"
+    r"|perfect|yes|no|thanks|hey|hi|hello)(?: there| (?-i:[A-Z])\w+)?\W+){0,6}"
     r"(?!.*\b(?:tell me|explain how|how many|how much|what is|why|which)\b)"
     rf"(?:{'|'.join(_COURTESIES)})(?:,? (?:please|(?-i:[A-Z])\w+|\[\w+\]))?\W*",
     re.IGNORECASE,

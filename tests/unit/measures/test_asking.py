@@ -7,6 +7,7 @@ import pytest
 from socratic_rl.measures.replies import asks_question, questions
 
 ASKS = [
+    "Let me know if it is a rectangle.", "So each of them must be...", "A ticket costs …", "3 times 4 is what",
     "Hi can you talk me through your answer", "Hi Sam talk me through your solution", "Explain",
     "how many wheels do the trucks have", "Explain.", "Please explain", "Describe your steps",
     "Hello, walk me through it", "Hi Sam can you explain how you got there", "Ok so can you check that",
@@ -61,6 +62,7 @@ ASKS = [
 
 
 DOES_NOT_ASK = [
+    "Let me know if you get stuck.", "Well...", "Hmm, not quite...", "Please let me know once you are done.",
     "All right?", "Is that alright?", "Are you ready for the next one?", "Any other way I can help?",
     "Would you like to try another problem?", "Alright?", "Is that okay?", "Is that all right with you?",
     "Is this ok?", "Are you ready?", "Are you ready to move on?", "Ready to continue?", "Shall we continue?",
