@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 from socratic_rl.conversations.problems import FlawedRow, Source
-from socratic_rl.conversations.transcripts import Labels, StrangerError, bare
+from socratic_rl.conversations.transcripts import Labels, StrangerError, at_labels, bare
 from socratic_rl.core.dialogue import Problem, Speaker, Step, Turn, merge_turns, text_id
 
 
@@ -51,14 +51,15 @@ _MATHDIAL_TURN = re.compile(
 
 
 def _mathdial_turns(conversation: str, profile: str) -> Iterator[Turn]:
-    """The turns that say something.
+    """The turns that say something; ``|EOM|`` stands between them, or each begins a line.
 
     Raises:
         StrangerError: A turn has no label, or one that is neither a usual name nor how the profile begins; without a
             profile, a second name of nobody known.
     """
     usual, student = Labels(), ""
-    for part in filter(None, map(str.strip, conversation.split("|EOM|"))):
+    parts = (part for turns in conversation.split("|EOM|") for part in at_labels(turns, usual))
+    for part in filter(None, map(str.strip, parts)):
         match = _MATHDIAL_TURN.match(part)
         if not match:
             raise StrangerError(part[:20])

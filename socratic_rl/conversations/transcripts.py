@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
@@ -156,6 +157,12 @@ def read_transcript(text: str, labels: Labels, *, in_lines: bool) -> Transcript:
 def _begins_turn(text: str, match: re.Match[str]) -> bool:
     """Whether a name in the midst of a line is written as a speaker's: capitalised, or after a sentence."""
     return not match["label"][0].islower() or bool(re.search(r"[.?!…。！？][\"”')]*\s+$", text[: match.start()]))
+
+
+def at_labels(text: str, labels: Labels) -> list[str]:
+    """The text, cut before each line that begins with a known label."""
+    starts = [match.start() for match in _LINE_LABEL.finditer(text) if labels.speaker(match["label"])]
+    return [text[start:end] for start, end in pairwise([0, *starts, len(text)])]
 
 
 class StrangerError(Exception):

@@ -138,6 +138,18 @@ def test_a_label_of_any_form_is_a_speaker(label: str, profile: str | None, tmp_p
     ]
 
 
+def test_turns_on_lines_of_their_own_are_turns(tmp_path: Path) -> None:
+    said = "Teacher: (focus)One?\nAnd why: so?\nStudent: 1\n\nTeacher: (telling)Two.|EOM|Student: Oh."
+    (problem,) = mathdial(tmp_path, said).read()
+    (dialogue,) = problem.dialogues or ()
+    assert [(turn.speaker[0], turn.text, turn.act) for turn in dialogue] == [
+        ("t", "One?\nAnd why: so?", "focus"),
+        ("s", "1", None),
+        ("t", "Two.", "telling"),
+        ("s", "Oh.", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("said", "profile", "stranger"),
     [
