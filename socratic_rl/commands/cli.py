@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ from socratic_rl.commands.mistakes import (
     readable,
     refuse_secrets,
 )
+from socratic_rl.core import provenance
 from socratic_rl.core.errors import UserError, explain_memory, shell_command
 from socratic_rl.core.text import PlainRecord, plain, tell
 from socratic_rl.models import processes
@@ -96,7 +98,8 @@ def job(command: str, cfg: DictConfig) -> float | None:
         parsed = settings.parse(settings.of(command), cfg, experiment)
         # the heavy imports wait until the config is known to be right
         story = importlib.import_module(f"socratic_rl.commands.{command}")
-        outcome: float | None = story.run(parsed, cfg)
+        with _held(command, cfg):
+            outcome: float | None = story.run(parsed, cfg)
         if OmegaConf.select(cfg, "estimate.only") and not in_multirun():
             _remove_if_bare(Path(HydraConfig.get().runtime.output_dir))
     except (UserError, OSError, OmegaConfBaseException) as error:
@@ -116,6 +119,14 @@ def job(command: str, cfg: DictConfig) -> float | None:
     return outcome
 
 
+def _held(command: str, cfg: DictConfig) -> AbstractContextManager[None]:
+    """Keeps other commands out of the folder that this one writes into."""
+    if command == "chat" or not processes.is_main() or (command == "evaluate" and cfg.prompt is not None):
+        # several chats may share a file of votes
+        return nullcontext()
+    return provenance.hold(Path(cfg.output_dir) if command == "export" else job_folder(cfg))
+
+
 def _remove_if_bare(folder: Path) -> None:
     """Remove the folder of a job that made a mistake before it did anything; or the config that it wrote there alone.
 
@@ -126,7 +137,7 @@ def _remove_if_bare(folder: Path) -> None:
         # Hydra leaves nothing here, such as where the folder is the one that the command runs in
         return
     tracked = folder / "wandb"
-    others = [path for path in folder.iterdir() if path not in (notes, tracked)]
+    others = [path for path in folder.iterdir() if path not in (notes, tracked, folder / provenance.LOCK)]
     configs = [path for path in others if path.name in CONFIGS]
     if any(not path.is_file() or path.stat().st_size for path in others if path not in configs):
         return
@@ -149,7 +160,13 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
         command: ``train``, ``generate``, …: the name of its primary config.
         program: What starts this command again, without its overrides; the script that runs where it is left out.
     """
-    program = program or sys.argv[:1]
+    try:
+        _run(main, command, program or sys.argv[:1])
+    finally:
+        sweeps.let_go()
+
+
+def _run(main: Callable[[], Any], command: str, program: Sequence[str]) -> None:
     text = TEXT.get(command)
     sys.argv[1:] = [as_text(argument) if argument.startswith(f"{text}=") else argument for argument in sys.argv[1:]]
     # Hydra then hands exceptions on instead of printing them
@@ -169,6 +186,8 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     except (UserError, OSError, HydraException, OmegaConfBaseException, YAMLError) as error:
         _close_sweep()
         _exit(explain(error, command))
+    except sweeps.RefusedError as error:
+        _exit(str(error))
     except KeyboardInterrupt:
         _exit(f"stopped; {_how_to_go_on()}", 130)
     except Exception as error:
@@ -184,6 +203,7 @@ def run(main: Callable[[], Any], command: str, program: Sequence[str] = ()) -> N
     if failed := _close_sweep():
         # Optuna goes on past them
         _exit(f"{failed} job{'s' if failed > 1 else ''} failed", 1)
+    sweeps.let_go()
     if code := sweeps.pair_shards(program, sys.argv[1:]):
         sys.exit(code)
 

@@ -237,11 +237,15 @@ def run(settings: GenerateSettings, cfg: DictConfig) -> None:
     """Run the stages; each leaves a file, and goes on where a killed run stopped."""
     tracked_as = cli.job_place(cfg)
     folder = tracked_as["folder"]
+    if not any(folder.glob("*.jsonl*")):
+        # a run that made nothing binds the next one to nothing
+        (folder / "generate_config.json").unlink(missing_ok=True)
     provenance.remember(folder / "generate_config.json", cfg)
     with tracking.track(settings.wandb, "generate", provenance.resolved(cfg), **tracked_as) as run:
         files = [folder / f"{stage}.jsonl" for stage in STAGES[: STAGES.index(settings.last_stage) + 1]]
+        title = "Data set, finished before" if files[-1].exists() else "Data set"
         summary = run_stages(settings, folder)
         tracking.log_table(run, "replies", summary.samples)
         run.summary.update(summary.figures)
         tracking.log_artifact(run, provenance.artifact_name(settings.last_stage, files[-1:]), "dataset", files)
-    console.closing_table("Data set", summary.rows | {path.name: path for path in files})
+    console.closing_table(title, summary.rows | {path.name: path for path in files})

@@ -12,6 +12,7 @@ from socratic_rl.commands import evaluate as evaluate_command
 from socratic_rl.commands import generate as generate_command
 from socratic_rl.commands import train as train_command
 from socratic_rl.commands.mistakes import CONF
+from socratic_rl.core import provenance
 from socratic_rl.core.dialogue import Message, PreferencePair
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import in_order
@@ -65,7 +66,8 @@ def make_pairs(*overrides: str) -> RecordFile[PreferencePair]:
     parsed = settings.parse(settings.GenerateSettings, cfg)
     if parsed.last_stage != "pairs":
         raise UserError("stop_after: pairs are asked for; leave it out, and shard too")
-    generate_command.run(parsed, cfg)
+    with provenance.hold(Path(cfg.output_dir)):
+        generate_command.run(parsed, cfg)
     return RecordFile(PreferencePair, Path(cfg.output_dir) / "pairs.jsonl")
 
 
@@ -83,7 +85,9 @@ def train(pairs: RecordFile[PreferencePair] | str | Path, *overrides: str) -> Tu
     cfg = _composed("train", [f"dataset.path={_quoted(file)}", *overrides])
     # the folder's name has the time in it, so that it is resolved once
     cfg.output_dir = cfg.output_dir
-    train_command.run(settings.parse(settings.TrainSettings, cfg), cfg)
+    parsed = settings.parse(settings.TrainSettings, cfg)
+    with provenance.hold(Path(cfg.output_dir)):
+        train_command.run(parsed, cfg)
     return Tutor(Path(cfg.output_dir) / "adapter")
 
 
@@ -99,7 +103,9 @@ def evaluate(tutor: tutor_module.Tutor | str | Path, *overrides: str) -> Sequenc
     """
     folder = tutor.folder if isinstance(tutor, tutor_module.Tutor) else Path(tutor)
     cfg = _composed("evaluate", [f"adapter={_quoted(folder)}", *overrides])
-    result = evaluate_command.measure(settings.parse(settings.EvaluateSettings, cfg), cfg)
+    parsed = settings.parse(settings.EvaluateSettings, cfg)
+    with provenance.hold(Path(cfg.output_dir)):
+        result = evaluate_command.measure(parsed, cfg)
     return result.figures if result else ()
 
 

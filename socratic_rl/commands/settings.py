@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from socratic_rl.commands.mistakes import did_you_mean
 from socratic_rl.core.component import (
+    Backend,
     Component,
     Count,
     GgufFile,
@@ -26,7 +27,7 @@ from socratic_rl.core.component import (
 )
 from socratic_rl.core.errors import UserError, in_short, reasons, shell_command
 from socratic_rl.core.generator import Sampling
-from socratic_rl.core.provenance import copied_from
+from socratic_rl.core.provenance import LOCK, copied_from
 from socratic_rl.training.settings import UNREAD_BY_ESTIMATES, DpoSettings, EstimateSettings, LoraSettings
 
 
@@ -81,6 +82,7 @@ class TrainSettings(Settings):
     lora: Annotated[LoraSettings | None, Field(validate_default=True)] = None
     forest: Literal["auto", True, False]
     estimate: EstimateSettings
+    overwrite: bool
     samples: Annotated[Whole, Field(ge=0, le=10_000)]
     sampling: Sampling
     hub: HubSettings
@@ -112,21 +114,6 @@ class TrainSettings(Settings):
         if lora is None and model and model.quantization:
             raise ValueError(f"{model.name} is quantised, so only an adapter can be trained: lora=default")
         return lora
-
-
-class Backend(Component):
-    """What computes the replies of base and tutor."""
-
-    backend: Literal["transformers", "llama_cpp"]
-    gguf: GgufFile | None
-    base_gguf: GgufFile | None
-
-    @field_validator("gguf", "base_gguf")
-    @classmethod
-    def _is_used(cls, path: str | None, info: ValidationInfo) -> str | None:
-        if path is not None and info.data.get("backend") == "transformers":
-            raise ValueError("is not read by transformers; backend=llama_cpp does so")
-        return path
 
 
 class EvaluateSettings(Settings, Backend):
@@ -217,7 +204,11 @@ class ExportSettings(Component):
         folder = Path(output_dir)
         if folder.resolve() == Path(info.data.get("adapter", "")).resolve():
             raise ValueError(f"{output_dir}: is the tutor's own folder; give another one")
-        if info.data.get("format") == "merged" and folder.is_dir() and any(folder.iterdir()):
+        if (
+            info.data.get("format") == "merged"
+            and folder.is_dir()
+            and any(path.name != LOCK for path in folder.iterdir())
+        ):
             raise ValueError(f"{output_dir}: is not empty, and a model needs a folder of its own; give another one")
         return output_dir
 

@@ -4,7 +4,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from socratic_rl.commands.mistakes import explain
 from socratic_rl.core import provenance
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import read_json, read_model, whole_file, write_json
@@ -39,16 +42,51 @@ started: DictConfig | None = None
 """The config of the multirun that this process started."""
 
 
+_holding = ExitStack()
+"""The folder that this process writes into."""
+
+
+let_go = _holding.close
+
+
+class RefusedError(BaseException):
+    """A command may not write where it was to; the message is the mistake's line.
+
+    Hydra turns an Exception of a callback into a warning and goes on.
+    """
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, OSError, OmegaConfBaseException) as error:
+        raise RefusedError(explain(error)) from error
+
+
 class SweepJobs(Callback):
     """Hydra callback: leaves files in the folders of a sweep and its jobs, to be read wherever they ran.
 
     Jobs may run in other processes and on other machines; what is shared is the folder alone.
     """
 
+    @_told()
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Hold the folder before Hydra writes into it, and keep a finished tutor of another config."""
+        if config.hydra.output_subdir is None:
+            # Hydra leaves nothing there, and the command holds its folder itself
+            return
+        folder = Path(config.hydra.run.dir)
+        _holding.enter_context(provenance.hold(folder))
+        if "dpo" in config and not config.estimate.only:
+            provenance.is_trained(folder, OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+
+    @_told()
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Write down what the sweep is started with; results of an earlier one in its folder go, unless it goes on."""
         global started
         folder = Path(config.hydra.sweep.dir)
+        _holding.enter_context(provenance.hold(folder))
         if not config.get("sweep"):
             for path in folder.glob(f"*/{RESULT}"):
                 path.unlink()

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from socratic_rl.core import provenance
 from socratic_rl.core.component import ModelSettings
 from socratic_rl.core.dialogue import PreferencePair
 from socratic_rl.core.errors import UserError, shell_command
-from socratic_rl.core.files import write_jsonl
+from socratic_rl.core.files import read_model, write_jsonl
 from socratic_rl.evaluation.held_out import sample_replies
 from socratic_rl.models import policy, processes, weights
 from socratic_rl.models.record import VERSION, TutorRecord
@@ -60,9 +61,12 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
     if settings.estimate.only:
         memory.print_estimate(settings, dpo.lora_config(cfg.lora) if settings.lora else None)
         return None
-    tracked_as = cli.job_place(cfg)
-    folder = tracked_as["folder"]
     processes.meet(settings.dpo.ddp_timeout)
+    # the default folder's name is the main process's time
+    tracked_as = processes.from_main(lambda: cli.job_place(cfg))
+    folder = tracked_as["folder"]
+    if processes.from_main(lambda: provenance.is_trained(folder, cfg)):
+        return tell_finished(folder / "adapter", settings)
     processes.from_main(lambda: hub.check(settings.hub))
     # a sweep that goes on finds the checkpoints of a job that was stopped
     checkpoint = settings.checkpoint or ("latest" if settings.sweep else None)
@@ -107,6 +111,20 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
     print_closing_table(data.closing_rows, fitted, held_out, outcome, folder / "adapter", address)
     freed_memory.free_memory()
     return outcome.held_out.get("eval_rewards/accuracies")
+
+
+def tell_finished(adapter: Path, settings: TrainSettings) -> float | None:
+    """Say that the tutor was trained before, and push it where that is asked for; returns its score."""
+    if not processes.is_main():
+        return None
+    file = adapter / provenance.MADE_FROM
+    record = read_model(TutorRecord, file)
+    ended = datetime.fromtimestamp(file.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    address = hub.push(adapter, settings.hub, f"Tutor trained from {record.model.name}")
+    rows = {"finished": f"on {ended}; overwrite=true trains anew", "adapter": adapter}
+    rows |= {"hub": address} if address else {}
+    console.closing_table("Training", {**rows, "next": shell_command("evaluate", f"adapter={adapter}")})
+    return record.held_out.get("eval_rewards/accuracies")
 
 
 def load_pairs(settings: TrainSettings, folder: Path) -> Data:

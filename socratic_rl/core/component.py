@@ -273,3 +273,18 @@ class WebSettings(Component):
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[Whole, Field(ge=0, le=65535)]
     open_browser: bool
+
+
+class Backend(Component):
+    """What computes the replies of base and tutor."""
+
+    backend: Literal["transformers", "llama_cpp"]
+    gguf: GgufFile | None
+    base_gguf: GgufFile | None
+
+    @field_validator("gguf", "base_gguf")
+    @classmethod
+    def _is_used(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if path is not None and info.data.get("backend") == "transformers":
+            raise ValueError("is not read by transformers; backend=llama_cpp does so")
+        return path

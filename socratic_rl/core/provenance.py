@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ CARD = "README.md"
 """The model card in a tutor's folder, by the name that the hub knows."""
 
 
-ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv", "sweep", "estimate")
+ELSEWHERE = ("output_dir", "wandb", "hub", "stop_after", "checkpoint", "csv", "sweep", "estimate", "overwrite")
 """Keys that do not change what is in the files."""
 
 
@@ -63,21 +64,84 @@ def remember(path: Path, cfg: DictConfig, ignore: Iterable[str] = ELSEWHERE) -> 
         UserError: The folder was begun with another config; names what differs.
     """
     values = {key: value for key, value in resolved(cfg).items() if key not in ignore}
-    if path.exists():
-        old, values = named_by_class(read_json(path)), named_by_class(values)
-        # left out, such a key has its fixed value; any other value is another config
-        fixed = {
-            f"{key}: {pair}" for key, value in RETIRED.items() for pair in (f"{value!r} → None", f"None → {value!r}")
-        }
-        changes = (change for change in differences(old, values) if change not in fixed)
-        changed = [change for change in changes if not change.startswith((*REACHED_BY, *LABELS))]
-        if changed:
-            raise UserError(
-                f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "
-                "give another output_dir, or delete this folder to begin anew"
-            )
+    if not path.exists():
+        write_json(path, values)
+    elif changed := _changes(path, values):
+        raise UserError(
+            f"output_dir: {path.parent} was begun with another config ({'; '.join(changed)}); "
+            "give another output_dir, or delete this folder to begin anew"
+        )
+
+
+def _changes(path: Path, values: dict[str, Any]) -> list[str]:
+    """What differs between the config that a file holds and another one, of what changes results."""
+    old, values = named_by_class(read_json(path)), named_by_class(values)
+    # left out, such a key has its fixed value; any other value is another config
+    fixed = {f"{key}: {pair}" for key, value in RETIRED.items() for pair in (f"{value!r} → None", f"None → {value!r}")}
+    changes = (change for change in differences(old, values) if change not in fixed)
+    return [change for change in changes if not change.startswith((*REACHED_BY, *LABELS))]
+
+
+TRAIN_CONFIG = "train_config.json"
+"""The file in the folder of a training that holds its config."""
+
+
+def is_trained(folder: Path, cfg: DictConfig) -> bool:
+    """Whether a tutor that this very config trained lies in a folder; with ``overwrite=true`` none counts.
+
+    Raises:
+        UserError: One lies there that was trained otherwise.
+    """
+    if cfg.get("overwrite") or not (folder / "adapter" / MADE_FROM).exists():
+        return False
+    path, other = folder / TRAIN_CONFIG, "give another output_dir, or overwrite=true to train anew in its place"
+    if not path.exists():
+        raise UserError(f"output_dir: {folder} holds a tutor that is finished; {other}")
+    if changed := _changes(path, {key: value for key, value in resolved(cfg).items() if key not in ELSEWHERE}):
+        raise UserError(f"output_dir: {folder} holds a tutor of another config ({'; '.join(changed)}); {other}")
+    return True
+
+
+LOCK = ".lock"
+"""The file in a folder by which a command holds it."""
+
+
+_held: set[Path] = set()
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder; it is free again at the latest when this process ends.
+
+    Raises:
+        UserError: Another command writes into it.
+        OSError: It cannot be written into.
+    """
+    import filelock
+
+    path = folder.absolute() / LOCK
+    if path in _held:
+        yield
         return
-    write_json(path, values)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UserError(
+            f"output_dir: {folder}: another command writes into it; wait for its end, or give another output_dir"
+        ) from error
+    _held.add(path)
+    try:
+        yield
+    finally:
+        _held.discard(path)
+        lock.release()
+        if folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
+            # what was to be written did not come so far
+            path.unlink()
+            folder.rmdir()
 
 
 FORMER_NAMES = {"HubPairs": "TrlPairs", "SeedRows": "SeedCsv", "Records": "JsonlProblems"}
