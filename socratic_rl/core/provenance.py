@@ -124,7 +124,11 @@ def hold(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    try:
+        path.touch()
+    except FileNotFoundError as error:
+        # such as /proc
+        raise UserError(f"output_dir: {folder}: cannot be written; give another folder with output_dir=…") from error
     lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -67,7 +67,7 @@ TUTOR = "adapter={trained}/adapter"
         ),
         (
             ["train.py", "experiment=next_round", TUTOR, "output_dir={trained}"],
-            "adapter: {trained}/adapter: would be written over",
+            "output_dir: {trained} holds a tutor of another config",
         ),
         (["train.py", "experiment=next_round", TUTOR, "model=gpt2"], "model: an adapter brings its own base"),
         (["chat.py", TUTOR, "backend=llama_cpp"], "backend: there is no GGUF file of the tutor yet: python export.py"),

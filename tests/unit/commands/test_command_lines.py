@@ -235,7 +235,7 @@ OWN = ["--config-dir", "own", "dataset.path=pairs.jsonl"]
         ([OWN[-1], "output_dir="], "output_dir: "),
         ([OWN[-1], "output_dir=null"], "output_dir: must be text"),
         ([OWN[-1], "output_dir=text.txt"], "text.txt: is in the way of a folder"),
-        ([OWN[-1], "output_dir=/proc"], "/proc/train.log: cannot be written"),
+        ([OWN[-1], "output_dir=/proc"], "output_dir: /proc: cannot be written"),
         ([OWN[-1], "dataset._target_=joblib.load"], "dataset: has no class of ours in _target_ (got 'joblib.load')"),
         ([OWN[-1], "+dpo.beta=1"], "+dpo.beta: is there already; leave the plus out: dpo.beta=1"),
         ([OWN[-1], "seed=" + "1" * 5000], "seed: "),
