@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from socratic_rl.commands import cli  # noqa: F401  it brings resolvers of the configs
 from socratic_rl.commands.settings import TrainSettings, parse
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.provenance import differences
