@@ -39,7 +39,8 @@ def run(settings: "ExportSettings", _: DictConfig) -> None:
         exports.refuse_untested(tutor)
     passages = export_check.passages(tutor, settings.check_turns) if settings.check else []
     wanted = export_check.trained_readings(tutor, passages) if passages else {}
-    files = exports.write(tutor, kind, folder, settings.dtype, base)
+    dtype = exports.merged_dtype(tutor, kind) if settings.dtype == "auto" else settings.dtype
+    files = exports.write(tutor, kind, folder, dtype, base)
     summary: dict[str, object] = {**files, kind: _sized(files[kind])}
     if todo := exports.not_measured(tutor, folder):
         summary["measured"] = todo
@@ -47,7 +48,7 @@ def run(settings: "ExportSettings", _: DictConfig) -> None:
     if wanted:
         read = export_check.exported_readings(tutor, kind, files[kind], base, passages)
         apart, share = export_check.gaps(wanted, read), export_check.share(wanted, read, kind)
-        mistake = export_check.mistake(apart, share, kind, settings.dtype, wanted["tutor"].bfloat16)
+        mistake = export_check.mistake(apart, share, kind, dtype, wanted["tutor"].bfloat16)
         summary["parity"] = folder / "parity.json"
         gaps = {side: asdict(gap) for side, gap in apart.items()}
         write_json(folder / "parity.json", gaps | {"share": asdict(share) if share else None})

@@ -185,7 +185,7 @@ class ExportSettings(Component):
 
     adapter: TutorFolder
     format: Literal["gguf", "merged_gguf", "merged"]
-    dtype: Literal["float32", "float16", "bfloat16"]
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
     base_gguf: GgufFile | None
     check: bool
     check_turns: Annotated[Whole, Field(ge=1, le=10_000)]

@@ -1,5 +1,6 @@
 """Base weights (hub, folder, GGUF or the embedded model), tokenizers and adapters."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from gguf import GGUFReader
 from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
@@ -33,6 +35,10 @@ from socratic_rl.models.tokens import chat_of, limit_rows
 
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 """For a base model whose tokenizer has none."""
+
+
+GGUF_COPIES = 1.9
+"""How many times its float32 size transformers takes of memory to read a GGUF file, as measured."""
 
 
 def weights_folder(settings: ModelSettings) -> str:
@@ -282,12 +288,8 @@ def _readable(source: str, read: Callable[[], Any]) -> Any:
 
 def _from_gguf(path: Path) -> Path:
     """The folder with a GGUF file's weights as float32 safetensors, made when it is first asked for."""
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise UserError(f"model.pretrained: {path}: not a GGUF file")
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = cache() / f"{path.stem}-{digest}"
+    stat = path.stat()
+    folder = cache() / f"{path.stem}-{_digest(path, stat.st_size, stat.st_mtime_ns)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
@@ -295,7 +297,29 @@ def _from_gguf(path: Path) -> Path:
     return folder
 
 
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:  # noqa: ARG001  a file that changed is hashed anew
+    """The start of a GGUF file's SHA-256; files of gigabytes are hashed once a process."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UserError(f"model.pretrained: {path}: not a GGUF file")
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _announce(path: Path, folder: Path) -> None:
+    """Say what reading a GGUF file takes, before it begins; transformers shows a bar."""
+    disk = 4e-9 * sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
+    memory = GGUF_COPIES * disk
+    digits = 1 if disk > 0.1 else 3
+    tell(
+        f"reading {path.name} as float32, once: about {memory:.{digits}f} GB of memory and {disk:.{digits}f} GB of disk"
+        f" ({folder})"
+    )
+
+
 def _convert(path: Path, folder: Path) -> None:
+    _announce(path, folder)
     with whole_file(folder) as temporary:
         read = {"gguf_file": path.name, "trust_remote_code": False}
         model, loading = _readable(

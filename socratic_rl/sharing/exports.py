@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import gguf
 import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
@@ -86,6 +87,25 @@ def base_file(settings: ModelSettings, base_gguf: str | None) -> Path | None:
     if base_gguf:
         return Path(base_gguf).expanduser()
     return weights.gguf_of(settings)
+
+
+def merged_dtype(tutor: Tutor, kind: Kind) -> str:
+    """The precision of the base's own files, for merged weights: ``float32``, ``float16`` or ``bfloat16``.
+
+    A GGUF file that is quantised has its scales in float16.
+    """
+    if kind == "adapter":
+        return "float32"
+    is_adapter = weights.has_adapter(tutor.folder)
+    if is_adapter and (file := weights.gguf_of(tutor.settings)):
+        field = gguf.GGUFReader(file).get_field("general.file_type")
+        kinds = {file_type: name for name, (_, file_type) in gguf_files.TYPES.items()}
+        return kinds.get(field.contents() if field else None, "float16")
+    source = weights.weights_folder(tutor.settings) if is_adapter else str(tutor.folder)
+    config = weights.pretrained(AutoConfig, source, revision=tutor.settings.revision if is_adapter else None)
+    # what says nothing is from a time when all was float32
+    name = str(config.dtype or torch.float32).removeprefix("torch.")
+    return name if name in gguf_files.TYPES else "float32"
 
 
 def refuse_untested(tutor: Tutor) -> None:
