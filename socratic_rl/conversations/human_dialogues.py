@@ -90,14 +90,14 @@ class Bridge(Source):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("c_id", "lesson_topic", "c_h", "c_r", "c_r_", "c_revision")
+    lists: ClassVar[tuple[str, ...]] = ("c_h", "c_r", "c_r_", "c_revision")
     by_id: ClassVar[bool] = True
 
     def problem(self, row: Mapping[str, Any]) -> Problem | str:
         """The topic with this row's chat, in which the expert's turn stands where the novice's (``worse``) stood."""
-        goes_on = {"c_revision": row["c_revision"][len(row["c_r_"]) :]}
         try:
-            history, novice, expert = (_chat(row, key) for key in ("c_h", "c_r", "c_r_"))
-            after = _chat(goes_on, "c_revision")
+            history, novice, expert, _ = (_chat(row, key) for key in self.lists)
+            after = _chat({"c_revision": row["c_revision"][len(row["c_r_"]) :]}, "c_revision")
         except StrangerError as error:
             return str(error)
         if not history or history[-1].speaker != "student":
@@ -122,6 +122,8 @@ class Bridge(Source):
 
 def _chat(row: Mapping[str, Any], key: str) -> list[Turn]:
     """A list of ``{"user": …, "text": …}`` as turns, empty ones dropped and neighbours of one speaker merged."""
+    if not isinstance(row[key], list):
+        raise FlawedRow(f"{key}: is no list of messages with user and text")
     try:
         messages = [(str(message["user"]), str(message["text"]).strip()) for message in row[key]]
     except (TypeError, KeyError) as error:

@@ -312,6 +312,7 @@ class MathQA(Source):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("Problem", "Rationale", "options", "correct")
+    lists: ClassVar[tuple[str, ...]] = ("options",)
 
     def problem(self, row: Mapping[str, Any]) -> Problem | str:
         """The row without the traces of its tokeniser."""

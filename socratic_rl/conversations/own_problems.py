@@ -8,7 +8,7 @@ from decimal import Decimal
 from importlib import resources
 from typing import Any
 
-from pydantic import PrivateAttr, ValidationError
+from pydantic import PrivateAttr
 
 from socratic_rl.conversations.problems import FlawedRow, Source
 from socratic_rl.core.dialogue import Problem, text_id
@@ -96,20 +96,16 @@ class JsonlProblems(Source):
         dialogues = _parsed(values.get("dialogues"), "dialogues") or None
         if not answer and not dialogues:
             raise FlawedRow("answer: is empty")
-        try:
-            return Problem(
-                id=_text(values.get("id"), "id") or text_id(question),
-                question=question,
-                solution=solution or worked or "\n".join(step["work"] for step in steps),
-                steps=steps,
-                answer=answer,
-                topic=_text(values.get("topic"), "topic"),
-                source=_text(row.get("source"), "source") or self.name,
-                dialogues=dialogues,
-            )
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise FlawedRow(f"{first['loc'][0]}: {first['msg']}") from error
+        return Problem(
+            id=_text(values.get("id"), "id") or text_id(question),
+            question=question,
+            solution=solution or worked or "\n".join(step["work"] for step in steps),
+            steps=steps,
+            answer=answer,
+            topic=_text(values.get("topic"), "topic"),
+            source=_text(row.get("source"), "source") or self.name,
+            dialogues=dialogues,
+        )
 
 
 LIKELY = {

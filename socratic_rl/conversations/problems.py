@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from socratic_rl.conversations.gathering import Gathered, Row, together
 from socratic_rl.core.component import Component, Count, Real
@@ -71,6 +71,8 @@ class Source(Component):
     """The config key that a source stands under, for what is told of its mistakes."""
     columns: ClassVar[tuple[str, ...]] = ()
     """What every row must have."""
+    lists: ClassVar[tuple[str, ...]] = ()
+    """Those of them that may be lists; the others are texts."""
     by_id: ClassVar[bool] = False
     """Whether rows with the same id are one problem, since they do not state it; else those with the same question."""
 
@@ -143,7 +145,7 @@ class Source(Component):
         for where, row in self._rows():
             read += 1
             try:
-                problem = self.problem(self._usable(row))
+                problem = self._problem(row)
                 if isinstance(problem, str):
                     self._skip(problem, where)
                     continue
@@ -198,7 +200,17 @@ class Source(Component):
             raise FlawedRow(row)
         if empty := [column for column in self.columns if row.get(column) is None]:
             raise FlawedRow(f"nothing in column {', '.join(map(repr, empty))}")
+        for column in self.columns:
+            if column not in self.lists and not isinstance(row[column], str | int | float):
+                raise FlawedRow(f"{column}: is of type {type(row[column]).__name__}, not text")
         return row
+
+    def _problem(self, row: dict[str, Any] | str) -> Problem | str:
+        try:
+            return self.problem(self._usable(row))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise FlawedRow(f"{first['loc'][0]}: {first['msg']}") from error
 
 
 def _check_id(number: int | None, own: int | None) -> None:

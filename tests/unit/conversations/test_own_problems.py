@@ -245,7 +245,14 @@ def test_a_bad_row_is_left_out_and_named_and_too_many_end_the_run(
 
 
 @pytest.mark.parametrize(
-    "row", [{"question": "Q?", "answer": "It is 4."}, {"question": "Q?"}, {"question": None, "answer": "#### 4"}]
+    "row",
+    [
+        {"question": "Q?", "answer": "It is 4."},
+        {"question": "Q?"},
+        {"question": None, "answer": "#### 4"},
+        {"question": ["Q?"], "answer": "#### 4"},
+        {"question": {"text": "Q?"}, "answer": "#### 4"},
+    ],
 )
 def test_gsm8k_goes_on_after_a_bad_row(row: dict[str, Any], tmp_path: Path) -> None:
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(30)]
