@@ -29,10 +29,10 @@ PENALTY = 3e-3
 def problems(rows: Sequence[Mapping[str, Any]], fitted: bool) -> Iterator[Problem]:
     """The problems of two or more annotated steps of one half: that which the weights are fitted to, or the other."""
     source = GSM8KSocratic.model_construct(name="gsm8k_socratic")
-    for number, row in enumerate(rows, 1):
+    for row in rows:
         if int(hashlib.sha256(row["question"].encode()).hexdigest(), 16) % 2 != (not fitted):
             continue
-        problem = source.problem(f"row {number}", row)
+        problem = source.problem(row)
         steps = tuple(step for step in problem.steps if step.question)
         if len(steps) > 1:
             yield problem.model_copy(update={"steps": steps})

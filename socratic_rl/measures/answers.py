@@ -104,7 +104,12 @@ def _same(gold: Quantity, stated: Quantity) -> bool:
 def _gold(answer: str) -> tuple[Quantity, ...]:
     """The quantities of a gold answer; none where it is words or a formula ("5√2", "5 - x"), which are not in it."""
     quantities, rest = read(answer)
-    if is_code(answer) or looks_like_formula(rest) or any(quantity.form == "interval" for quantity in quantities):
+    if (
+        is_code(answer)
+        or looks_like_formula(rest)
+        or re.search(r"\b(?:except|other than)\b", rest)
+        or any(quantity.form == "interval" for quantity in quantities)
+    ):
         return ()
     ranges = tuple(quantity for quantity in quantities if quantity.form == "range")
     return ranges or tuple(quantity for quantity in quantities if quantity.form != "operand")
@@ -118,7 +123,8 @@ def is_answer(answer: str) -> bool:
 @lru_cache(maxsize=1 << 12)
 def _in_words(text: str, answer: str) -> tuple[Span, ...]:
     """Where a text has a gold answer that is a formula or words."""
-    if not is_code(answer) and looks_like_formula(read(answer)[1]) and formula(answer):
+    is_words = is_code(answer) or is_choice(answer)
+    if not is_words and looks_like_formula(read(answer)[1]) and formula(answer):
         return tuple(formula(answer).find(text))
     return tuple(find_words(text, answer))
 

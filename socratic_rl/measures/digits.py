@@ -268,6 +268,8 @@ _NUMBERS = [
         " of a", r"(?<=\d/\d) of an? (?=(?:hour|minute|day|week|month|year|mile|foot|pound|cup|gallon|dollar)\b)", " "
     ),
     # times of day
+    rewrite("past", r"(?<![\d.,/:])(\d{1,2}) (?:minutes )?past (\d{1,2})(?![\d:.]*\d)", lambda m: f"{m[2]}:{m[1]:0>2}"),
+    rewrite(":", r"(?<=\d:\d\d) ?- ?(?=\d{1,2}:\d\d)", " to "),
     rewrite("past | to | after | before", r"\b(1/[24]) (past|after|to|before) (\d{1,2})(?![\d:.])", _clock),
     rewrite("clock", r"(?<=\d)(?<!:\d\d) ?o'clock\b", ":00"),
     rewrite(

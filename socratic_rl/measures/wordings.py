@@ -16,7 +16,10 @@ _AROUND = "()[]. \"'*"
 _OPEN = r"[\s,:*(\[\"“'‘]*"
 
 
-_ENDS = r"(?=\s*(?:$|[.;!?](?:\W|$)|,|\b(?:because|since|as|and not|rather)\b|[-–—] |\())"
+_ENDS = (
+    r"(?=(?: here| then| too| in this case)?\s*(?:$|[.;!?](?:\W|$)|,"
+    r"|\b(?:because|since|as|and not|rather)\b|[-–—] |\())"
+)
 
 
 _IS = r"(?:is|are|was|were|does|do|did|can|could|will|would|has|have)"
@@ -38,6 +41,14 @@ _ASSERTS = (
 )
 
 
+# "No, she cannot afford it.", which only goes on where it asks something, too
+_LONG_VERDICT = re.compile(
+    rf"^[\"“*]*(yes|no)[\"”*]*,? (?:it|they|he|she|there|both|all|the \w+) {_IS}(?: ?not|n['’]t)?\b"
+    r"(?![^.!]*\b(?:right|correct|good|great|true|exactly|well|fine|close|need|worr\w+|problem)\b)(?! it\b)[^?]*$",
+    re.IGNORECASE,
+)
+
+
 # "I think yes.", "So the answer is no", where "It is no problem" says something else
 _ASSERTED = re.compile(
     rf"{_ASSERTS}{_OPEN}(?:(?:just|simply|clearly|definitely|an?|it is|it's) ){{0,3}}{_OPEN}(yes|no|true|false)"
@@ -54,7 +65,7 @@ def _truths(text: str) -> Iterator[re.Match[str]]:
     if match := _WHOLE.fullmatch(text):
         yield match
         return
-    for pattern in (_VERDICT, _ASSERTED):
+    for pattern in (_VERDICT, _ASSERTED, _LONG_VERDICT):
         yield from pattern.finditer(text)
 
 
@@ -81,6 +92,9 @@ _CONFIRMED = re.compile(
 )
 
 
+_REASONED = re.compile(r"^[\"“*(]*([A-Za-z])[)*\"”]*, (?:because|since)\b")
+
+
 _ALONE = re.compile(r"(?:\W*\b(?:option|choice|answer|letter)\b)?[^\w]*([A-Za-z])\W*", re.IGNORECASE)
 
 
@@ -92,7 +106,7 @@ def _choices(text: str) -> Iterator[re.Match[str]]:
     if match := _ALONE.fullmatch(text):
         yield match
         return
-    for pattern in (_CHOSEN, _CONFIRMED):
+    for pattern in (_CHOSEN, _CONFIRMED, _REASONED):
         for match in pattern.finditer(text):
             if not _OFFERED.search(text, max(0, match.start() - 12), match.end() + 12):
                 yield match
@@ -124,12 +138,16 @@ def is_code(answer: str) -> bool:
 
 def is_truth(answer: str) -> bool:
     """Whether a gold answer is "yes", "no", "true" or "false"."""
-    return answer.strip(_AROUND).lower() in _TRUTHS
+    return _bare(answer).lower() in _TRUTHS
 
 
 def is_choice(answer: str) -> bool:
     """Whether a gold answer is the letter of a choice: "B", "(B)"."""
-    return bool(re.fullmatch(r"[A-Za-z]", answer.strip(_AROUND)))
+    return bool(re.fullmatch(r"[A-Za-z]", _bare(answer)))
+
+
+def _bare(answer: str) -> str:
+    return rewritten(answer, LATEX).strip(_AROUND)
 
 
 def find_words(text: str, answer: str) -> list[Span]:
@@ -142,7 +160,7 @@ def find_words(text: str, answer: str) -> list[Span]:
     origins = Origins(text)
     text = rewritten(text, LATEX, origins.sub) if re.search(r"[\\${]", text) else text
     answer = rewritten(answer, LATEX).strip().rstrip(".")
-    bare = answer.strip(_AROUND)
+    bare = _bare(answer)
     if is_truth(answer):
         matches = [match for match in _truths(text) if match[1].lower() == bare.lower()]
     elif is_choice(answer):

@@ -57,7 +57,21 @@ PLAIN_STATED = [
     ("so the expression is 5 - x, right?", "5 - x"), ("5–x", "5 - x"), ("5 − x", "5 - x"), ("1/ x", "1/x"),
     ("w-108", "w - 108"), ("W - 108", "w - 108"), ("x≠4", "x ≠ 4"), ("10{,}080", "10080"), ("10,080", "10{,}080"),
     ("3 : 2", "3:2"), ("x^{2}", "x^2"), ("|x|", "|x|"), ("7!", "7!"), ("10_2", "10_2"), ("1010_{2}", "1010_2"),
-    ("CA", "CA"),
+    ("CA", "CA"), ("The school has 7 - y pupils left", "7 - y"), ("2 - 3x", "2-3x"), ("y/3", "y/3"),
+    ("n(n+1)/2", "n(n+1)/2"), ("(a+b)^2", "(a+b)^2"), ("t + 15", "t + 15"), ("k - 4", "k - 4"), ("m + 2n", "2n + m"),
+    ("x = 2y", "x=2y"), ("a < b", "a<b"), ("x ∈ (0, 5]", "(0,5]"), ("{1, 2, 3}", "{1,2,3}"), ("(-1, 4)", "(-1, 4)"),
+    ("-1 < x < 4", "-1 < x < 4"), ("all real numbers except 4", "all real numbers except 4"),
+    ("no solution", "no solution"), ("3a²b", "3a^2b"), ("x^{2}y", "x^2y"), ("2ab", "2ab"), ("3xy + 2", "3xy+2"),
+    ("100(1.05)^t", "100(1.05)^t"), ("5!", "5!"), ("3/x", "3/x"), ("0.5n", "0.5n"), ("x_1 = 3", "3"),
+    ("The shop opens at 9:30", "9:30"), ("half past nine", "9:30"), ("quarter to ten", "9:45"),
+    ("twenty past four", "4:20"), ("4:20 pm", "16:20"), ("6 pm", "18:00"), ("6:00", "18:00"), ("six o'clock", "6:00"),
+    ("6 in the evening", "18:00"), ("at 8:00", "8:00 am"), ("between 8:00 and 9:00", "9:00"), ("12:00", "noon"),
+    ("noon", "12 noon"), ("0:30", "00:30"), ("2:15 p.m.", "2:15 PM"), ("1:20:30", "1:20:30"), ("3:1", "6:2"),
+    ("10:20", "1:2"), ("9:00-17:00", "17:00"), ("the 3rd floor", "3rd floor"), ("on floor three", "3rd floor"),
+    ("5th", "5th"), ("2nd", "2nd"), ("on the 12th day", "12"), ("5 m s", "5 m"), ("70 words per minute", "70 words"),
+    ("2.5k", "2500"), ("$3K", "3000"), ("3 1/4", "3.25"), ("7 ⅛", "7.125"), ("7 1/8 inches", "7.125 inches"),
+    ("3 and a half", "3.5"), ("an hour and a quarter", "75 minutes"), ("two and a half hours", "150 minutes"),
+    ("1.2E+5", "120000"), ("5e-1", "0.5"),
 ]  # fmt: skip
 
 
@@ -92,7 +106,13 @@ PLAIN_NOT_STATED = [
     ("1", "x^2+1"), ("2", "2l + 2w"), ("3", "x>3"), ("less than 3", "x < 3"), ("7", "> 7"), ("(1, 4]", "[1,4]"),
     ("1 to 4", "[1,4]"), ("(3, 5)", "(-3,5)"), ("(5, 3)", "(3,5)"), ("x=3", "x = 3 or x = -2"), ("x - 2", "(x-2)^2"),
     ("100", "100-2t"), ("x", "-x"), ("2^{10}", "1024"), ("2", "x^2"), ("8 sin x", "8"), ("7", "7!"),
-    ("1010", "1010_2"), ("ab", "AB"), ("It", "IT"), ("us", "US"),
+    ("1010", "1010_2"), ("ab", "AB"), ("It", "IT"), ("us", "US"), ("7", "7-y"), ("3", "y/3"), ("2", "n(n+1)/2"),
+    ("15", "t+15"), ("4 less than k", "k - 4"), ("2", "x = 2y"), ("5", "(0,5]"), ("0 < x ≤ 5", "(0,5]"),
+    ("1", "{1,2,3}"), ("(1, 4)", "(-1,4)"), ("4", "-1 < x < 4"), ("4", "all real numbers except 4"), ("3", "3a^2b"),
+    ("2", "2ab"), ("100", "100(1.05)^t"), ("1.05", "100(1.05)^t"), ("120", "5!"), ("5", "5!"), ("3", "3/x"),
+    ("0.5", "0.5n"), ("9:30", "9:45"), ("9:30", "19/2"), ("half past nine", "9:45"), ("4:20 am", "16:20"),
+    ("1620 hours", "16:20"), ("2:15 p.m.", "2:15 a.m."), ("10:20", "10:40"), ("12 days", "12th day"),
+    ("70 mph", "70 miles"), ("70 words per minute", "70 minutes"), ("3 kg per week", "3 kg"), ("12e", "12"),
 ]  # fmt: skip
 
 
@@ -132,7 +152,18 @@ LATEX_STATED = [
     (r"5\pi", "5π"), ("5 pi", r"5\pi"), (r"\frac{5\pi}{6}", r"\frac{5\pi}{6}"), ("5π/6", r"\frac{5\pi}{6}"),
     (r"\overline{AB}", r"\overline{AB}"), (r"-\frac38", "-3/8"), (r"\sqrt[3]{8}", r"\sqrt[3]{8}"),
     (r"\binom{7}{2}", r"\binom{7}{2}"), (r"\infty", r"\infty"), ("∞", r"\infty"), ("infinity", r"\infty"),
-    (r"\emptyset", r"\emptyset"),
+    (r"\emptyset", r"\emptyset"), (r"y \geq -1", r"y \geq -1"), (r"$5\frac{1}{2}$", "5.5"), (r"$-\frac12$", "-0.5"),
+    ("−1/2", r"-\tfrac{1}{2}"), (r"\frac{7}{8}\text{ inch}", "7/8 inch"), (r"$45\,\text{km}$", "45 km"),
+    ("$1{,}234{,}567$", "1234567"), (r"1,\!234,\!567", "1234567"), (r"$4.5\%$", "4.5%"), ("$7", "$x = 7$"),
+    (r"\$7.50", "$7.50"), (r"$\$7.50$", "7.5 dollars"), ("7.50", r"\$7.50"), ("$-3$", "-3"), ("$ -3 $", "-3"),
+    (r"2 \times 10^{-3}", "0.002"), (r"2\cdot 10^4", "20000"), (r"60^{\circ}", "60°"),
+    ("60 degrees Celsius", r"60^\circ"), (r"37^{\circ}\text{C}", "37 degrees"), (r"\text{Monday}", "Monday"),
+    ("It is monday", r"\text{Monday}"), (r"\textit{red}", "red"), (r"\text{(A)}", "A"), ("It is A.", r"\textbf{(A)}"),
+    (r"(-\infty,0)\cup(0,\infty)", r"(-\infty, 0) \cup (0, \infty)"), ("(-∞,0) ∪ (0,∞)", r"(-\infty,0)\cup(0,\infty)"),
+    (r"\sqrt{50}", "√50"), ("√50", r"\sqrt{50}"), (r"3\sqrt{5}", "3√5"), ("3 times the square root of 5", r"3\sqrt5"),
+    (r"\dfrac{x+1}{2}", "(x+1)/2"), (r"\left(\frac{1}{2}, 3\right)", "(1/2, 3)"),
+    (r"\begin{bmatrix} 1 & 0 \\ 0 & 1 \end{bmatrix}", r"\begin{pmatrix} 1&0\\0&1 \end{pmatrix}"),
+    (r"\lfloor x \rfloor", r"\lfloor x \rfloor"),
 ]  # fmt: skip
 
 
@@ -152,7 +183,12 @@ LATEX_NOT_STATED = [
     (r"$2 \times 3$", "6"), ("2", r"\sqrt2"), ("2/3", r"\frac{2x}{3}"), ("(2,12)", r"(2,12) \cup (12,102)"),
     ("5", r"5\pi"), ("5/6", r"\frac{5\pi}{6}"), (r"\log_2 5", "x=5"), (r"8 \sin 80^\circ", "8"),
     (r"\sin 30^\circ", "30 degrees"), (r"\sqrt[3]{8}", "8"), ("8", r"\sqrt[3]{8}"), ("7", r"\binom72"),
-    ("5", r"\infty"),
+    ("5", r"\infty"), ("-1", r"y \geq -1"), ("1", r"y \geq -1"), ("10 choose 3", r"\binom{10}{3}"),
+    ("0.5", r"$-\frac12$"), ("1/2", r"-\tfrac{1}{2}"), ("45 miles", r"45\text{ km}"), ("4.5 dollars", r"$4.5\%$"),
+    ("7 dollars", "$x = 7$ cm"), ("3", "$-3$"), ("$- 3$", "3"), ("60 dollars", r"60^\circ"),
+    ("Tuesday", r"\text{Monday}"), ("A good idea", r"\textbf{(A)}"), ("0", r"(-\infty,0)\cup(0,\infty)"),
+    ("(-∞, 0) or (0, ∞)", r"(-\infty,0)\cup(0,\infty)"), ("50", r"\sqrt{50}"), ("3", r"3\sqrt5"),
+    ("1 and 0", r"\begin{pmatrix} 1&0\\0&1 \end{pmatrix}"), (r"\frac{1}{2", "1/2"),
 ]  # fmt: skip
 
 

@@ -62,3 +62,58 @@ def test_reveals(reply: str, answer: str, turns: list[str], reveals: bool) -> No
 @pytest.mark.parametrize("answer", ["None", "nan", "NaN", "N/A", "null", " ", "<NA>", "none."])
 def test_what_a_table_has_for_nothing_is_no_answer(answer: str) -> None:
     assert reveals_answer("None of them is 5, nan.", answer, [QUESTION]) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "reveals"),
+    [
+        ("Yes, good job. What next?", "yes", False),
+        ("Yes!", "yes", True),
+        ("Yes, that's it!", "yes", False),
+        ("I believe yes.", "yes", True),
+        ("Is it yes?", "yes", False),
+        ("Yes, they are equal.", "yes", True),
+        ("You would answer yes here.", "yes", True),
+        ("The answer to that is yes, because 5 > 3.", "yes", True),
+        ("Oh yes, I see.", "yes", False),
+        ("Yes please.", "yes", False),
+        ("Yes, good job. What next?", "Yes.", False),
+        ("Yes!", "Yes.", True),
+        ("Yes, that's it!", "Yes.", False),
+        ("I believe yes.", "Yes.", True),
+        ("Is it yes?", "Yes.", False),
+        ("Yes, they are equal.", "Yes.", True),
+        ("You would answer yes here.", "Yes.", True),
+        ("The answer to that is yes, because 5 > 3.", "Yes.", True),
+        ("Oh yes, I see.", "Yes.", False),
+        ("Yes please.", "Yes.", False),
+        ("No, not quite.", "no", False),
+        ("No worries!", "no", False),
+        ("No, she can't afford it.", "no", True),
+        ("There is no remainder.", "no", False),
+        ("The answer is no since 3 < 5.", "no", True),
+        ("I would say no.", "no", True),
+        ("No need to hurry.", "no", False),
+        ("No, that's incorrect.", "no", False),
+        ("It's a no.", "no", True),
+        ("A triangle has three sides.", "A", False),
+        ("Choose A.", "A", True),
+        ("It's A.", "A", True),
+        ("(A) is correct.", "A", True),
+        ("The answer: A", "A", True),
+        ("Let's look at option A.", "A", False),
+        ("What about A?", "A", False),
+        ("I think I know.", "I", False),
+        ("So I add 3.", "I", False),
+        ("The Roman numeral is I.", "I", True),
+        ("Vitamin C is good.", "C", False),
+        ("C, because it is the largest.", "C", True),
+        ("c", "C", False),
+        ("Answer choice D", "D", True),
+        ("D)", "D", True),
+        ("I'd go with E.", "E", True),
+        ("E is a vowel.", "E", False),
+    ],
+)
+def test_yes_and_a_letter_reveal_where_they_are_the_answer(reply: str, answer: str, reveals: bool) -> None:
+    assert reveals_answer(reply, answer, [QUESTION]) is reveals
