@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: help setup dev demo rounds tokenizers test test-all bench lint format chromium clean
+.PHONY: help setup dev demo rounds tokenizers test test-all test-gptq bench lint format chromium clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ dev: .venv/installed-dev chromium ## add what tests and lint need, and Chromium
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --progress-bar off -e '.[dev]'
+	touch $@
+
+# gptqmodel has no wheel and builds within a minute or two
+.venv/installed-gptq: .venv/installed-dev
+	$(BIN)/pip install --progress-bar off -e '.[gptq]'
 	touch $@
 
 # problems → conversations → pairs → SFT and DPO → evaluation, on the embedded model
@@ -53,9 +58,13 @@ tokenizers: .venv/installed-dev ## fetch tokenizers of published models, for tes
 test: dev ## run the tests, without the slow ones
 	$(PYTEST) -m "not slow"
 
-# with what takes long and guards little
+# with what takes long and guards little; GPTQ's tests last, since its extra holds numpy back
 test-all: dev tokenizers ## run all tests, the slow ones too
 	$(PYTEST)
+	$(MAKE) test-gptq
+
+test-gptq: .venv/installed-gptq ## run the tests that need the extra gptq
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -k gptq tests/e2e/test_models.py tests/unit/models
 
 # every file in benchmarks/, one table; nothing else should run meanwhile
 bench: dev ## measure every file in benchmarks/
