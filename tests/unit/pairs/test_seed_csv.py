@@ -15,7 +15,6 @@ from socratic_rl.pairs.dataset import UnusableError
 from socratic_rl.pairs.pairing import evenly
 from socratic_rl.pairs.rejections import Constant, DirectAnswer, Irrelevant, WeakModel
 from socratic_rl.pairs.seed_csv import SeedCsv, SeedRow, parse_row, put_together, read_seed_rows
-from socratic_rl.pairs.variants import without_numbers
 
 NO = Constant(text="No.")
 
@@ -239,18 +238,18 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def test_problems_that_are_equal_but_for_numbers_are_on_one_side(tmp_path: Path):
-    rows = [row for n in range(2, 38) for row in cut(f"Hello, I am stuck {n}.", "On what?", dialogue(n)[0], "So?")]
     asked = "How many buns are in {} boxes of {} buns that a shop sells?"
-    rows += [row for n in range(40, 60) for row in cut("Help me.", "Why?", asked.format(n, n + 1), "What do you try?")]
+    opening = [f"I like {colour} {thing}, and I am stuck." for colour in COLOURS for thing in THINGS]
+    rows = [row for n in range(20) for row in cut(opening[n], "On what?", asked.format(n, n + 1), "What do you try?")]
+    rows += [row for n in range(20, 40) for row in cut(opening[n], "On what?", dialogue(n)[0], "So?")]
     facts = data_set(write(tmp_path / "seed.csv", rows)).prepare(tmp_path, NO, None, 0).facts
-    pairs = made(tmp_path)
-    sides: dict[str, set[str]] = {}
-    for pair in pairs:
-        key = without_numbers(pair.prompt[2]["content"]) if pair.turn else "Hello"
-        sides.setdefault(key, set()).add(pair.split)
-    assert len(sides["how many buns are in # boxes of # buns that a shop sells"]) == 1
-    # "I am stuck 7." is no problem's statement, but all open with it
-    assert str(facts["variants"]).startswith("36 problems are variants of 1, equal but for numbers,")
+    sides: dict[bool, set[str]] = {}
+    for pair in made(tmp_path):
+        if pair.turn:
+            sides.setdefault("buns" in pair.prompt[2]["content"], set()).add(pair.split)
+    assert len(sides[True]) == 1
+    assert sides[False] >= {"train", "test"}
+    assert facts["variants"] == "20 problems are variants of 1, equal but for numbers, kept on one side of the split"
 
 
 def test_turns_that_are_passed_over_are_told(tmp_path: Path):
