@@ -48,23 +48,26 @@ def kind_of_file(path: str | Path) -> str:
     return (path.with_suffix("") if path.suffix.lower() in _PACKED else path).suffix.lower()
 
 
-def text_lines(path: Path, encoding: str = "utf-8", key: str | None = None) -> Iterator[tuple[int, str]]:
+def text_lines(
+    path: Path, encoding: str = "utf-8", key: str | None = None, limit: int | None = None
+) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers, unpacked and without a byte order mark.
 
     Args:
         path: The file; .gz, .bz2, .xz and .zst are unpacked.
         encoding: A byte order mark counts for more.
         key: The config key that says the encoding, for the advice; None where there is none.
+        limit: Bytes that a line may have; None is ``RECORD_LIMIT``.
 
     Raises:
-        UserError: The file cannot be read, is in another encoding, or a line is longer than ``RECORD_LIMIT``.
+        UserError: The file cannot be read, is in another encoding, or a line is too long.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is no regular file")
     try:
         with _opened(path) as file:
             encoding = _marked(path, file, encoding)
-            yield from _lines(path, file, encoding, key)
+            yield from _lines(path, file, encoding, key, RECORD_LIMIT if limit is None else limit)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: cannot be read ({why.splitlines()[0]})") from error
@@ -104,15 +107,17 @@ def _advice(key: str | None, likely: str) -> str:
     return "save the file as UTF-8" + (f" or say what it is, {key}={likely}" if key else "")
 
 
-def _lines(path: Path, file: io.BufferedReader, encoding: str, key: str | None) -> Iterator[tuple[int, str]]:
+def _lines(
+    path: Path, file: io.BufferedReader, encoding: str, key: str | None, limit: int
+) -> Iterator[tuple[int, str]]:
     # a byte that ends a line does so in every encoding but those of two or four bytes and EBCDIC
     if "\n".encode(encoding) != b"\n":
-        yield from _wide_lines(path, file, encoding)
+        yield from _wide_lines(path, file, encoding, limit)
         return
     number = 0
-    while line := file.readline(RECORD_LIMIT + 1):
+    while line := file.readline(limit + 1):
         number += 1
-        _check_length(f"{path}:{number}", len(line))
+        _check_length(f"{path}:{number}", len(line), limit)
         if b"\0" in line:
             raise UserError(f"{path}:{number}: has bytes of zero, as UTF-16 has; {_advice(key, 'utf-16-le')}")
         try:
@@ -124,26 +129,26 @@ def _lines(path: Path, file: io.BufferedReader, encoding: str, key: str | None) 
             raise UserError(f"{path}:{number}: not {encoding} (byte 0x{byte:02x}); {_advice(key, likely)}") from error
 
 
-def _wide_lines(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[tuple[int, str]]:
+def _wide_lines(path: Path, file: io.BufferedReader, encoding: str, limit: int) -> Iterator[tuple[int, str]]:
     text, number = io.TextIOWrapper(file, encoding, newline=""), 0
     try:
-        while line := text.readline(RECORD_LIMIT + 1):
+        while line := text.readline(limit + 1):
             number += 1
-            _check_length(f"{path}:{number}", len(line))
+            _check_length(f"{path}:{number}", len(line), limit)
             yield number, line
     except UnicodeError as error:
         raise UserError(f"{path}: not {encoding}, after line {number} ({error})") from error
 
 
-def _check_length(where: str, length: int) -> None:
-    if length > RECORD_LIMIT:
-        raise UserError(f"{where}: longer than {RECORD_LIMIT >> 20} MB, which no row is; a row a line is needed")
+def _check_length(where: str, length: int, limit: int) -> None:
+    if length > limit:
+        raise UserError(f"{where}: longer than {limit >> 20} MB, which no row is; .jsonl with a row a line is needed")
 
 
 def whole_text(path: Path, encoding: str = "utf-8", key: str | None = None) -> str:
     """The text of a file, which is read whole; ``UserError`` where it is larger than ``FILE_LIMIT``."""
     lines, length = [], 0
-    for _, line in text_lines(path, encoding, key):
+    for _, line in text_lines(path, encoding, key, FILE_LIMIT):
         length += len(line)
         if length > FILE_LIMIT:
             raise UserError(f"{path}: larger than {FILE_LIMIT >> 30} GB; save it as .jsonl, which is read by rows")

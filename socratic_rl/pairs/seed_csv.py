@@ -238,7 +238,8 @@ def read_seed_rows(path: Path, encoding: str = "utf-8", labels: Labels = USUAL) 
 
 
 def _column_names(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:
-    names = [name.strip() for name in next(lines, (0, []))[1]]
+    usual = {column.lower(): column for column in COLUMNS}
+    names = [usual.get(name.strip().lower(), name.strip()) for name in next(lines, (0, []))[1]]
     if missing := [column for column in ("Prompt", "Good answer") if column not in names]:
         raise UserError(
             f"{path}:1: no column {', '.join(map(repr, missing))}; seed rows have {', '.join(COLUMNS)}, and the "

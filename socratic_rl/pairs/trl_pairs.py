@@ -219,7 +219,8 @@ class TrlPairs(DataSet):
         unread |= dict.fromkeys(new)
 
     def _rows(self, split: str) -> Iterator[AnyRow]:
-        if Path(self.path).expanduser().is_file():
+        path = Path(self.path).expanduser()
+        if path.exists() and not path.is_dir():
             try:
                 yield from read_any_rows(self.path, encoding=self.encoding, encoding_key=f"{self.key}.encoding")
             except UserError as error:

@@ -206,7 +206,7 @@ def test_advice_names_the_key_that_there_is(byte: bytes, likely: str, tmp_path: 
         list(read_rows(str(tmp_path / "a.csv")))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.jsonl.gz"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.jsonl.gz"])
 def test_a_line_without_end_is_given_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "RECORD_LIMIT", 2**20)
     content = b'{"a": "' + b"x" * 2**21 + b'"}'
@@ -217,9 +217,14 @@ def test_a_line_without_end_is_given_up(name: str, tmp_path: Path, monkeypatch: 
 
 def test_a_file_that_is_read_whole_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "FILE_LIMIT", 1000)
-    (tmp_path / "a.json").write_text(json.dumps(ROWS * 50, indent=1))
-    with pytest.raises(UserError, match=r"save it as \.jsonl, which is read by rows"):
-        list(read_rows(str(tmp_path / "a.json")))
+    monkeypatch.setattr(text_files, "RECORD_LIMIT", 100)
+    for indent, told in ((1, r"save it as \.jsonl, which is read by rows"), (None, r"a\.json:1: longer than")):
+        (tmp_path / "a.json").write_text(json.dumps(ROWS * 50, indent=indent))
+        with pytest.raises(UserError, match=told):
+            list(read_rows(str(tmp_path / "a.json")))
+    # a list is often one line, which is no row
+    (tmp_path / "a.json").write_text(json.dumps(ROWS * 3))
+    assert len(list(read_rows(str(tmp_path / "a.json")))) == 6
 
 
 def test_a_device_is_no_file(tmp_path: Path) -> None:

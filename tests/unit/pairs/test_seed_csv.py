@@ -430,3 +430,12 @@ def test_the_shared_rows(shared_data: Callable[[str], Path], tmp_path: Path):
     for key in ("conversation_id", "problem_id"):
         assert len({(getattr(pair, key), pair.split) for pair in pairs}) == len({getattr(pair, key) for pair in pairs})
     assert len({(p.prompt[0]["content"], p.split) for p in pairs}) == len({p.prompt[0]["content"] for p in pairs})
+
+
+def test_column_names_are_found_whatever_their_case(tmp_path: Path):
+    (tmp_path / "seed.csv").write_text(
+        "PROMPT; good Answer ;Bad Answer\nStudent: Hi?;Teacher: Well?;Teacher: 5\n", encoding="utf-16"
+    )
+    rows, flawed = read_seed_rows(tmp_path / "seed.csv")
+    assert flawed == []
+    assert [([turn.text for turn in row.turns], row.bad) for row in rows] == [(["Hi?", "Well?"], "5")]

@@ -240,6 +240,13 @@ def test_columns_are_found_whatever_their_case(tmp_path: Path) -> None:
         data_set(tmp_path / "a.jsonl", [{"prompt": "Hi?", "Chosen": "a", "CHOSEN": "c", "rejected": "b"}]).read()
 
 
+def test_a_device_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    source = data_set(tmp_path / "a.jsonl", []).model_copy(update={"path": str(tmp_path / "zero.jsonl")})
+    with pytest.raises(UserError, match=r"^dataset\.path: .*/zero\.jsonl: is no regular file$"):
+        source.read()
+
+
 def test_columns_that_are_not_read_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": f"What is {n}?", "system": "Ask.", "input": "x", "chosen_model": "a", "rejected_model": "b"} | TEXTS
