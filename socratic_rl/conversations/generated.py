@@ -15,7 +15,7 @@ from socratic_rl.conversations.transcripts import said_once
 from socratic_rl.conversations.writer import CUT_OFF, EMPTY, Flaw, conversation, gate
 from socratic_rl.core.component import Component, Tokens, Whole
 from socratic_rl.core.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.generator import Generator, Request, Talk
 from socratic_rl.measures import answers
 
@@ -76,9 +76,10 @@ def _in_groups(
     while group := list(islice(rest, GROUP * generator.width)):
         if all(key in done for key, _ in group):
             continue
-        for _, held in generator.hold(start() for _, start in group):
-            if held.id not in done:
-                yield held
+        with under("generator"):
+            for _, held in generator.hold(start() for _, start in group):
+                if held.id not in done:
+                    yield held
 
 
 class RolePlay(Generated):

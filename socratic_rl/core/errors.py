@@ -16,18 +16,30 @@ class UserError(Exception):
     """A mistake in a config or a file: the message says where it is and what would be right.
 
     The entry points print it as it is, without a traceback, and exit with 2.
+
+    Args:
+        message: What is wrong.
+        key: Of a component's own field, where that is to blame; ``under`` puts the component's name before it.
     """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.message = message
+        self.key = key
 
 
 @contextmanager
-def of_component(key: str) -> Iterator[None]:
-    """Tells a generator's mistake by its whole key, ``judge.generator.n_ctx``; it does not know whose it is."""
+def under(prefix: str) -> Iterator[None]:
+    """Puts what a component is called in front of the key that its error names: ``generator`` before ``n_ctx``.
+
+    A component does not know where it hangs in a config; who owns it does. An error without a key stays as it is.
+    """
     try:
         yield
     except UserError as error:
-        if not str(error).startswith("generator."):
+        if error.key is None:
             raise
-        raise UserError(f"{key}.{error}") from error
+        raise UserError(error.message, key=f"{prefix}.{error.key}") from error
 
 
 MOST = 5

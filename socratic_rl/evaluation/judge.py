@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from socratic_rl.conversations.prompting import prompt_text, template
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Record, seed_from
-from socratic_rl.core.errors import UserError, of_component
+from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.generator import Request
 from socratic_rl.core.provenance import differences
 from socratic_rl.core.records import RecordWriter
@@ -129,7 +129,7 @@ class Judge(Component):
         return {
             "rubric": Rubric.read(self.rubric).name,
             "sha256": _digest("\0".join(texts)),
-            "generator": self.generator.identity(),
+            "generator": self._generator_identity(),
         }
 
     def agreement(self) -> dict[str, JudgeAgreement]:
@@ -216,6 +216,11 @@ class Judge(Component):
             shorten=True,
         )
 
+    def _generator_identity(self) -> dict[str, Any]:
+        with under("judge.generator"):
+            identity: dict[str, Any] = self.generator.identity()
+        return identity
+
     def _written(self, requests: Sequence[Request], answers_path: Path | None) -> list[str]:
         """What the generator writes to each request, behind a progress bar."""
         from tqdm import tqdm
@@ -227,7 +232,7 @@ class Judge(Component):
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in written}
         missing_keys = list(missing)
         answers = self.generator.generate(list(missing.values()))
-        with of_component("judge"), tqdm(answers, "judge", len(missing_keys), unit=" answers", delay=2) as bar:
+        with under("judge.generator"), tqdm(answers, "judge", len(missing_keys), unit=" answers", delay=2) as bar:
             for index, reply in bar:
                 key = missing_keys[index]
                 written[key] = reply.text

@@ -14,7 +14,7 @@ from pydantic import Field
 from socratic_rl.conversations.prompting import as_heard, fill, read_prompt, split_prompt, template, without_label
 from socratic_rl.core.component import Component, Count, Whole
 from socratic_rl.core.dialogue import Message, Problem, Speaker, Turn, render_transcript, seed_from, to_messages
-from socratic_rl.core.errors import UserError, of_component
+from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.generator import Request, in_order
 from socratic_rl.core.provenance import in_a_line
 from socratic_rl.evaluation.suites import Options, Result, suite_result
@@ -114,7 +114,7 @@ class StudentGain(Component):
         generators = options.repliers().generators
         options.begin()
         teachers = {name: teacher(generator, f"{name} replies") for name, generator in generators.items()}
-        with of_component("suite"):
+        with under("suite.generator"):
             tries = self.tries(problems, teachers, options.seed)
         figures = compare(tries, seed=options.seed, resamples=options.resamples)
         lines = {

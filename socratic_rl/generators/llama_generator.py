@@ -78,9 +78,7 @@ class LlamaCpp(Sampling):
         """A request's tokens; none where it may be shortened and still does not fit."""
         tokens = fitting(request, self._tokens, self.n_ctx - (request.max_tokens or self.max_tokens))
         if len(tokens) >= self.n_ctx:
-            raise UserError(
-                f"generator.n_ctx: a prompt of {len(tokens)} tokens does not fit into {self.n_ctx}; raise it"
-            )
+            raise UserError(f"a prompt of {len(tokens)} tokens does not fit into {self.n_ctx}; raise it", key="n_ctx")
         return tokens
 
     @cached_property
@@ -111,17 +109,17 @@ class LlamaCpp(Sampling):
             )
         except NotAdaptedError as error:
             reason = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {in_short(str(error))}"
-            raise UserError(f"generator.lora_path: {reason}") from error
+            raise UserError(reason, key="lora_path") from error
         except NotLoadedError as error:
             reason = f"{self.path}: llama.cpp cannot load it: {in_short(str(error))}"
-            raise UserError(f"generator.model_path: {reason}") from error
+            raise UserError(reason, key="model_path") from error
 
     def _tokens(self, request: Request) -> list[int]:
         """The prompt's tokens, with one BOS where the model wants one, also where its template writes it."""
         try:
             text = self._decoder.render(request.messages) if request.messages else request.text
         except ValueError as error:
-            raise UserError(f"generator.model_path: {self.path}: {error}") from error
+            raise UserError(f"{self.path}: {error}", key="model_path") from error
         return self._decoder.tokenize(text, special=bool(request.messages))
 
 

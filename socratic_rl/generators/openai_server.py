@@ -187,7 +187,7 @@ class Server:
         return Reply(text.strip(), "length" if getattr(choice, "finish_reason", None) == "length" else "stop")
 
     def _failed(self, reason: str) -> UserError:
-        return UserError(f"generator.base_url: {self.settings.base_url}: {reason}")
+        return UserError(f"{self.settings.base_url}: {reason}", key="base_url")
 
 
 def _is_away(error: BaseException) -> bool:

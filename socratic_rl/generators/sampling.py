@@ -195,7 +195,7 @@ def _guided_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int, ends: tu
         UserError: It is not one of the tokenizers library.
     """
     if not tokenizer.is_fast:
-        raise UserError("generator.model: only a fast tokenizer can be held to a schema; generator=llama_cpp holds any")
+        raise UserError("only a fast tokenizer can be held to a schema; generator=llama_cpp holds any", key="model")
     return llguidance.hf.from_tokenizer(tokenizer, vocabulary, list(ends))
 
 

@@ -49,7 +49,7 @@ class Transformers(InRounds, Sampling):
         ]
         for prompt in prompts:
             if len(prompt) >= room:
-                raise UserError(f"generator.model: a prompt of {len(prompt)} tokens does not fit into its {room}")
+                raise UserError(f"a prompt of {len(prompt)} tokens does not fit into its {room}", key="model")
 
         def length(index: int) -> int:
             return len(prompts[index])
@@ -73,7 +73,7 @@ class Transformers(InRounds, Sampling):
             tokenizer = weights.load_tokenizer(self._settings)
             return weights.load_base(self._settings).eval(), tokenizer
         except UserError as error:
-            raise UserError(str(error).replace("model.pretrained", "generator.model", 1)) from error
+            raise UserError(str(error).removeprefix("model.pretrained: "), key="model") from error
 
     @cached_property
     def _version(self) -> dict[str, str]:

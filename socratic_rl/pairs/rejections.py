@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from socratic_rl.core.component import Real, Tokens
 from socratic_rl.core.dialogue import LABEL, Step, Text, Turn, parse_transcript, to_messages
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.generator import Generator, Request
 from socratic_rl.measures import answers, replies
 from socratic_rl.measures.quantities import read
@@ -149,7 +149,9 @@ class WeakModel(Rejection):
             for case in cases
         ]
         rejected: list[Rejected | None] = [None] * len(requests)
-        for index, reply in generator.generate(requests):
+        with under("generator"):
+            replies = list(generator.generate(requests))
+        for index, reply in replies:
             text = reply.text.strip()
             turns = parse_transcript(text if LABEL.match(text) else f"Teacher: {text}")
             text = turns[0].text if turns else ""

@@ -21,7 +21,7 @@ from socratic_rl.core.dialogue import (
     text_id,
     turn_key,
 )
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.files import write_jsonl
 from socratic_rl.core.generator import Generator, Sampling, in_order
 from socratic_rl.core.provenance import digest
@@ -173,7 +173,8 @@ class BestOfN(DataSet):
             Case(render_transcript(from_messages(prompt)), tuple(reply.text for reply in replies), turn.answer)
             for turn, prompt, replies in zip(turns, prompts, by_turn, strict=True)
         ]
-        verdicts = self.judge.judge(cases, seed) if self.judge else [None] * len(cases)
+        with under("dataset"):
+            verdicts = self.judge.judge(cases, seed) if self.judge else [None] * len(cases)
         for turn, prompt, replies, verdict in zip(turns, prompts, by_turn, verdicts, strict=True):
             marked = [marks(reply.text, reply.finish == "length", turn) for reply in replies]
             scores = [

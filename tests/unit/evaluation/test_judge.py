@@ -84,7 +84,7 @@ def test_answers_of_a_run_that_ended_early_are_not_asked_again(tmp_path: Any) ->
 
     def breaks(first: str, second: str) -> Any:
         if first == "It is 12.":
-            raise UserError("generator.base_url: gone")
+            raise UserError("gone", key="base_url")
         return fair(first, second)
 
     with pytest.raises(UserError, match=r"^judge\.generator\.base_url: gone"):

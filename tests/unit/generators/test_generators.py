@@ -126,7 +126,7 @@ def test_a_reply_ends_at_a_stop_string_or_at_its_limit(embedded_model: LlamaCpp)
 
 
 def test_a_prompt_longer_than_the_context_names_the_key_to_raise(embedded_model: LlamaCpp) -> None:
-    with pytest.raises(UserError, match=r"generator\.n_ctx: a prompt of \d+ tokens does not fit into 512; raise it"):
+    with pytest.raises(UserError, match=r"n_ctx: a prompt of \d+ tokens does not fit into 512; raise it"):
         one(embedded_model, Request(text="one two three " * 200, seed=0))
 
 
@@ -163,7 +163,7 @@ def test_half_a_gguf_tells_what_llama_cpp_says_and_nothing_else(
 ) -> None:
     half = tmp_path / "half.gguf"
     half.write_bytes(embedded.gguf_path().read_bytes()[:30_000_000])
-    with pytest.raises(UserError, match=r"generator\.model_path: .*half\.gguf: llama\.cpp cannot load it: .*corrupted"):
+    with pytest.raises(UserError, match=r"model_path: .*half\.gguf: llama\.cpp cannot load it: .*corrupted"):
         one(llama(model_path=str(half)), Request(text="a", seed=0))
     assert capfd.readouterr() == ("", "")
 
@@ -248,7 +248,7 @@ def test_a_template_without_a_system_role_gets_it_in_the_first_user_message(tiny
         "<You are a teacher.\n\nWhat is 3 * 4?>"
     )
     failing = llama(model_path=str(tiny_gguf("{{ raise_exception('never') }}")))
-    with pytest.raises(UserError, match=r"generator\.model_path: .*its chat template fails: never"):
+    with pytest.raises(UserError, match=r"model_path: .*its chat template fails: never"):
         one(failing, Request(messages=(QUESTION,), seed=0))
 
 
@@ -269,7 +269,7 @@ def test_an_old_llama_2_file_without_a_template_is_spoken_to_as_llama_2_chat(
 
 def test_another_file_without_a_template_is_no_chat_model(tiny_gguf: Callable[..., Path]) -> None:
     generator = llama(model_path=str(tiny_gguf(None, "olmo")))
-    with pytest.raises(UserError, match=r"generator\.model_path: .*has no chat template"):
+    with pytest.raises(UserError, match=r"model_path: .*has no chat template"):
         one(generator, Request(messages=(QUESTION,), seed=0))
 
 
@@ -430,12 +430,12 @@ def test_a_transformers_model_is_named_by_folder_and_hash(tiny_llama: Path) -> N
 
 
 def test_a_folder_without_weights_names_the_generators_key(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"generator\.model: {tmp_path}: "):
+    with pytest.raises(UserError, match=rf"model: {tmp_path}: "):
         one(hf(tmp_path), Request(text="a", seed=0))
 
 
 def test_a_prompt_longer_than_the_model_reads_is_told(tiny_llama: Path) -> None:
-    with pytest.raises(UserError, match=r"generator\.model: a prompt of 5000 tokens does not fit into its 4096"):
+    with pytest.raises(UserError, match=r"model: a prompt of 5000 tokens does not fit into its 4096"):
         one(hf(tiny_llama), Request(text="a" * 5000, seed=0))
 
 
@@ -619,13 +619,13 @@ def test_what_a_server_may_do_wrong_is_told_in_one_line(
     serve: Callable[[Answer], Server], answer: tuple[int, str], told: str
 ) -> None:
     server = serve(lambda asked: answer)
-    with pytest.raises(UserError, match=rf"^generator\.base_url: {server.url}: {told}") as error:
+    with pytest.raises(UserError, match=rf"^base_url: {server.url}: {told}") as error:
         one(remote(server.url), CHAT)
     assert "\n" not in str(error.value)
 
 
 def test_a_server_that_is_down_is_told() -> None:
-    with pytest.raises(UserError, match=r"^generator\.base_url: http://127\.0\.0\.1:9/v1: cannot be reached"):
+    with pytest.raises(UserError, match=r"^base_url: http://127\.0\.0\.1:9/v1: cannot be reached"):
         one(remote("http://127.0.0.1:9/v1"), CHAT)
 
 

@@ -131,8 +131,8 @@ def test_a_file_that_is_no_adapter_of_the_model_is_told_by_its_key(exported: tup
     with pytest.raises(ValidationError, match=r"lora_path\n.*no such file or directory; a GGUF file is needed"):
         generator(folder / "base.gguf", tmp_path / "no.gguf")
     for model, adapter, told in (
-        ("base.gguf", "base.gguf", r"generator\.lora_path: .*base.gguf: llama.cpp cannot put it on base.gguf: .*type"),
-        ("adapter.gguf", "adapter.gguf", r"generator\.model_path: .*adapter.gguf: llama.cpp cannot load it: "),
+        ("base.gguf", "base.gguf", r"lora_path: .*base.gguf: llama.cpp cannot put it on base.gguf: .*type"),
+        ("adapter.gguf", "adapter.gguf", r"model_path: .*adapter.gguf: llama.cpp cannot load it: "),
     ):
         with pytest.raises(UserError, match=told):
             list(generator(folder / model, folder / adapter).generate([Request(seed=0, text="one")]))
