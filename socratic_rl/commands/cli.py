@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +31,7 @@ from socratic_rl.commands.mistakes import (
     refuse_secrets,
 )
 from socratic_rl.core import provenance
+from socratic_rl.core.component import wandb_from_environment
 from socratic_rl.core.errors import UserError, explain_memory, shell_command
 from socratic_rl.core.text import PlainRecord, plain, tell
 from socratic_rl.models import processes
@@ -94,6 +95,7 @@ def job(command: str, cfg: DictConfig) -> float | None:
             return finished.score
         from socratic_rl.commands import settings
 
+        read_environment(cfg, HydraConfig.get().overrides.task)
         experiment = HydraConfig.get().runtime.choices.get("experiment")
         parsed = settings.parse(settings.of(command), cfg, experiment)
         # the heavy imports wait until the config is known to be right
@@ -125,6 +127,12 @@ def _held(command: str, cfg: DictConfig) -> AbstractContextManager[None]:
         # several chats may share a file of votes
         return nullcontext()
     return provenance.hold(Path(cfg.output_dir) if command == "export" else job_folder(cfg))
+
+
+def read_environment(cfg: DictConfig, overrides: Iterable[str]) -> None:
+    """Put into a config what the environment says of W&B, but for what the command line's overrides say themselves."""
+    if "wandb" in cfg:
+        cfg.wandb.update(wandb_from_environment(overrides))
 
 
 def _remove_if_bare(folder: Path) -> None:

@@ -112,7 +112,10 @@ def evaluate(tutor: tutor_module.Tutor | str | Path, *overrides: str) -> Sequenc
 def _composed(command: str, overrides: Sequence[str]) -> DictConfig:
     cli.prepare()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(command, overrides=mistakes.readable(overrides))
+        readable = mistakes.readable(overrides)
+        cfg = compose(command, overrides=readable)
+    cli.read_environment(cfg, readable)
+    return cfg
 
 
 def _quoted(path: Path) -> str:

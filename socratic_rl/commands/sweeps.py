@@ -278,10 +278,11 @@ def _track(path: Path, sweep: "Sweep", best: Job, start: Start, config: DictConf
     """The page, its table and its pictures as a run of the sweep's group."""
     from socratic_rl.commands import tracking
     from socratic_rl.core import provenance
-    from socratic_rl.core.component import WandbSettings
+    from socratic_rl.core.component import WandbSettings, wandb_from_environment
     from socratic_rl.pages.page import fill
 
-    settings = WandbSettings.model_validate(OmegaConf.to_container(config.wandb, resolve=True))
+    kept: dict[str, Any] = OmegaConf.to_container(config.wandb, resolve=True)  # type: ignore[assignment]
+    settings = WandbSettings.model_validate(kept | wandb_from_environment(config.hydra.overrides.task))
     if settings.mode == "disabled":
         return
     import wandb

@@ -1,6 +1,7 @@
 """A Weights & Biases run around a job, and the artifacts that link dataset to adapter to evaluation."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def track(
         settings: Mode, project, tags.
         job_type: ``generate``, ``train`` or ``evaluate``.
         config: The resolved config.
-        folder: Where the run's files lie (``<folder>/wandb``).
+        folder: Where the run's files lie (``<folder>/wandb``), where ``WANDB_DIR`` names no other.
         group: The multirun's name; the settings' own group goes first.
         name: What tells this run from the others of its group.
     """
@@ -37,7 +38,7 @@ def track(
         job_type=job_type,
         tags=[*settings.tags, job_type],
         config=dict(config),
-        dir=str(folder),
+        dir=os.environ.get("WANDB_DIR") or str(folder),
         # the job's own table says where things lie; wandb's copy of the console would double every progress bar
         settings=wandb.Settings(silent=True, console="off"),
     )

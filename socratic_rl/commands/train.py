@@ -1,7 +1,7 @@
 """``train.py``: load a base, train it on preference pairs, score the held-out ones, save the tutor."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ import wandb
 from omegaconf import DictConfig
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import DPOConfig
 
 from socratic_rl.commands import cli, memory, tracking
 from socratic_rl.commands.settings import TrainSettings
@@ -27,7 +28,8 @@ from socratic_rl.models.tutor import Tutor
 from socratic_rl.pages import console
 from socratic_rl.pairs.dataset import SocraticPairs, counts
 from socratic_rl.sharing import hub, model_card
-from socratic_rl.training import dpo, freed_memory, saving
+from socratic_rl.training import dpo, fields, freed_memory, saving
+from socratic_rl.training.checkpoints import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Start:
 def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
     """Load, train, save; returns the share of held-out pairs that are ranked rightly, by which a sweep ranks."""
     if settings.estimate.only:
-        memory.print_estimate(settings, dpo.lora_config(cfg.lora) if settings.lora else None)
+        memory.print_estimate(settings, fields.lora_config(cfg.lora) if settings.lora else None)
         return None
     processes.meet(settings.dpo.ddp_timeout)
     # the default folder's name is the main process's time
@@ -68,25 +70,26 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
     if processes.from_main(lambda: provenance.is_trained(folder, cfg)):
         return tell_finished(folder / "adapter", settings)
     processes.from_main(lambda: hub.check(settings.hub))
-    # a sweep that goes on finds the checkpoints of a job that was stopped
-    checkpoint = settings.checkpoint or ("latest" if settings.sweep else None)
     if settings.adapter and processes.sharded():
         raise UserError("adapter: a tutor is not trained further with sharded weights; DDP does so on several devices")
-    if checkpoint is not None and processes.is_main():
+    checkpoints = folder / "checkpoints"
+    checkpoint = goes_on_from(settings, checkpoints)
+    if checkpoint and processes.is_main():
         # another config is refused before anything is written over
         provenance.remember(folder / "train_config.json", cfg)
-    args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=settings.wandb.mode != "disabled")
-    lora = dpo.lora_config(cfg.lora) if settings.lora else None
+    args = dpo.arguments(cfg.dpo, checkpoints, tracked=settings.wandb.mode != "disabled")
+    lora = fields.lora_config(cfg.lora) if settings.lora else None
     data = load_pairs(settings, folder)
     # what wrote bad answers makes room for what is trained
     settings = settings.model_copy(update={"generator": None, "dataset": data.dataset})
     if processes.is_main():
         if checkpoint is None:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             (folder / "train_config.json").unlink(missing_ok=True)
         provenance.remember(folder / "train_config.json", cfg)
 
     with tracking.track(settings.wandb, "train", provenance.resolved(cfg), **tracked_as) as tracked:
+        if checkpoint:
+            tracked.config["goes_on_from"] = checkpoint
         if data.dataset.model_dump() != data.source and processes.is_main():
             file = data.dataset.file
             tracking.log_artifact(tracked, provenance.artifact_name("pairs", [file]), "dataset", [file])
@@ -100,17 +103,27 @@ def run(settings: TrainSettings, cfg: DictConfig) -> float | None:
             lambda: memory.checkpointing(settings, what, tokenizer, *pairs, args, jobs)
         )
         start = load_start(settings, lora, tokenizer)
-        outcome = dpo.train(
-            start.model, start.tokenizer, *pairs, args, lora, checkpoint, settings.forest, start.weights, jobs=jobs
-        )
+
+        def keep(outcome: dpo.Outcome) -> None:
+            if processes.is_main():
+                save(outcome, start.tokenizer, record_of(start, data, fitted, outcome, cfg), folder)
+
+        outcome = train(start, pairs, args, lora, checkpoint, settings, folder, keep)
         if not processes.is_main():
             return None
         record = record_of(start, data, fitted, outcome, cfg)
-        save(outcome, start.tokenizer, record, folder, held_out.pairs, settings, tracked)
+        finish(outcome, start.tokenizer, record, folder, held_out.pairs, settings, tracked)
         address = hub.push(folder / "adapter", settings.hub, f"Tutor trained from {start.base.name}")
     print_closing_table(data.closing_rows, fitted, held_out, outcome, folder / "adapter", address)
     freed_memory.free_memory()
     return outcome.held_out.get("eval_rewards/accuracies")
+
+
+def goes_on_from(settings: TrainSettings, checkpoints: Path) -> str | None:
+    """The checkpoint to begin with: the same command goes on where a stopped one was, but for ``overwrite=true``."""
+    if settings.overwrite:
+        processes.from_main(lambda: shutil.rmtree(checkpoints, ignore_errors=True))
+    return find_checkpoint(settings.checkpoint or "latest", checkpoints)
 
 
 def tell_finished(adapter: Path, settings: TrainSettings) -> float | None:
@@ -125,6 +138,28 @@ def tell_finished(adapter: Path, settings: TrainSettings) -> float | None:
     rows |= {"hub": address} if address else {}
     console.closing_table("Training", {**rows, "next": shell_command("evaluate", f"adapter={adapter}")})
     return record.held_out.get("eval_rewards/accuracies")
+
+
+def train(
+    start: Start,
+    pairs: tuple[Sequence[PreferencePair], Sequence[PreferencePair]],
+    args: DPOConfig,
+    lora: LoraConfig | None,
+    checkpoint: str | None,
+    settings: TrainSettings,
+    folder: Path,
+    keep: Callable[[dpo.Outcome], None],
+) -> dpo.Outcome:
+    """Train on pairs, those held out beside them; an adapter whose weights turn out to be no numbers does not stay."""
+    jobs = 2 if cli.in_multirun() else 1
+    try:
+        return dpo.train(
+            *(start.model, start.tokenizer, *pairs, args, lora, checkpoint, settings.forest, start.weights, jobs, keep)
+        )
+    except dpo.RuinedError:
+        if processes.is_main():
+            shutil.rmtree(folder / "adapter", ignore_errors=True)
+        raise
 
 
 def load_pairs(settings: TrainSettings, folder: Path) -> Data:
@@ -185,7 +220,14 @@ def record_of(start: Start, data: Data, fitted: Fitted, outcome: dpo.Outcome, cf
     return TutorRecord.model_validate(made_from)
 
 
-def save(
+def save(outcome: dpo.Outcome, tokenizer: PreTrainedTokenizerBase, record: TutorRecord, folder: Path) -> None:
+    """Write the tutor and the training log."""
+    card = model_card.write_card
+    saving.save(outcome.model, tokenizer, folder / "adapter", record, outcome.weights, outcome.first, card)
+    write_jsonl(folder / "training_log.jsonl", outcome.log)
+
+
+def finish(
     outcome: dpo.Outcome,
     tokenizer: PreTrainedTokenizerBase,
     record: TutorRecord,
@@ -194,9 +236,9 @@ def save(
     settings: TrainSettings,
     tracked: wandb.Run,
 ) -> None:
-    """Write the tutor, the training log and some replies to held-out prompts, and log them."""
+    """Write what the held-out pairs gave and some replies to their prompts, and log all."""
     adapter = folder / "adapter"
-    saving.save(outcome.model, tokenizer, adapter, record, outcome.weights, outcome.first, model_card.write_card)
+    saving.update(adapter, record, model_card.write_card)
     write_jsonl(folder / "training_log.jsonl", outcome.log)
     # sharded weights cannot write on one process alone
     samples = [] if processes.sharded() else held_out[: settings.samples]

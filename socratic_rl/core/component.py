@@ -1,6 +1,8 @@
 """Schemas of our own keys, and one check that reports every mistake of a config at once."""
 
+import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,15 +129,56 @@ def _metadata(kind: Any) -> tuple[Any, ...]:
     return getattr(kind, "__metadata__", ())
 
 
+WandbName = Annotated[str, Field(min_length=1, max_length=128)]
+"""What W&B takes as the name of a run or a group."""
+
+
 class WandbSettings(Component):
     """How a run is tracked in Weights & Biases."""
 
     mode: Literal["offline", "online", "disabled"]
-    project: str
+    project: WandbName
     entity: str | None
-    name: str | None
-    group: str | None
-    tags: tuple[str, ...]
+    name: WandbName | None
+    group: WandbName | None
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...]
+
+    @field_validator("project")
+    @classmethod
+    def _can_be_in_an_address(cls, project: str) -> str:
+        if unfit := set("/\\#?%:") & set(project):
+            raise ValueError(f"may not hold {' '.join(sorted(unfit))} (got {project!r})")
+        return project
+
+
+WANDB_VARIABLES = {
+    "WANDB_MODE": "mode",
+    "WANDB_PROJECT": "project",
+    "WANDB_ENTITY": "entity",
+    "WANDB_NAME": "name",
+    "WANDB_RUN_GROUP": "group",
+    "WANDB_TAGS": "tags",
+}
+"""Variables of the environment, and the key of the group ``wandb`` that each stands for."""
+
+
+def wandb_from_environment(overrides: Iterable[str], environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Keys of the group ``wandb`` that the environment sets: it goes before presets, the command line before it.
+
+    Args:
+        overrides: The command line's, such as ``wandb=online`` or ``wandb.tags=[a]``.
+        environment: Its variables; an empty one sets nothing.
+    """
+    chosen = {text.lstrip("+~").partition("=")[0] for text in overrides}
+    values: dict[str, Any] = {}
+    if environment.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+        values["mode"] = "disabled"
+    for variable, key in WANDB_VARIABLES.items():
+        if text := environment.get(variable, ""):
+            values[key] = [tag.strip() for tag in text.split(",") if tag.strip()] if key == "tags" else text
+    # a preset that is chosen there, such as wandb=online, says the mode
+    chosen |= {"wandb.mode"} & {f"{key}.mode" for key in chosen}
+    return {key: value for key, value in values.items() if f"wandb.{key}" not in chosen}
 
 
 class HubSettings(Component):

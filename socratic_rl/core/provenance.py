@@ -86,6 +86,10 @@ TRAIN_CONFIG = "train_config.json"
 """The file in the folder of a training that holds its config."""
 
 
+SAMPLES = "samples.jsonl"
+"""The file that a training writes last."""
+
+
 def is_trained(folder: Path, cfg: DictConfig) -> bool:
     """Whether a tutor that this very config trained lies in a folder; with ``overwrite=true`` none counts.
 
@@ -99,7 +103,8 @@ def is_trained(folder: Path, cfg: DictConfig) -> bool:
         raise UserError(f"output_dir: {folder} holds a tutor that is finished; {other}")
     if changed := _changes(path, {key: value for key, value in resolved(cfg).items() if key not in ELSEWHERE}):
         raise UserError(f"output_dir: {folder} holds a tutor of another config ({'; '.join(changed)}); {other}")
-    return True
+    # a stop may have come when the adapter was saved, and nothing else done yet
+    return (folder / SAMPLES).exists()
 
 
 LOCK = ".lock"

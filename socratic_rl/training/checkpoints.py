@@ -1,5 +1,6 @@
 """Checkpoints of a training: which one to go on from, and whether the training ended there."""
 
+import dataclasses
 import zipfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import Trainer, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import WandbCallback
 
 from socratic_rl.core.errors import UserError, in_short
 from socratic_rl.core.files import read_model
@@ -80,18 +82,40 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
+class EarlierLog(TrainerCallback):  # type: ignore[misc]
+    """Logs to W&B again what a checkpoint remembers, so that the run that goes on shows the whole curve."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Log each row of the state's history at its step."""
+        for callback in self.trainer.callback_handler.callbacks:
+            for row in state.log_history if isinstance(callback, WandbCallback) else ():
+                then = dataclasses.replace(state, global_step=row["step"], epoch=row.get("epoch"))
+                logs = {name: value for name, value in row.items() if name != "step"}
+                callback.on_log(args, then, control, model=self.trainer.model, logs=logs)
+
+
 def train_from(trainer: Trainer, checkpoint: str | None) -> float:
     """Train, from a checkpoint where there is one; returns the seconds that it took.
 
     A checkpoint of the last step is taken as the result: the loop of transformers looks at the limit only after a step,
     so that it would train one step too many, each time anew.
+
+    Raises:
+        UserError: The optimiser is of a package that is not installed.
     """
     if checkpoint:
+        tell(f"training goes on from {checkpoint}")
+        earlier = EarlierLog(trainer)
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
         if 0 < state.max_steps <= state.global_step:
             trainer._load_from_checkpoint(checkpoint)
             trainer.state = state
+            earlier.on_train_begin(trainer.args, state, trainer.control)
             return 0.0
+        trainer.add_callback(earlier)
     try:
         return float(trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"])
     except ImportError as error:

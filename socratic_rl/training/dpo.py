@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,10 +29,8 @@ from socratic_rl.training.checkpoints import find_checkpoint, train_from
 from socratic_rl.training.fields import (
     DPO_REFUSED,
     DPO_REMOVED,
-    LORA_REFUSED,
     named_mistake,
     refuse_fields,
-    refuse_first_weights,
     set_fields,
 )
 from socratic_rl.training.freed_memory import keep_freed_memory
@@ -42,6 +40,10 @@ from socratic_rl.training.trainers import COLUMNS, ForestTrainer, StepTrainer, f
 
 REFERENCE = "ref"
 """What TRL calls its copy of an adapter that is trained further."""
+
+
+class RuinedError(UserError):
+    """The weights are not worth keeping."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def train(
     forest: Literal["auto", True, False] = "auto",
     identity: str | None = None,
     jobs: int = 1,
+    keep: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
     """Train a policy on preference pairs with DPO (Rafailov et al. 2023) through TRL.
 
@@ -89,8 +92,10 @@ def train(
         identity: What tells the model's weights from others, so that the reference's log-probabilities are kept for
             other jobs; None keeps none.
         jobs: How many jobs at least are trained on these pairs.
+        keep: Saves what training left, before anything else is done with it; of the held-out pairs it knows nothing.
 
     Raises:
+        RuinedError: The last step left weights that give no numbers.
         UserError: There is no such checkpoint, or the loss becomes no number.
     """
     _check_amounts(pairs, held_out, args)
@@ -107,19 +112,21 @@ def train(
     trainer = _trainer(model, tokenizer, pairs, held_out, args, lora, forest, references, reference)
     first = policy.adapter_weights(trainer.model) if adapter and policy.takes_from_base(adapter) else None
     seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
-    figures = _score_held_out(trainer, tokenizer, held_out, references.held_out)
     if REFERENCE in getattr(trainer.model, "peft_config", {}):
         trainer.model.delete_adapter(REFERENCE)
-    return Outcome(
+    outcome = Outcome(
         model=trainer.model,
         log=trainer.state.log_history,
         final_loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
         steps=trainer.state.global_step,
         seconds=seconds,
-        held_out=figures,
+        held_out={},
         weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
         first=first,
     )
+    if keep:
+        keep(outcome)
+    return replace(outcome, held_out=_score_held_out(trainer, tokenizer, held_out, references.held_out))
 
 
 def _check_amounts(pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair], args: DPOConfig) -> None:
@@ -205,7 +212,7 @@ def _score_held_out(
     """The held-out figures of the trained policy, which are logged too; none where the reference's are not known.
 
     Raises:
-        UserError: They are no numbers, as after a last step that ruined the weights.
+        RuinedError: They are no numbers, as after a last step that ruined the weights.
     """
     score = functools.partial(
         score_pairs, tokenizer=tokenizer, pairs=held_out, batch_size=trainer.args.per_device_eval_batch_size
@@ -217,7 +224,7 @@ def _score_held_out(
     policy = score(trainer.model, label="held-out pairs after training", forward=trainer.model_wrapped)
     figures = held_out_figures(policy, reference, trainer.args.beta)
     if not all(map(math.isfinite, figures.values())):
-        raise UserError(
+        raise RuinedError(
             "dpo.learning_rate: after the last step the log-probabilities of held-out pairs are no numbers; lower it"
         )
     trainer.log(dict(figures))
@@ -276,23 +283,8 @@ NEEDED = {
 """What training here needs of ``DPOConfig``; a command line may still say otherwise by a plus."""
 
 
-NEED_A_GPU = ("use_liger_kernel", "activation_offloading")
+NEED_A_GPU = ("use_liger_kernel", "activation_offloading", "fp16")
 """Switches of ``DPOConfig`` that fail on a CPU after the weights are loaded."""
-
-
-def lora_config(node: DictConfig) -> LoraConfig:
-    """PEFT's ``LoraConfig`` of a config node, for a causal language model.
-
-    Raises:
-        UserError: It has no such field, or refuses a value; one line for each.
-    """
-    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    refuse_fields("lora", values, LoraConfig, LORA_REFUSED, {})
-    refuse_first_weights(values.get("init_lora_weights", True))
-    try:
-        return instantiate(node, task_type="CAUSAL_LM")
-    except InstantiationException as error:
-        raise named_mistake(error.__cause__ or error, (f"lora.{key}" for key in values), "lora") from error
 
 
 def arguments(node: DictConfig, folder: Path, tracked: bool) -> DPOConfig:

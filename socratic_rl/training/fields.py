@@ -6,6 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from peft import LoraConfig
+
 from socratic_rl.core.errors import UserError
 
 HUB = "a tutor is pushed by hub.push=true hub.repo_id=OWNER/NAME"
@@ -190,3 +195,18 @@ def set_fields(group: str, settings: Any) -> list[str]:
         for field in dataclasses.fields(settings)
         if getattr(settings, field.name) != field.default
     ]
+
+
+def lora_config(node: DictConfig) -> LoraConfig:
+    """PEFT's ``LoraConfig`` of a config node, for a causal language model.
+
+    Raises:
+        UserError: It has no such field, or refuses a value; one line for each.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    refuse_fields("lora", values, LoraConfig, LORA_REFUSED, {})
+    refuse_first_weights(values.get("init_lora_weights", True))
+    try:
+        return instantiate(node, task_type="CAUSAL_LM")
+    except InstantiationException as error:
+        raise named_mistake(error.__cause__ or error, (f"lora.{key}" for key in values), "lora") from error

@@ -49,3 +49,9 @@ def save(
         shutil.rmtree(folder, ignore_errors=True)
     # what was trained is there by now
     tokenizers.hold_saved(tokenizer, folder)
+
+
+def update(folder: Path, record: TutorRecord, write_card: Callable[[Path], None]) -> None:
+    """Write a saved tutor's record and card anew."""
+    write_json(folder / MADE_FROM, record.to_record())
+    write_card(folder)

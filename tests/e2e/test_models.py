@@ -27,7 +27,7 @@ from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import PairScores, score_pairs
 from socratic_rl.models.tutor import Tutor
 from socratic_rl.sharing import model_card
-from socratic_rl.training import dpo, saving
+from socratic_rl.training import dpo, fields, saving
 from tests.conftest import ROOT, TinyModel
 from tests.e2e.conftest import run
 
@@ -123,7 +123,7 @@ def case(
         data=rows,
     )
     args = dpo.arguments(cfg.dpo, folder / "checkpoints", tracked=False)
-    lora = dpo.lora_config(cfg.lora) if settings.lora else None
+    lora = fields.lora_config(cfg.lora) if settings.lora else None
     tokenizer = weights_module.load_tokenizer(settings.model)
     model = policy.load_policy(settings.model, lora)
     before = score_pairs(model, tokenizer, pairs())

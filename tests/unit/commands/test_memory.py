@@ -12,7 +12,7 @@ from socratic_rl.commands import memory
 from socratic_rl.commands.settings import TrainSettings, parse
 from socratic_rl.core.errors import UserError, explain_memory
 from socratic_rl.core.provenance import resolved
-from socratic_rl.training import dpo
+from socratic_rl.training import dpo, fields
 from tests.conftest import ROOT
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -23,7 +23,7 @@ def printed(capsys: pytest.CaptureFixture[str], *overrides: str) -> dict[str, st
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=["estimate.only=true", *overrides])
     settings = parse(TrainSettings, cfg)
-    memory.print_estimate(settings, dpo.lora_config(cfg.lora) if settings.lora else None)
+    memory.print_estimate(settings, fields.lora_config(cfg.lora) if settings.lora else None)
     rows = re.findall(r"^  (\S(?:\S| (?! ))*)  +(.+?) *$", capsys.readouterr().out, re.MULTILINE)
     return dict(rows)
 

@@ -17,7 +17,7 @@ from socratic_rl.models import weights
 from socratic_rl.models.record import TutorRecord
 from socratic_rl.models.scoring import score_pairs
 from socratic_rl.models.tutor import Tutor
-from socratic_rl.training import dpo, saving
+from socratic_rl.training import dpo, fields, saving
 from tests.unit.training.test_dpo import ROOT, node
 from tests.unit.training.test_same_steps import dialogues
 
@@ -105,7 +105,7 @@ def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelSet
 
 def lora(**changes: Any) -> LoraConfig:
     shipped = OmegaConf.load(ROOT / "conf" / "lora" / "default.yaml")
-    return dpo.lora_config(OmegaConf.merge(shipped, {"r": 4}, changes))
+    return fields.lora_config(OmegaConf.merge(shipped, {"r": 4}, changes))
 
 
 def train(base: ModelSettings, adapter: LoraConfig | None, folder: Path, model: Any = None, **changes: Any) -> Any:
@@ -165,8 +165,8 @@ def test_the_base_is_the_base(base: ModelSettings, tmp_path: Path, changes: dict
 
 
 def test_each_option_is_trained_with_or_refused():
-    fields = {field.name for field in dataclasses.fields(LoraConfig)}
-    assert fields == {*TRAINED, *REFUSED, *OF_THE_MODEL}
+    names = {field.name for field in dataclasses.fields(LoraConfig)}
+    assert names == {*TRAINED, *REFUSED, *OF_THE_MODEL}
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in REFUSED.items() for value in values])
