@@ -3,7 +3,9 @@
 import importlib
 import logging
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 import warnings
@@ -90,6 +92,8 @@ def job(command: str, cfg: DictConfig) -> float | None:
     """
     # a launcher's job runs in a process that did not begin in `run`
     prepare()
+    # hydra.job.chdir=true has moved it, and paths are those of where the command was started
+    os.chdir(HydraConfig.get().runtime.cwd)
     try:
         if in_multirun() and (finished := _begin(cfg)):
             return finished.score
@@ -199,7 +203,7 @@ def _run(main: Callable[[], Any], command: str, program: Sequence[str]) -> None:
     except KeyboardInterrupt:
         _exit(f"stopped; {_how_to_go_on()}", 130)
     except Exception as error:
-        if advice := sweeps.explain_missing_extra(error):
+        if advice := explain_missing_extra(error):
             _exit(advice)
         if str(error).startswith("Unable to configure handler") and isinstance(error.__cause__, OSError):
             _exit(f"{error.__cause__.filename}: cannot be written; give another folder with output_dir=…")
@@ -212,7 +216,7 @@ def _run(main: Callable[[], Any], command: str, program: Sequence[str]) -> None:
         # Optuna goes on past them
         _exit(f"{failed} job{'s' if failed > 1 else ''} failed", 1)
     sweeps.let_go()
-    if code := sweeps.pair_shards(program, sys.argv[1:]):
+    if code := pair_shards(program, sys.argv[1:]):
         sys.exit(code)
 
 
@@ -311,3 +315,29 @@ def job_place(cfg: DictConfig) -> dict[str, Any]:
     sweep = Path(hydra.sweep.dir)
     name = sweeps.job_name(sweep, hydra.overrides.task, hydra.job.num)
     return {"folder": job_folder(cfg), "group": sweep.name, "name": name}
+
+
+def pair_shards(program: Sequence[str], arguments: Sequence[str]) -> int:
+    """After a multirun of shards, make the pairs of their conversations in one more job; returns its exit code.
+
+    Args:
+        program: What starts the command again: a script, or the console command and its sub-command.
+        arguments: Those of the multirun.
+    """
+    if sweeps.started is None or not any(sweep_jobs.key_of(text) == "shard" for text in arguments):
+        return 0
+    of_one_job = [text for text in arguments if text not in ("-m", "--multirun") and sweep_jobs.key_of(text) != "shard"]
+    return subprocess.run([sys.executable, *program, *of_one_job], check=False).returncode  # noqa: S603
+
+
+EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_optuna_sweeper": "optuna"}
+"""Hydra's plugins, and the extra that brings each."""
+
+
+def explain_missing_extra(error: Exception) -> str | None:
+    """What to install where Hydra does not find the plugin of a config; None where that is not what is wrong."""
+    plugin = re.fullmatch(r"Unknown plugin class : 'hydra_plugins\.(\w+)\..*'", str(error))
+    if plugin is None or plugin[1] not in EXTRAS:
+        return None
+    kind = plugin[1].rpartition("_")[2]
+    return f"hydra/{kind}: needs an extra that is not installed: pip install -e '.[{EXTRAS[plugin[1]]}]'"

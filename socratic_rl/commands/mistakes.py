@@ -53,10 +53,9 @@ def readable(arguments: Sequence[str]) -> list[str]:
     parser = get_args_parser()
     parser.error = _refuse_option  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(list(arguments))
-    if options.config_dir and not Path(options.config_dir).is_dir():
-        raise UserError(f"--config-dir: {options.config_dir}: no such folder")
-    if options.config_path and not Path(options.config_path).is_dir():
-        raise UserError(f"--config-path: {options.config_path}: no such folder")
+    for name, folder in (("--config-dir", options.config_dir), ("--config-path", options.config_path)):
+        if folder and not Path(folder).is_dir():
+            raise UserError(f"{name}: {folder}: no such folder")
     flags, overrides = list(arguments), list(options.overrides)
     for text in overrides:
         flags.remove(text)
@@ -65,7 +64,12 @@ def readable(arguments: Sequence[str]) -> list[str]:
             parts = overrides[max(0, number - 1) : number + 1 + (text == "=")]
             raise UserError(f"{' '.join(parts)}: no spaces around the equals sign: {''.join(parts)}")
     several = bool(MULTIRUN.intersection(arguments))
-    return [*flags, *(_override(text, several, options.config_dir) for text in overrides)]
+    read = [_override(text, several, options.config_dir) for text in overrides]
+    for number, text in enumerate(read):
+        if text.startswith("hydra.sweeper.params={"):
+            # Hydra would add these to the preset's, and take no key that the preset lacks
+            read[number : number + 1] = ["~hydra.sweeper.params", f"+{text}"]
+    return [*flags, *read]
 
 
 def _refuse_option(message: str) -> NoReturn:

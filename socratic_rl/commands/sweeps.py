@@ -2,14 +2,15 @@
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import OverrideParseException
@@ -86,13 +87,15 @@ class SweepJobs(Callback):
         """Write down what the sweep is started with; results of an earlier one in its folder go, unless it goes on."""
         global started
         folder = Path(config.hydra.sweep.dir)
+        _check_storage(config)
         _holding.enter_context(provenance.hold(folder))
         if not config.get("sweep"):
-            for path in folder.glob(f"*/{RESULT}"):
+            for path in sweep_jobs.results(folder):
                 path.unlink()
         arguments = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         overrides = [text for text in arguments if key_of(text) not in ("hydra.mode", "sweep", "output_dir")]
-        write_json(folder / START, {"overrides": overrides, "choices": swept_keys(config)})
+        options = config_options(sys.argv[1:])
+        write_json(folder / START, {"overrides": overrides, "choices": swept_keys(config), "options": options})
         started = config
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -111,6 +114,27 @@ class SweepJobs(Callback):
             "error": None if done else (str(value) or type(value).__name__).splitlines()[0],
         }
         write_json(folder / RESULT, result)
+
+
+def _check_storage(config: DictConfig) -> None:
+    """Refuse a database of trials where it cannot be, or where it would count them beside the folder.
+
+    Raises:
+        UserError: It is given with ``sweep``, or SQLAlchemy is too new for the plugin's Optuna.
+    """
+    if not config.hydra.sweeper.get("storage"):
+        return
+    if config.get("sweep"):
+        raise UserError(
+            "hydra.sweeper.storage: with sweep=FOLDER the folder keeps the trials, and a database that counts on would"
+            " write over its jobs; leave one of the two out"
+        )
+    version = metadata.version("sqlalchemy")
+    if not version.startswith("1."):
+        raise UserError(
+            f"hydra.sweeper.storage: the plugin's Optuna needs SQLAlchemy below 2, and here is {version}: pip install"
+            " 'sqlalchemy<2', or leave it out and let sweep=FOLDER keep the trials"
+        )
 
 
 def swept_keys(config: DictConfig) -> list[str]:
@@ -146,12 +170,17 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     if other and Path(_value(other)) != folder:
         raise UserError(f"output_dir: {other} is not the folder of sweep={sweep}; leave output_dir out")
     choices = {key: text for key, text in overrides.items() if _tells(key)}
-    if not any(folder.glob(f"*/{RESULT}")):
+    if not sweep_jobs.results(folder):
         # where no job has begun, nothing binds yet: the choices may have been mistaken
         if not choices:
             raise UserError(f"sweep: {folder}: no sweep was begun there; its choices are needed too")
         return [*flags, *overrides.values(), f"sweep={sweep}", f"output_dir={sweep}"]
-    first = {key_of(text): text for text in read_model(Start, folder / START).overrides}
+    start = read_model(Start, folder / START)
+    if (given := config_options(arguments)) and given != start.options:
+        then = " ".join(start.options) or "the shipped configs"
+        raise UserError(f"sweep: {folder} was begun with {then}, not {' '.join(given)}; leave these out")
+    flags += [] if given else start.options
+    first = {key_of(text): text for text in start.overrides}
     before = {key: text.partition("=")[2] for key, text in first.items() if _tells(key)}
     now = {key: text.partition("=")[2] for key, text in choices.items()}
     changed = [
@@ -168,6 +197,15 @@ def command_line(arguments: Sequence[str]) -> list[str]:
         first = {key: text for key, text in first.items() if not key.startswith("hydra.launcher.")}
     goes_on = {**first, **overrides, "sweep": f"sweep={sweep}", "output_dir": f"output_dir={sweep}"}
     return [*flags, *goes_on.values()]
+
+
+def config_options(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The options of a command line that say where configs are and which is composed, folders from the root."""
+    options, _ = get_args_parser().parse_known_args(list(arguments))
+    folders = {"--config-dir": options.config_dir, "--config-path": options.config_path}
+    named = {option: str(Path(folder).absolute()) for option, folder in folders.items() if folder}
+    named |= {"--config-name": options.config_name} if options.config_name else {}
+    return tuple(text for option in named.items() for text in option)
 
 
 def _is_override(text: str) -> bool:
@@ -311,29 +349,3 @@ def _track(path: Path, sweep: "Sweep", best: Job, start: Start, config: DictConf
         run.summary.update({"best/job": best.folder.name, "best/choices": written(best.choices), **best.held_out})
         adapter = provenance.artifact_name("adapter", [best.folder / "adapter"])
         tracking.log_artifact(run, provenance.artifact_name("sweep", [path]), "sweep", [path], inputs=[adapter])
-
-
-def pair_shards(program: Sequence[str], arguments: Sequence[str]) -> int:
-    """After a multirun of shards, make the pairs of their conversations in one more job; returns its exit code.
-
-    Args:
-        program: What starts the command again: a script, or the console command and its sub-command.
-        arguments: Those of the multirun.
-    """
-    if started is None or not any(key_of(text) == "shard" for text in arguments):
-        return 0
-    of_one_job = [text for text in arguments if text not in ("-m", "--multirun") and key_of(text) != "shard"]
-    return subprocess.run([sys.executable, *program, *of_one_job], check=False).returncode  # noqa: S603
-
-
-EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_optuna_sweeper": "optuna"}
-"""Hydra's plugins, and the extra that brings each."""
-
-
-def explain_missing_extra(error: Exception) -> str | None:
-    """What to install where Hydra does not find the plugin of a config; None where that is not what is wrong."""
-    plugin = re.fullmatch(r"Unknown plugin class : 'hydra_plugins\.(\w+)\..*'", str(error))
-    if plugin is None or plugin[1] not in EXTRAS:
-        return None
-    kind = plugin[1].rpartition("_")[2]
-    return f"hydra/{kind}: needs an extra that is not installed: pip install -e '.[{EXTRAS[plugin[1]]}]'"

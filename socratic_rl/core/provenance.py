@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,6 +143,10 @@ def hold(folder: Path) -> Iterator[None]:
             f"output_dir: {folder}: another command writes into it; wait for its end, or give another output_dir"
         ) from error
     _held.add(path)
+    for part in folder.glob(".*"):
+        # what a command that was killed had half written: nobody else writes here now
+        if re.fullmatch(r"\..+\.\d+", part.name):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
     try:
         yield
     finally:

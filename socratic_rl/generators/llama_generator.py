@@ -96,7 +96,7 @@ class LlamaCpp(Sampling):
         from joblib import cpu_count
 
         from socratic_rl.generators.llama_decoder import Decoder
-        from socratic_rl.generators.llama_model import NotAdaptedError, NotLoadedError
+        from socratic_rl.generators.llama_model import NoRoomError, NotAdaptedError, NotLoadedError
 
         try:
             return Decoder(
@@ -110,6 +110,8 @@ class LlamaCpp(Sampling):
         except NotAdaptedError as error:
             reason = f"{self.lora_path}: llama.cpp cannot put it on {self.path.name}: {in_short(str(error))}"
             raise UserError(reason, key="lora_path") from error
+        except NoRoomError as error:
+            raise UserError(f"{self.n_ctx} tokens for each of {2 * self.width + 1}: {error}", key="n_ctx") from error
         except NotLoadedError as error:
             reason = f"{self.path}: llama.cpp cannot load it: {in_short(str(error))}"
             raise UserError(reason, key="model_path") from error

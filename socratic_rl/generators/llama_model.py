@@ -10,6 +10,7 @@ from typing import Any
 
 import gguf
 import llama_cpp
+import psutil
 from llama_cpp.llama_grammar import json_schema_to_gbnf
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -43,6 +44,10 @@ class NotLoadedError(ValueError):
 
 class NotAdaptedError(NotLoadedError):
     """llama.cpp cannot put an adapter on a model that it has loaded."""
+
+
+class NoRoomError(NotLoadedError):
+    """The memory has no room for the context; the message says how much it takes."""
 
 
 class LlamaModel:
@@ -86,6 +91,7 @@ class LlamaModel:
         settings.n_threads = settings.n_threads_batch = n_threads
         for name, value in context.items():
             setattr(settings, name, value)
+        self._check_room(settings)
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
         if not self.context:
             raise NotLoadedError(
@@ -95,6 +101,24 @@ class LlamaModel:
         self.batch = llama_cpp.llama_batch_init(settings.n_batch, 0, 1)
         self.close = weakref.finalize(self, _free, self.batch, self.context, self.model)
         self._adapter = self._put_on(adapter) if adapter else None
+
+    def _check_room(self, settings: Any) -> None:
+        """Refuse a context that has no room in memory, which the system would end this process for."""
+        if llama_cpp.llama_supports_gpu_offload():
+            # a GPU's own allocation fails by itself
+            return
+        heads = llama_cpp.llama_model_n_head(self.model)
+        width = llama_cpp.llama_model_n_embd(self.model) // max(heads, 1) * llama_cpp.llama_model_n_head_kv(self.model)
+        # a key and a value of two bytes a number
+        needed = settings.n_ctx * llama_cpp.llama_model_n_layer(self.model) * width * 4
+        free = psutil.virtual_memory().available
+        logger.debug("the context takes %.2f GB of %.2f GB that are free", needed / 1e9, free / 1e9)
+        if needed > free:
+            llama_cpp.llama_model_free(self.model)
+            raise NoRoomError(
+                f"the context takes {needed / 1e9:,.1f} GB for {settings.n_ctx:,} tokens,"
+                f" and {free / 1e9:,.1f} GB are free; lower it, or width"
+            )
 
     def _put_on(self, adapter: Path) -> Any:
         errors, _ = quiet_log()

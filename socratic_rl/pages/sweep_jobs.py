@@ -24,6 +24,8 @@ class Start(BaseModel):
     overrides: tuple[str, ...]
     choices: tuple[str, ...]
     """The keys that its jobs differ in."""
+    options: tuple[str, ...] = ()
+    """The options by which the user's own configs were found."""
 
 
 class Outcome(BaseModel):
@@ -79,11 +81,16 @@ class Group:
         return stdev(figures) if len(figures := self.figures(name)) > 1 else None
 
 
+def results(sweep: Path) -> list[Path]:
+    """The results of a sweep's jobs, whose folders may lie in each other, as values with a slash make them."""
+    return [path for path in sweep.rglob(RESULT) if "wandb" not in path.relative_to(sweep).parts]
+
+
 def read_jobs(sweep: Path) -> list[Job]:
     """The jobs of a multirun in the order of their numbers."""
     keys = read_model(Start, sweep / START).choices
     jobs = []
-    for path in sorted(sweep.glob(f"*/{RESULT}"), key=lambda path: (len(path.parent.name), path.parent.name)):
+    for path in sorted(results(sweep), key=lambda path: (len(path.parent.name), path.parent.name)):
         result = read_model(Outcome, path)
         values = {key_of(text): text.partition("=")[2] for text in result.overrides}
         jobs.append(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from socratic_rl.commands.sweeps import LONGEST_NAME, begin, command_line, job_name
+from socratic_rl.commands.sweeps import LONGEST_NAME, RefusedError, SweepJobs, begin, command_line, job_name
 from socratic_rl.core.errors import UserError
 from socratic_rl.pages.sweep_jobs import RESULT, START, Job, ranked, read_jobs, written
 from socratic_rl.pages.sweep_page import heat_maps, labels
@@ -213,3 +213,49 @@ def test_labels_are_short_where_that_tells_apart():
     groups = ranked([job(n, 1 - n / 10, a_name=f"/{n}/same", b_name=n) for n in range(2)])
     assert labels(groups) == ["a.name=/0/same b.name=0", "a.name=/1/same b.name=1"]
     assert written({"x": "2025-01-01_00"}) == "x=2025-01-01_00"
+
+
+def test_the_configs_of_the_first_start_are_found_again(begun: Path, tmp_path: Path):
+    options = ["--config-dir", str(tmp_path / "own"), "--config-name", "mine"]
+    (begun / START).write_text(json.dumps({"overrides": FIRST, "choices": ["seed"], "options": options}))
+    assert command_line(["-m", f"sweep={begun}"])[:5] == ["-m", *options]
+    assert command_line(["-m", *options, f"sweep={begun}"])[:5] == ["-m", *options]
+    with pytest.raises(UserError, match=r"was begun with --config-dir .* --config-name mine, not --config-name other"):
+        command_line(["-m", "--config-name", "other", f"sweep={begun}"])
+
+
+def test_a_folder_of_ones_own_is_not_taken_for_the_shipped_configs(begun: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="was begun with the shipped configs, not --config-dir"):
+        command_line(["-m", "--config-dir", str(tmp_path), f"sweep={begun}"])
+
+
+def test_jobs_in_folders_of_their_choices_are_read(begun: Path):
+    result = {"overrides": ["model=a/b"], "status": "failed", "score": None, "held_out": {}, "error": "x"}
+    for name in ("0", "model.pretrained=a/b,seed=1"):
+        (begun / name).mkdir(parents=True, exist_ok=True)
+        (begun / name / RESULT).write_text(json.dumps(result))
+    assert len(read_jobs(begun)) == 2
+
+
+def sweep_config(*overrides: str):
+    from hydra import compose, initialize_config_dir
+
+    from socratic_rl.commands.mistakes import CONF, readable
+
+    arguments = readable(["-m", "hydra/sweeper=optuna_tpe", *overrides])[1:]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=arguments, return_hydra_config=True)
+
+
+def test_a_search_space_takes_the_place_of_the_presets():
+    config = sweep_config('hydra.sweeper.params={dpo.beta: "interval(0.05, 0.5)", lora.r: "choice(8, 16, 32)"}')
+    assert config.hydra.sweeper.params == {"dpo.beta": "interval(0.05, 0.5)", "lora.r": "choice(8, 16, 32)"}
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("sweep=x", "the folder keeps the trials"), ("output_dir=x", "needs SQLAlchemy below 2")]
+)
+def test_a_database_of_trials_is_refused_where_it_cannot_be(place: str, told: str):
+    config = sweep_config("hydra.sweeper.storage=sqlite:///trials.db", place)
+    with pytest.raises(RefusedError, match=rf"^hydra\.sweeper\.storage: .*{told}"):
+        SweepJobs().on_multirun_start(config)

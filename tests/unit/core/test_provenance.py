@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.provenance import remember
+from socratic_rl.core.provenance import hold, remember
 
 
 def test_a_folder_is_filled_by_one_config_only(tmp_path: Path):
@@ -68,3 +68,18 @@ def test_a_key_that_is_fixed_now_is_another_config_with_any_other_value(
     remember(path, OmegaConf.create(before))
     with pytest.raises(UserError, match=r"begun with another config"):
         remember(path, OmegaConf.create(now))
+
+
+def test_what_was_half_written_goes_when_a_folder_is_held(tmp_path: Path):
+    (tmp_path / ".pairs.csv.4711").touch()
+    (tmp_path / ".adapter.4711").mkdir()
+    (tmp_path / ".votes.jsonl.lock").touch()
+    (tmp_path / "pairs.csv.4711").touch()
+    with hold(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".votes.jsonl.lock", "pairs.csv.4711"]
+
+
+def test_a_folder_that_nothing_was_written_into_goes(tmp_path: Path):
+    with hold(tmp_path / "run"):
+        pass
+    assert not any(tmp_path.iterdir())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from socratic_rl.commands import cli, mistakes
+from socratic_rl.commands import cli
 from socratic_rl.models import processes
 from socratic_rl.models.scoring import _share
 
@@ -64,6 +64,6 @@ def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_plugin_that_is_not_installed_is_named_with_its_extra():
     error = RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher'")
-    told = mistakes.explain_missing_extra(error)
+    told = cli.explain_missing_extra(error)
     assert told == "hydra/launcher: needs an extra that is not installed: pip install -e '.[ray]'"
-    assert mistakes.explain_missing_extra(RuntimeError("anything else")) is None
+    assert cli.explain_missing_extra(RuntimeError("anything else")) is None
