@@ -88,7 +88,7 @@ def test_the_table_puts_seeds_together_and_shows_all_jobs(sweep: Sweep):
     assert table.count("2 seeds") == 4
     assert table.count("0 of 2 seeds") == 2
     assert table.count("failed: dpo.max_length: ") == 4
-    assert f"go on with it by python train.py -m sweep='{sweep.folder}'" in table.replace("\n", "")
+    assert f"go on with it by python train.py -m 'sweep={sweep.folder}'" in table.replace("\n", "")
 
 
 def test_other_choices_are_refused_with_what_differs(sweep: Sweep):
