@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import run
+from tests.wandb_files import read_run
 
 KILL = "lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)"
 MOMENTS = {
@@ -80,3 +81,21 @@ def test_a_folder_of_another_config_is_refused_and_keeps_its_checkpoints(
     done = run("train.py", *tiny, "dpo.beta=0.3", f"output_dir={folder}", ok=False)
     assert "was begun with another config (dpo.beta: 0.1 → 0.3)" in done.stderr
     assert len(list(folder.glob("checkpoints/*/trainer_state.json"))) == 2
+
+
+@pytest.mark.slow
+def test_a_training_that_goes_on_is_one_whole_run(trained: Path, tiny: list[str], tmp_path: Path):
+    folder = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("adapter", "wandb", "*-4"))
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    environment = {"WANDB_PROJECT": "theirs", "WANDB_TAGS": "one,two", "WANDB_NAME": "mine", "WANDB_DIR": str(place)}
+    run("train.py", *tiny, "wandb.name=chosen", f"output_dir={folder}", **environment)
+    assert not (folder / "wandb").exists()
+    records = read_run(place)
+    (started,) = [record.run for record in records if record.HasField("run")]
+    assert (started.project, started.display_name, list(started.tags)) == ("theirs", "chosen", ["one", "two", "train"])
+    rows = [{item.key or item.nested_key[0]: item.value_json for item in r.history.item} for r in records]
+    steps = [int(row["train/global_step"]) for row in rows if "train/loss" in row]
+    assert steps == [1, 2, 3, 4]
+    config = {u.key: u.value_json for r in records for u in [*r.run.config.update, *r.config.update]}
+    assert json.loads(config["goes_on_from"]) == str(folder / "checkpoints" / "checkpoint-2")
