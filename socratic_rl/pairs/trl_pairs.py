@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -32,7 +32,7 @@ from socratic_rl.pairs.dataset import (
     own_file,
 )
 from socratic_rl.pairs.pairing import Share, Split, split_of
-from socratic_rl.pairs.trl_forms import Columns, has_prompt, read_columns, row_messages
+from socratic_rl.pairs.trl_forms import Columns, NoPromptError, has_prompt, read_columns, row_messages
 
 Limit = Count | None
 
@@ -184,6 +184,9 @@ class TrlPairs(DataSet):
                     self._name_unread(row, columns, unread)
                     shapes.add(shape)
                 form = _Form(where, *row_messages(row, columns), _labels(row))
+            except NoPromptError as error:
+                flawed.append(Flawed(where, f"{error}; the columns are {', '.join(row)}; {self._which(row, columns)}"))
+                continue
             except UnusableError as error:
                 flawed.append(Flawed(where, str(error)))
                 continue
@@ -198,14 +201,16 @@ class TrlPairs(DataSet):
         key = next((key for key in ("chosen", "rejected") if getattr(columns, key) not in row), None)
         which = f"{self.key}.prompt, {self.key}.chosen and {self.key}.rejected say which is which"
         if key is None and columns.prompt not in row and not has_prompt(row, columns):
-            usual = likely((name for name in row if name not in columns), PROMPTS)
-            key = "prompt"
-            which = f"{self.key}.prompt={usual} says which it is, null that chosen and rejected begin with it"
+            key, which = "prompt", self._which(row, columns)
         if key and is_first:
             raise UserError(
                 f"{self.key}.{key}: {where}: no column {getattr(columns, key)!r}; the columns are {', '.join(row)}; "
                 f"{which}"
             )
+
+    def _which(self, row: Iterable[str], columns: Columns) -> str:
+        usual = likely((name for name in row if name not in columns), PROMPTS)
+        return f"{self.key}.prompt={usual} says which it is, null that chosen and rejected begin with it"
 
     def _name_unread(self, row: Mapping[str, Any], columns: Columns, unread: dict[str | None, None]) -> None:
         """Log which columns are not read, each once."""

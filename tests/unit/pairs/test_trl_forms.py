@@ -204,6 +204,13 @@ def test_a_set_without_a_prompt_column_is_told_which_it_may_be(tmp_path: Path) -
     assert pair.prompt == [SYSTEM, HI]
 
 
+def test_a_row_whose_prompt_is_null_is_told_what_may_be_it(tmp_path: Path) -> None:
+    row = {"prompt": None, "question": "Hi?", "chosen": "The answer is 5", "rejected": "The answer is 6"}
+    told = r"a\.jsonl:1: there is no prompt.*; the columns are prompt, question.*; dataset\.prompt=question says which"
+    with pytest.raises(UserError, match=told):
+        data_set(tmp_path / "a.jsonl", [row]).read()
+
+
 def test_a_row_without_a_prompt_among_others_is_left_out_and_named(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": f"What is {n}?"} | TEXTS for n in range(30)]
     rows[4]["prompt"] = None
