@@ -72,15 +72,25 @@ def test_train_leaves_an_adapter_that_learned_something(trained: Path):
 
 
 def test_evaluate_leaves_figures_replies_and_a_page(evaluated: Path, data: Path):
-    metrics = json.loads((evaluated / "evaluation.json").read_text())["metrics"]
+    evaluation = json.loads((evaluated / "evaluation.json").read_text())
+    metrics = evaluation["metrics"]
     assert {"name", "kind", "base", "tutor", "difference", "low", "high", "n"} <= set(metrics[0])
     figures = {(row["name"], row["kind"]): row for row in metrics}
     test = [row for row in rows(data / "pairs.jsonl") if row["split"] == "test"]
     assert figures["preference_accuracy", "all"]["n"] == len(test)
+    # random weights end no reply, and of one that is cut off only what its end cannot change is measured
+    row = figures["cut_off", "all"]
+    assert row["n"] == len(test)
+    assert row["difference"] == pytest.approx(row["tutor"] - row["base"]) == 0
     for name in ("asks_question", "reveals_answer", "speaks_for_student", "repeats_turn"):
-        row = figures[name, "all"]
-        assert row["n"] == len(test)
-        assert row["difference"] == pytest.approx(row["tutor"] - row["base"])
+        assert figures[name, "all"]["n"] < len(test)
+    by_speaker = {(row["measure"], row["kind"], row["speaker"]): row for row in evaluation["figures"]}
+    for speaker in ("fixed", "teacher"):
+        assert by_speaker["asks_question", "all", speaker]["n"] == len(test)
+        assert by_speaker["asks_question", "all", speaker]["value"] == 1
+    assert by_speaker["helps", "all", "teacher"]["value"] > 0.8 > 0.3 > by_speaker["helps", "all", "fixed"]["value"]
+    assert {row["against"] for row in evaluation["comparisons"]} >= {"base", "fixed", "teacher"}
+    assert evaluation["facts"]["headline"].startswith("helps: ")
     replies = rows(evaluated / "replies.jsonl")
     assert {(row["conversation_id"], row["turn"]) for row in replies} == {
         (p["conversation_id"], p["turn"]) for p in test
