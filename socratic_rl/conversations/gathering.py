@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from socratic_rl.core.dialogue import Problem, text_id
 from socratic_rl.core.records import Index
-from socratic_rl.measures import answers
+from socratic_rl.notation import answers
 
 
 class Row(NamedTuple):

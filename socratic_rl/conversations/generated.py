@@ -17,7 +17,7 @@ from socratic_rl.core.component import Component, Tokens, Whole
 from socratic_rl.core.dialogue import Conversation, Problem, Speaker, Turn, parse_transcript, seed_from
 from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.generator import Generator, Request, Talk
-from socratic_rl.measures import answers
+from socratic_rl.notation import answers
 
 
 class Generated(Component):

@@ -18,10 +18,10 @@ from socratic_rl.evaluation import mrbench as mrbench_module
 from socratic_rl.evaluation.judge import Case, Judge, Verdict, alike
 from socratic_rl.evaluation.rubric import Criterion
 from socratic_rl.evaluation.suites import File, Options, Result
-from socratic_rl.measures import answers as answers_module
 from socratic_rl.measures import replies as replies_module
 from socratic_rl.measures.figures import CriterionAgreement, LabelAgreement
 from socratic_rl.measures.intervals import agreement, score_agreement
+from socratic_rl.notation import answers as answers_module
 from socratic_rl.pages import console
 
 

@@ -20,11 +20,12 @@ from socratic_rl.core.provenance import in_a_line
 from socratic_rl.evaluation.suites import Options, Result, suite_result
 from socratic_rl.evaluation.test_sets import not_trained_on
 from socratic_rl.generators.tutors import TutorGenerator, chat_requests, prompt_room
-from socratic_rl.measures import answers, replies
+from socratic_rl.measures import replies
 from socratic_rl.measures.figures import Figure
 from socratic_rl.measures.intervals import compare_sides
 from socratic_rl.models.tokens import fit_prompt
 from socratic_rl.models.tutor import Tutor
+from socratic_rl.notation import answers
 
 PROMPT = resources.files("socratic_rl.evaluation") / "prompts" / "solve.jinja"
 

@@ -2,7 +2,7 @@
 
 import re
 
-from socratic_rl.measures.spans import Origins, Span, pieces
+from socratic_rl.notation.spans import Origins, Span, pieces
 
 # a student's label at the start of a line or sentence: "Student:", "**User**:", "### Human:", "<|user|>"
 STUDENT_LABEL = re.compile(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from socratic_rl.core.dialogue import ROLES, Message, Step
 from socratic_rl.measures import replies, steps
 from socratic_rl.measures.pointing import points_at
-from socratic_rl.measures.spans import Span
+from socratic_rl.notation.spans import Span
 
 
 @dataclass(frozen=True)

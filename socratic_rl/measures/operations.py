@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from socratic_rl.measures.digits import _NUMBER, _plain
-from socratic_rl.measures.spans import Origins, Span
+from socratic_rl.notation.digits import _NUMBER, _plain
+from socratic_rl.notation.spans import Origins, Span
 
 _VALUE = rf"[$€£₹]?({_NUMBER})(?! ?/ ?\d)(%| percent)?"
 

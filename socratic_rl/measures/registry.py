@@ -10,7 +10,7 @@ from functools import lru_cache
 from socratic_rl.measures import replies, steps
 from socratic_rl.measures.figures import Marks
 from socratic_rl.measures.measured_reply import MeasuredReply
-from socratic_rl.measures.spans import Span
+from socratic_rl.notation.spans import Span
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
 
-from socratic_rl.measures.answers import concluded, ends_in, first_stated, is_answer, stated_at, states, values
 from socratic_rl.measures.asking import LEAD, SENTENCE_END, STUDENT_LABEL
 from socratic_rl.measures.asking import asks_question as asks_question
 from socratic_rl.measures.asking import questions as questions
-from socratic_rl.measures.spans import Span, pieces
+from socratic_rl.notation.answers import concluded, ends_in, first_stated, is_answer, stated_at, states, values
+from socratic_rl.notation.spans import Span, pieces
 
 _RESULT = r"(?:gets?|got|gives?|giving|is|are|was|equals?|makes?|leaves?|have|so|which|then|results?|becomes?|means?)\b"
 

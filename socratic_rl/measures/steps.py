@@ -6,11 +6,11 @@ from fractions import Fraction
 from functools import lru_cache
 
 from socratic_rl.core.dialogue import Step
-from socratic_rl.measures.digits import _NUMBER, _plain
 from socratic_rl.measures.operations import operations
 from socratic_rl.measures.pointing import covered, problem_question, stems
-from socratic_rl.measures.quantities import read, read_placed
-from socratic_rl.measures.spans import Span, pieces
+from socratic_rl.notation.digits import _NUMBER, _plain
+from socratic_rl.notation.quantities import read, read_placed
+from socratic_rl.notation.spans import Span, pieces
 
 STATED = ("number", "fraction")
 """The forms of a quantity that somebody states, and does not only work with."""

@@ -10,7 +10,7 @@ from socratic_rl.measures.figures import Marks, ReplyRow
 from socratic_rl.measures.measured_reply import MeasuredReply
 from socratic_rl.measures.registry import FAILURES, MARKED, MEASURES, failures, spans
 from socratic_rl.measures.replies import repeated_turn
-from socratic_rl.measures.spans import Span
+from socratic_rl.notation.spans import Span
 
 SHOWN = 20
 """How many dialogues the page lists at once; the others are folded."""

@@ -13,7 +13,8 @@ from typing import ClassVar, Self
 from socratic_rl.core.component import Component
 from socratic_rl.core.dialogue import Conversation, Problem, Turn, text_id
 from socratic_rl.core.generator import Generator
-from socratic_rl.measures import answers, replies
+from socratic_rl.measures import replies
+from socratic_rl.notation import answers
 
 
 class Pool:

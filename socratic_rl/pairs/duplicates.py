@@ -14,7 +14,7 @@ from tqdm import tqdm
 from socratic_rl.core.dialogue import PreferencePair, text_id, turn_key
 from socratic_rl.core.files import write_lines
 from socratic_rl.core.records import RecordFile, RecordWriter
-from socratic_rl.measures.quantities import read
+from socratic_rl.notation.quantities import read
 
 if TYPE_CHECKING:
     import numpy as np

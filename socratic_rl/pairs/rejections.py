@@ -16,8 +16,9 @@ from socratic_rl.core.component import Real, Tokens
 from socratic_rl.core.dialogue import LABEL, Step, Text, Turn, parse_transcript, to_messages
 from socratic_rl.core.errors import UserError, under
 from socratic_rl.core.generator import Generator, Request
-from socratic_rl.measures import answers, replies
-from socratic_rl.measures.quantities import read
+from socratic_rl.measures import replies
+from socratic_rl.notation import answers
+from socratic_rl.notation.quantities import read
 from socratic_rl.pairs.cases import Case, Rejected, Rejection, Simple
 
 

@@ -19,7 +19,7 @@ from socratic_rl.measures.replies import (
     students_part,
     word_count,
 )
-from socratic_rl.measures.spans import Span
+from socratic_rl.notation.spans import Span
 
 # ---- asking ----
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from socratic_rl.core.dialogue import Conversation, Problem, Step, Turn
 from socratic_rl.core.errors import UserError
 from socratic_rl.core.generator import Generator, Reply, Request
-from socratic_rl.measures import answers, replies
+from socratic_rl.measures import replies
+from socratic_rl.notation import answers
 from socratic_rl.pairs import rejections
 from socratic_rl.pairs.cases import Case, Pool, Rejected, Rejection
 from socratic_rl.pairs.rejections import (

@@ -6,10 +6,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
-from socratic_rl.measures.formulas import formula, looks_like_formula, points
-from socratic_rl.measures.quantities import Quantity, read, read_placed
-from socratic_rl.measures.spans import Span, pieces
-from socratic_rl.measures.wordings import find_words, is_choice, is_code, is_truth
+from socratic_rl.notation.formulas import formula, looks_like_formula, points
+from socratic_rl.notation.quantities import Quantity, read, read_placed
+from socratic_rl.notation.spans import Span, pieces
+from socratic_rl.notation.wordings import find_words, is_choice, is_code, is_truth
 
 
 def values(text: str) -> list[Fraction]:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from socratic_rl.measures.answers import concluded, ends_in, first_stated, states, values
+from socratic_rl.notation.answers import concluded, ends_in, first_stated, states, values
 
 STATED = [
     # digits and separators

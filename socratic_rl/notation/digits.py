@@ -11,8 +11,8 @@ from collections.abc import Collection
 from decimal import Decimal
 from fractions import Fraction
 
-from socratic_rl.measures.latex import LATEX
-from socratic_rl.measures.spans import Rewrite, Sub, rewrite, rewritten
+from socratic_rl.notation.latex import LATEX
+from socratic_rl.notation.spans import Rewrite, Sub, rewrite, rewritten
 
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from socratic_rl.measures.latex import LATEX
-from socratic_rl.measures.spans import Origins, Span, rewritten
+from socratic_rl.notation.latex import LATEX
+from socratic_rl.notation.spans import Origins, Span, rewritten
 
 _TRUTHS = {"yes", "no", "true", "false"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from socratic_rl.measures.answers import states
+from socratic_rl.notation.answers import states
 
 PLAIN_STATED = [
     ("15:00", "3:00 pm"), ("3:00 pm", "15:00"), ("3 pm", "15:00"), ("3 p.m.", "3:00 PM"), ("3 o'clock", "3:00"),

@@ -2,7 +2,7 @@
 
 import re
 
-from socratic_rl.measures.spans import Rewrite, rewrite
+from socratic_rl.notation.spans import Rewrite, rewrite
 
 _NUMBER = r"\d[\d,]*(?:\.\d+)?"
 

@@ -12,9 +12,9 @@ from functools import lru_cache
 from string import ascii_letters
 from typing import Any
 
-from socratic_rl.measures.digits import _NUMBER, _fraction, _plain
-from socratic_rl.measures.spans import Origins, Rewrite, Span, Sub, pieces, rewrite, rewritten
-from socratic_rl.measures.wordings import find_words
+from socratic_rl.notation.digits import _NUMBER, _fraction, _plain
+from socratic_rl.notation.spans import Origins, Rewrite, Span, Sub, pieces, rewrite, rewritten
+from socratic_rl.notation.wordings import find_words
 
 _WORDS: list[Rewrite] = [
     rewrite("<= | =<", r"<=|=<", "≤"),

@@ -12,8 +12,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from socratic_rl.measures.digits import _DIGIT, _NUMBER, _any, _fraction, _names, _plain
-from socratic_rl.measures.spans import Origins, Span
+from socratic_rl.notation.digits import _DIGIT, _NUMBER, _any, _fraction, _names, _plain
+from socratic_rl.notation.spans import Origins, Span
 
 _UNITS: dict[str, dict[str, str]] = {  # dimension → factor → names
     "dollar": {"1": "dollars dollar usd $", "1/100": "cents cent ¢"},

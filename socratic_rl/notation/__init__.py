@@ -1,0 +1,1 @@
+"""How numbers and answers are written, and whether a text states one."""
