@@ -76,7 +76,7 @@ def gguf_file(path: str) -> str:
     except OSError as error:
         raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}; a GGUF file is needed") from error
     if magic == POINTER[:4]:
-        raise ValueError(f"{path}: {IS_POINTER}")
+        raise ValueError(f"{path}: not a GGUF file: {IS_POINTER}")
     if magic != b"GGUF":
         raise ValueError(f"{path}: not a GGUF file (it begins with {magic!r})")
     return path
