@@ -1,4 +1,4 @@
-"""Train a model with random weights for a step and print the memory that it took, and the estimate: run as a process."""
+"""Train a model with random weights for a step; print the memory that it took and the estimate. Run as a process."""
 
 import gc
 import json
