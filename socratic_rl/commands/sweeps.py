@@ -79,7 +79,7 @@ class SweepJobs(Callback):
             return
         folder = Path(config.hydra.run.dir)
         _holding.enter_context(provenance.hold(folder))
-        if "dpo" in config and not config.estimate.only:
+        if "dpo" in config and not OmegaConf.select(config, "estimate.only"):
             provenance.is_trained(folder, OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
 
     @_told()

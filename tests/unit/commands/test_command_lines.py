@@ -223,7 +223,7 @@ OWN = ["--config-dir", "own", "dataset.path=pairs.jsonl"]
     [
         (["--config-dir", "nowhere"], "--config-dir: nowhere: no such folder"),
         (["--config-name", "nope"], "--config-name: nope: "),
-        ([*OWN, "experiment=nope"], "experiment: there is no option 'nope'; the options are demo, demo_data, double"),
+        ([*OWN, "experiment=nope"], "experiment: there is no option 'nope'; the options are demo, "),
         ([*OWN, "experiment=typo"], "seeed: there is no such key (did you mean 'seed'?)"),
         ([*OWN, "experiment=tab"], "{folder}/own/experiment/tab.yaml:3: cannot be read as YAML: "),
         ([*OWN, "experiment=double"], "{folder}/own/experiment/double.yaml:3: cannot be read as YAML: found duplicate"),

@@ -682,3 +682,10 @@ def test_a_key_that_is_not_in_the_environment_is_a_mistake(monkeypatch: pytest.M
 def test_settings_out_of_range_are_refused(key: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=key):
         remote(**{"url": "http://127.0.0.1:9", key: value})
+
+
+def test_a_context_that_memory_has_no_room_for_is_told_before_it_is_made():
+    settings = {"temperature": 0, "top_p": 1, "max_tokens": 3, "n_threads": 1, "n_gpu_layers": 0}
+    generator = LlamaCpp(model_path=None, n_ctx=2**24, width=8, **settings)
+    with pytest.raises(UserError, match=r"n_ctx: 16777216 tokens for each of 17: the context takes 6,571\.3 GB"):
+        next(generator.generate([Request(seed=0, text="Hi")]))
