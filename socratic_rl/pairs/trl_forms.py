@@ -30,6 +30,22 @@ SYSTEM = ("system", "system_prompt", "system_message")
 IMAGES = ("images", "image")
 
 
+_PICKS_SIDE = re.compile(
+    r"(?:better|safer|preferred|chosen|winning|best)[_ ]?(?:response|answer|reply|completion)?[_ ]?(?:id|index|idx)"
+    r"|winner|winner_model|preference|preferred|overall_preference|labels?",
+    re.IGNORECASE,
+)
+
+
+def picks_side(row: Mapping[str, Any]) -> str | None:
+    """The column that says for each row which of two replies is better, as SHP and PKU-SafeRLHF have one; or None."""
+    for name, value in row.items():
+        is_number = isinstance(value, int | float) or str(value).strip().lower() in ("0", "1", "2", "a", "b", "tie")
+        if _PICKS_SIDE.fullmatch(name) and (is_number or not name.lower().startswith("label")):
+            return name
+    return None
+
+
 def prompt_columns(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
     """The columns that make a row's prompt together; none where it is what chosen and rejected begin with.
 

@@ -32,7 +32,7 @@ from socratic_rl.pairs.dataset import (
     own_file,
 )
 from socratic_rl.pairs.pairing import Share, Split, split_of
-from socratic_rl.pairs.trl_forms import Columns, NoPromptError, has_prompt, read_columns, row_messages
+from socratic_rl.pairs.trl_forms import Columns, NoPromptError, has_prompt, picks_side, read_columns, row_messages
 
 Limit = Count | None
 
@@ -206,6 +206,12 @@ class TrlPairs(DataSet):
             raise UserError(
                 f"{self.key}.{key}: {where}: no column {getattr(columns, key)!r}; the columns are {', '.join(row)}; "
                 f"{which}"
+            )
+
+        if (columns.chosen, columns.rejected) != ("chosen", "rejected") and (tell := picks_side(row)):
+            raise UserError(
+                f"{self.key}.chosen: {where}: the column {tell!r} says for each row which of its replies is better, so "
+                f"{columns.chosen!r} is not always the chosen one; write the better reply of each row into one column"
             )
 
     def _which(self, row: Iterable[str], columns: Columns) -> str:

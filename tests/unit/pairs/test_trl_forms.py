@@ -286,3 +286,34 @@ def test_a_row_of_a_folder_that_cannot_be_read_is_named(
     data_set(tmp_path / "rows" / "train.jsonl", [{"prompt": "Hi?"} | TEXTS, line])
     with pytest.raises(UserError, match=r"^dataset\.path: .*/rows/train\.jsonl:2: (half|not JSON|JSON that)"):
         data_set(tmp_path / "other.jsonl", []).model_copy(update={"path": str(tmp_path / "rows")}).read()
+
+
+@pytest.mark.parametrize(
+    ("row", "chosen", "rejected", "tells"),
+    [
+        (
+            {"prompt": "Hi?", "human_ref_A": "a", "human_ref_B": "b", "labels": 1},
+            "human_ref_A",
+            "human_ref_B",
+            "labels",
+        ),
+        (
+            {"prompt": "Hi?", "response_0": "a", "response_1": "b", "better_response_id": 0},
+            "response_0",
+            "response_1",
+            "better_response_id",
+        ),
+        ({"prompt": "Hi?", "answer_a": "a", "answer_b": "b", "winner": "B"}, "answer_a", "answer_b", "winner"),
+    ],
+)
+def test_a_column_that_picks_the_better_reply_of_each_row_is_not_passed_over(
+    row: dict[str, Any], chosen: str, rejected: str, tells: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=rf"^dataset\.chosen: .*a\.jsonl:1: the column '{tells}' says for each row"):
+        data_set(tmp_path / "a.jsonl", [row], chosen=chosen, rejected=rejected).read()
+
+
+def test_a_label_of_something_else_is_none(tmp_path: Path) -> None:
+    row = {"prompt": "Hi?", "good": "a", "bad": "b", "label": "greeting"}
+    (pair,), _ = data_set(tmp_path / "a.jsonl", [row], chosen="good", rejected="bad").read()
+    assert pair.chosen_text == "a"
