@@ -24,6 +24,10 @@ MORE = 1.25
 """How many times the mean difference of the base's file an adapter's may be: right ones were at 0.94 to 1.11."""
 
 
+GROWS = 0.03
+"""Part of training's own mean change that rounding may add: wrong files of strongly trained models were off by 0.3."""
+
+
 ROUNDING = {"float32": 0.01, "float16": 0.01, "bfloat16": 0.04}
 """Nats of mean difference that rounding weights may cost: with the embedded model it was 0.002 and 0.02."""
 
@@ -247,6 +251,8 @@ def mistake(
     """
     rounding = MORE * apart["base"].mean if kind == "adapter" else ROUNDING[dtype]
     rounding = max(rounding, BFLOAT16 if bfloat16 else ROUNDING["float32"])
+    if "training" in apart:
+        rounding += GROWS * apart["training"].mean
     if apart["tutor"].mean > rounding:
         return f"is {apart['tutor'].mean:.4f} nats from the tutor, where rounding accounts for {rounding:.4f}"
     if portion and portion.tells and not portion.is_all:
