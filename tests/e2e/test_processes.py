@@ -68,7 +68,7 @@ def together(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("together") / "run"
     done = launch("cpu", "train.py", *settings, "forest=true", f"output_dir={folder}")
     assert done.stdout.count("forest: the first") == 1
-    assert done.stdout.count("next  ") == 1
+    assert done.stdout.count("\nnext: ") == 1
     assert "Loading weights" in done.stderr
     assert done.stderr.count("Loading weights: 100%") == 1
     return folder
