@@ -12,6 +12,7 @@ from socratic_rl.core.files import write_jsonl
 from socratic_rl.models import policy
 from socratic_rl.models import weights as weights_module
 from socratic_rl.training import dpo
+from socratic_rl.training.fields import lora_config
 from tests.conftest import CHAT_TEMPLATE, ROOT, _byte_tokenizer
 from tests.e2e.test_models import composed, pairs
 
@@ -53,7 +54,7 @@ def test_a_preset_of_today_trains_on_its_architecture(tmp_path: Path, preset: st
     )
     assert settings.model.name == "base"
     args = dpo.arguments(cfg.dpo, tmp_path / "checkpoints", tracked=False)
-    lora = dpo.lora_config(cfg.lora)
+    lora = lora_config(cfg.lora)
     tokenizer = weights_module.load_tokenizer(settings.model)
     model = policy.load_policy(settings.model, lora)
     assert bool(getattr(model, "is_quantized", False)) == preset.endswith("_4bit")
