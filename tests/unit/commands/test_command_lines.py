@@ -279,6 +279,8 @@ def test_a_path_is_taken_as_it_stands_in_a_sweep(start: Start, name: str):
     "arguments",
     [
         ["train", "lora=null", OWN[-1]],
+        # Hydra has moved the job into its folder then
+        ["train", "hydra.job.chdir=true", OWN[-1]],
         ["train", "~lora", OWN[-1]],
         ["train", "model=null", "experiment=next_round", "adapter=tutor"],
         ["train", "experiment=null", OWN[-1]],
