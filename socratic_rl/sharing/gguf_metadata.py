@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import gguf
+import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from socratic_rl.core.errors import UserError
 from socratic_rl.models.tokens import chat_of
@@ -50,7 +52,12 @@ def describe(config: PreTrainedConfig, architecture: str, writer: gguf.GGUFWrite
     match architecture:
         case "llama" | "qwen2" | "qwen3":
             rope = config.rope_parameters
-            if rope["rope_type"] != "default":
+            if rope["rope_type"] == "llama3":
+                # by how much each frequency is lowered, as llama.cpp's own files of Llama 3.1 hold it
+                lowered, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+                steps = torch.arange(0, 2 * len(lowered), 2) / (2 * len(lowered))
+                writer.add_tensor("rope_freqs.weight", (rope["rope_theta"] ** -steps / lowered).float().numpy())
+            elif rope["rope_type"] != "default":
                 raise UserError(f"base_gguf: for a rotary embedding of type {rope['rope_type']!r} {NEEDS_BASE}")
             head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
             # llama.cpp's Llama knows no window: past it, it would read what the model never did

@@ -83,3 +83,13 @@ def test_what_a_record_names_is_not_called(tmp_path: Path, tiny_llama: Path, tar
     with pytest.raises(UserError, match=r"^model\.quantization"):
         weights.load_base(TutorRecord.read(tmp_path).model)
     assert not trap.exists()
+
+
+def test_a_gptq_tutor_without_the_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("socratic_rl.core.component.find_spec", lambda _: None)
+    model = OLD["model"] | {"quantization": {"_target_": "transformers.GPTQConfig", "bits": 4}}
+    (tmp_path / MADE_FROM).write_text(json.dumps(OLD | {"model": model}))
+    with pytest.raises(
+        UserError, match=r"^adapter: .*needs an extra that is not installed: pip install -e '\.\[gptq\]'"
+    ):
+        TutorRecord.read(tmp_path)

@@ -246,6 +246,9 @@ def test_a_base_s_file_gives_the_scaling_of_a_rotary_embedding(
     gguf_files.write_model(model, tokenizer, tmp_path / "model.gguf", "scaled", "float32", tmp_path / "base.gguf")
     assert read(model, tokenizer, tmp_path / "model.gguf").mean < 3e-3
     assert read(plain, tokenizer, tmp_path / "model.gguf").mean > 0.03
+    # and as it is made of the config alone
+    gguf_files.write_model(model, tokenizer, tmp_path / "alone.gguf", "scaled", "float32", None)
+    assert read(model, tokenizer, tmp_path / "alone.gguf").mean < 3e-3
 
 
 def test_metadata_that_cannot_be_made_names_what_is_needed(
