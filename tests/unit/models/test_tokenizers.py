@@ -124,6 +124,17 @@ def test_tokens_that_other_files_add_are_the_model_s_own(folder: Folder):
     assert "<|new|>" in weights.tokenizer_from(str(place)).get_vocab()
 
 
+def test_a_word_of_the_vocabulary_that_another_file_marks_is_one_token(folder: Folder):
+    place = folder("gpt2", PUBLISHED["zephyr"])
+    words = Tokenizer.from_file(str(place / "tokenizer.json")).get_vocab()
+    word, number = next((word, number) for word, number in words.items() if len(word) == 4 and word.isalpha())
+    config = json.loads((place / "tokenizer_config.json").read_text())
+    mark = {str(number): {"content": word, "special": True, "normalized": False}}
+    (place / "tokenizer_config.json").write_text(json.dumps(config | {"added_tokens_decoder": mark}))
+    tokenizer = weights.tokenizer_from(str(place))
+    assert number in tokenizer(f"x{word}x", add_special_tokens=False)["input_ids"]
+
+
 def write_gguf(tokenizer: PreTrainedTokenizerBase, path: Path) -> Path:
     """A tiny model with this vocabulary as a GGUF file."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
