@@ -34,7 +34,7 @@ from socratic_rl.commands.mistakes import (
 )
 from socratic_rl.core import provenance
 from socratic_rl.core.component import wandb_from_environment
-from socratic_rl.core.errors import UserError, explain_memory, shell_command
+from socratic_rl.core.errors import UserError, explain_full_disk, explain_memory, shell_command
 from socratic_rl.core.text import PlainRecord, plain, tell
 from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
@@ -114,7 +114,7 @@ def job(command: str, cfg: DictConfig) -> float | None:
         _remove_if_bare(Path(HydraConfig.get().runtime.output_dir))
         _exit(explain(error))
     except Exception as error:
-        if advice := explain_memory(error, command):
+        if advice := explain_full_disk(error) or explain_memory(error, command):
             if in_multirun():
                 raise UserError(advice) from error
             _exit(advice)

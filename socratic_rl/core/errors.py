@@ -130,3 +130,22 @@ def missing_value(error: BaseException) -> str | None:
     """Which key OmegaConf found missing; None where its error is about something else."""
     match = re.search(r"Missing mandatory value: (\S+)", str(error))
     return f"{match[1]}: is needed and not set" if match else None
+
+
+NO_ROOM = (
+    "No space left on device",
+    "os error 28",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed",
+    "] . unexpected pos ",
+)
+"""How safetensors, torch and others say that the disk is full, in errors of their own."""
+
+
+def explain_full_disk(error: BaseException | None) -> str | None:
+    """What to tell of an error that comes from a full disk; None where it comes from something else."""
+    while error is not None:
+        if any(text in str(error) for text in NO_ROOM):
+            return "no room left on the disk; what was finished is kept, and the same command goes on"
+        error = error.__cause__ or error.__context__
+    return None
