@@ -1,4 +1,4 @@
-"""Train a model with random weights for a step; print the memory that it took and the estimate. Run as a process."""
+"""Train a model with random weights for two steps; print the memory that it took and the estimate. A process."""
 
 import gc
 import json
@@ -43,7 +43,7 @@ def measure(case: dict, folder: Path) -> dict[str, float]:
     pairs = [pair(number, spare - number % 2) for number in range(PAIRS)]
     lora = LoraConfig(task_type="CAUSAL_LM", **case["lora"]) if "lora" in case else None
     args = DPOConfig(
-        output_dir=str(folder), bf16=False, use_cpu=True, max_steps=1, max_length=length, report_to=[],
+        output_dir=str(folder), bf16=False, use_cpu=True, max_steps=2, max_length=length, report_to=[],
         per_device_train_batch_size=PAIRS, per_device_eval_batch_size=1, gradient_accumulation_steps=1,
         gradient_checkpointing=checkpointing, precompute_ref_log_probs=True, save_strategy="no",
         remove_unused_columns=False,
