@@ -47,6 +47,7 @@ DPO_REFUSED = {
     "hub_strategy": HUB,
     **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed", "parallelism_config", "accelerator_config"), LAUNCHER),
     "local_rank": LAUNCHER,
+    "ddp_backend": LAUNCHER,
 }
 """Fields of ``DPOConfig`` that can only stay as TRL has them, each with what is meant instead."""
 

@@ -103,7 +103,6 @@ AGREE: dict[str, dict[str, Any]] = {
     "ddp_bucket_cap_mb": {"ddp_bucket_cap_mb": 1},
     "ddp_broadcast_buffers": {"ddp_broadcast_buffers": False},
     "ddp_static_graph": {"ddp_static_graph": True},
-    "ddp_backend": {"ddp_backend": "gloo"},
     "ddp_timeout": {"ddp_timeout": 60},
     "debug": {"debug": "underflow_overflow"},
     "skip_memory_metrics": {"skip_memory_metrics": False},
