@@ -139,14 +139,14 @@ def print_estimate(settings: TrainSettings, lora: LoraConfig | None) -> None:
     reference = what.lora is None and not (settings.dpo.max_steps < 0 if precomputes is None else precomputes)
     plan = plan_of(settings, what, largest, scoring, reference, on_gpu)
     room = bytes_of(gpu) if gpu else device_memory()
-    kept, again = estimate(plan, False), estimate(plan, True)
+    kept_all, again = estimate(plan, False), estimate(plan, True)
     console.closing_table(
         f"Memory of training {what.base.name}, estimated",
         {
             "there is": f"{gigabytes(room)} {'on such a GPU' if gpu else place(on_gpu)}",
             "a step reads": f"{largest.rows} rows of {length} tokens at most",
-            "training takes": f"{gigabytes(kept.total)}: {fits(kept, room)}",
-            **kept.rows(),
+            "training takes": f"{gigabytes(kept_all.total)}: {fits(kept_all, room)}",
+            **kept_all.rows(),
             "with checkpointing": f"{gigabytes(again.total)}: {fits(again, room)}"
             f" (dpo.gradient_checkpointing={str(settings.dpo.gradient_checkpointing).lower()})",
         },
@@ -212,7 +212,9 @@ def largest_scored(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokeniz
     for first in range(0, len(pairs), size):
         tokens = [pair_tokens(pair, tokenizer) for pair in pairs[first : first + size]]
         rows = [
-            (one["prompt_ids"] + one[side], len(one[side])) for one in tokens for side in ("chosen_ids", "rejected_ids")
+            (tokenized["prompt_ids"] + tokenized[side], len(tokenized[side]))
+            for tokenized in tokens
+            for side in ("chosen_ids", "rejected_ids")
         ]
         nodes = sum(len(tree.ids) for tree in grow([row for row, _ in rows]))
         batches.append(Batch(1, nodes, sum(completion for _, completion in rows)))

@@ -169,8 +169,8 @@ def explain_composition(error: BaseException, command: str) -> str:
                 settings.parse(settings.of(command), config, experiment)
         except UserError as more:
             # a sweep is checked by its first value, and one line on it is enough
-            told = {line.partition(":")[0] for line in lines}
-            lines += [line for line in str(more).splitlines() if line.partition(":")[0] not in told]
+            told_keys = {line.partition(":")[0] for line in lines}
+            lines += [line for line in str(more).splitlines() if line.partition(":")[0] not in told_keys]
         except OmegaConfBaseException as more:
             # other keys are made from what is missing, so nothing more can be checked
             lines.append(missing_value(more) or explain(more))
@@ -315,8 +315,8 @@ def explain(error: BaseException, command: str = "") -> str:
         key = getattr(error, "full_key", None)
         return f"{key}: {_first_line(error)}" if key else _first_line(error)
     if isinstance(error, MarkedYAMLError):
-        place = error.problem_mark
-        where = f"{place.name}:{place.line + 1}: " if place else ""
+        mark = error.problem_mark
+        where = f"{mark.name}:{mark.line + 1}: " if mark else ""
         return f"{where}cannot be read as YAML: {error.problem or error.context}"
     return str(error)
 

@@ -260,8 +260,8 @@ def parse(schema: type[S], cfg: DictConfig, experiment: str | None = None) -> S:
         # it has added keys to what the command does not have
         mistakes = {key: what for key, what in mistakes.items() if not what.startswith("has no class")}
     if mistakes:
-        told = {key: what for key, what in mistakes.items() if copied_from(cfg, key) not in mistakes}
-        raise UserError("\n".join(f"{key}: {what}" for key, what in told.items()))
+        own_mistakes = {key: what for key, what in mistakes.items() if copied_from(cfg, key) not in mistakes}
+        raise UserError("\n".join(f"{key}: {what}" for key, what in own_mistakes.items()))
     return settings
 
 

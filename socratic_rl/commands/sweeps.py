@@ -23,7 +23,6 @@ from socratic_rl.commands.mistakes import explain
 from socratic_rl.core import provenance
 from socratic_rl.core.errors import UserError, shell_command
 from socratic_rl.core.files import read_json, read_model, whole_file, write_json
-from socratic_rl.core.provenance import ELSEWHERE, MADE_FROM
 from socratic_rl.core.rows import read_rows
 from socratic_rl.pages import sweep_jobs
 from socratic_rl.pages.sweep_jobs import FIGURES, RESULT, START, Job, Outcome, Start, key_of, written
@@ -105,7 +104,7 @@ class SweepJobs(Callback):
         folder = Path(config.hydra.runtime.output_dir)
         done = job_return.status == JobStatus.COMPLETED
         value = job_return._return_value
-        made_from = folder / "adapter" / MADE_FROM
+        made_from = folder / "adapter" / provenance.MADE_FROM
         result = {
             "overrides": list(job_return.overrides or ()),
             "status": "finished" if done else "failed",
@@ -176,10 +175,10 @@ def command_line(arguments: Sequence[str]) -> list[str]:
             raise UserError(f"sweep: {folder}: no sweep was begun there; its choices are needed too")
         return [*flags, *overrides.values(), f"sweep={sweep}", f"output_dir={sweep}"]
     start = read_model(Start, folder / START)
-    if (given := config_options(arguments)) and given != start.options:
+    if (options := config_options(arguments)) and options != start.options:
         then = " ".join(start.options) or "the shipped configs"
-        raise UserError(f"sweep: {folder} was begun with {then}, not {' '.join(given)}; leave these out")
-    flags += [] if given else start.options
+        raise UserError(f"sweep: {folder} was begun with {then}, not {' '.join(options)}; leave these out")
+    flags += [] if options else start.options
     first = {key_of(text): text for text in start.overrides}
     before = {key: text.partition("=")[2] for key, text in first.items() if _tells(key)}
     now = {key: text.partition("=")[2] for key, text in choices.items()}
@@ -225,7 +224,7 @@ def _tells(key: str) -> bool:
     if key.startswith("hydra"):
         # more trials go on after those that there are
         return key.startswith(("hydra/sweeper", "hydra.sweeper")) and key != "hydra.sweeper.n_trials"
-    return key.lstrip("+~").split(".")[0] not in ELSEWHERE
+    return key.lstrip("+~").split(".")[0] not in provenance.ELSEWHERE
 
 
 def begin(folder: Path, overrides: Sequence[str], goes_on: bool) -> Outcome | None:

@@ -60,11 +60,11 @@ class Gathered:
             )
 
 
-def contradict(one: str, other: str) -> bool:
+def contradict(first: str, other: str) -> bool:
     """Whether two gold answers to one question differ: neither is empty, and neither states the other."""
-    if not one.strip() or not other.strip() or text_id(one) == text_id(other):
+    if not first.strip() or not other.strip() or text_id(first) == text_id(other):
         return False
-    return not (answers.states(one, other) or answers.states(other, one))
+    return not (answers.states(first, other) or answers.states(other, first))
 
 
 def together(problems: Sequence[Problem]) -> Problem:

@@ -184,10 +184,10 @@ def _boxed(text: str) -> str | None:
         return None
     opening = text.index("{", start)
     depth = 0
-    for place in range(opening, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    for position in range(opening, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
         if not depth:
-            return text[opening + 1 : place].strip() or None
+            return text[opening + 1 : position].strip() or None
     return None
 
 

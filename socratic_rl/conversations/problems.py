@@ -213,8 +213,8 @@ class Source(Component):
             raise FlawedRow(f"{first['loc'][0]}: {first['msg']}") from error
 
 
-def _check_id(number: int | None, own: int | None) -> None:
-    if number not in (None, own):
+def _check_id(number: int | None, own_id: int | None) -> None:
+    if number not in (None, own_id):
         raise FlawedRow("id: is that of another question before it")
 
 

@@ -49,8 +49,8 @@ class Labels(BaseModel):
 def _by_name(student: tuple[str, ...], teacher: tuple[str, ...]) -> Mapping[str, Speaker]:
     students: dict[str, Speaker] = dict.fromkeys([*_usual()["student"], *map(bare, student)], "student")
     teachers: dict[str, Speaker] = dict.fromkeys([*_usual()["teacher"], *map(bare, teacher)], "teacher")
-    own: dict[str, Speaker] = dict.fromkeys(map(bare, student), "student")
-    return students | teachers | own
+    speakers: dict[str, Speaker] = dict.fromkeys(map(bare, student), "student")
+    return students | teachers | speakers
 
 
 @cache
@@ -174,13 +174,13 @@ class StrangerError(Exception):
 
 def said_once(text: str) -> str:
     """The text without lines that it says again, and without a sentence that follows itself; spacing, case aside."""
-    said: set[str] = set()
+    earlier_lines: set[str] = set()
     lines = []
     for line in text.split("\n"):
         key = _same(line)
-        if not key or key not in said:
+        if not key or key not in earlier_lines:
             lines.append(_sentences_once(line))
-            said |= {key, _same(lines[-1])}
+            earlier_lines |= {key, _same(lines[-1])}
     return "\n".join(lines)
 
 

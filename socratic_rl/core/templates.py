@@ -120,10 +120,10 @@ class ChatTemplate:
     @cached_property
     def opening(self) -> str:
         """The empty block of thought that the template puts before a reply and not at the end of its prompt."""
-        prompt, whole = self._probe
-        block = whole.rpartition(PROBE_REPLY)[0].removeprefix(prompt)
+        prompt, dialogue = self._probe
+        block = dialogue.rpartition(PROBE_REPLY)[0].removeprefix(prompt)
         # what else stands there, such as the speaker's name, a model writes itself
-        return block if whole.startswith(prompt) and BLOCK.fullmatch(block) else ""
+        return block if dialogue.startswith(prompt) and BLOCK.fullmatch(block) else ""
 
     @cached_property
     def closing(self) -> str:
@@ -144,10 +144,10 @@ class ChatTemplate:
     def _holds(self, rows: Sequence[Message]) -> bool:
         """Whether the system's text is in a prompt with which its dialogue begins."""
         try:
-            prompt, whole = self._text(rows[:-1], True), self._text(rows, False)
+            prompt, dialogue = self._text(rows[:-1], True), self._text(rows, False)
         except BadTemplateError:
             return False
-        return PROBE_SYSTEM in prompt and whole.startswith(prompt)
+        return PROBE_SYSTEM in prompt and dialogue.startswith(prompt)
 
     def _placed(self, messages: Sequence[Message]) -> Sequence[Message]:
         moved = bool(messages) and messages[0]["role"] == "system" and not self.takes_system

@@ -140,15 +140,15 @@ def headline(figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComp
     of_all = {row.speaker: row for row in figures if row.measure == HEADLINE and row.kind == "all"}
     if primary is None or primary.difference is None or of_all["tutor"].value is None:
         return f"{HEADLINE}: not measured, no problem has a worked solution"
-    said = f"{HEADLINE}: the tutor in {of_all['tutor'].value:.0%} of its replies, the prompted base in "
-    said += f"{of_all[PROMPTED].value:.0%}"
+    sentence = f"{HEADLINE}: the tutor in {of_all['tutor'].value:.0%} of its replies, the prompted base in "
+    sentence += f"{of_all[PROMPTED].value:.0%}"
     if primary.low is None or primary.high is None:
-        return f"{said}; {primary.problems} problems are too few for an interval; not validated"
+        return f"{sentence}; {primary.problems} problems are too few for an interval; not validated"
     reach = (primary.high - primary.low) / 2
     # (1.96 + 0.84) / 1.96: what is seen four times in five
     unseen = f", a difference under {1.43 * reach:.0%} would mostly not have been seen"
     note = unseen if primary.verdict == "unclear" else ""
     return (
-        f"{said}: {100 * primary.difference:+.0f} points [{100 * primary.low:.0f}, {100 * primary.high:.0f}], "
+        f"{sentence}: {100 * primary.difference:+.0f} points [{100 * primary.low:.0f}, {100 * primary.high:.0f}], "
         f"{primary.verdict}{note} (n {primary.n}, {primary.problems} problems); not validated"
     )

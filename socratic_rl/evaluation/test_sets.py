@@ -203,8 +203,8 @@ def authors_alike(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair]
         stay += drawn[: len(rows.get((rejected, chosen), ()))]
     if not stay:
         return list(pairs), "not weighed alike: no two of them are each chosen over the other, so they alone tell"
-    told = f"weighed alike: {len(stay)} of {len(pairs)} pairs, in which of two each is chosen as often as the other"
-    return [pairs[number] for number in sorted(stay)], told
+    note = f"weighed alike: {len(stay)} of {len(pairs)} pairs, in which of two each is chosen as often as the other"
+    return [pairs[number] for number in sorted(stay)], note
 
 
 def trained_problems(dataset: SocraticPairs) -> set[str] | None:

@@ -156,8 +156,10 @@ class LlamaModel:
     @cached_property
     def _adds_bos(self) -> bool:
         """Whether a prompt gets BOS: as the adapter's template has it, else as the model's file asks for it."""
-        own = self._adapter and _text(llama_cpp.llama_adapter_meta_val_str, self._adapter, gguf.Keys.Tokenizer.ADD_BOS)
-        return own == "true" if own else bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
+        adapter_bos = self._adapter and _text(
+            llama_cpp.llama_adapter_meta_val_str, self._adapter, gguf.Keys.Tokenizer.ADD_BOS
+        )
+        return adapter_bos == "true" if adapter_bos else bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """The tokens of a prompt, with one BOS where the model wants one.

@@ -92,9 +92,9 @@ def cosine(first: Collection[str], second: Collection[str]) -> float:
     return len(set(first) & set(second)) / math.sqrt(len(first) * len(second))
 
 
-def covered(part: Collection[str], whole: Collection[str]) -> float:
+def covered(part: Collection[str], other: Collection[str]) -> float:
     """Which share of the first set is in the second."""
-    return len(set(part) & set(whole)) / len(part) if part else 0.0
+    return len(set(part) & set(other)) / len(part) if part else 0.0
 
 
 def working(work: str) -> str:
@@ -140,7 +140,7 @@ def features(reply: str, problem: str, steps: Sequence[Step], index: int) -> dic
         that holds the result.
     """
     step = steps[index]
-    own = stems(reply)
+    content = stems(reply)
     material = masked(step.work)
     questions = [step.question] if step.question else []
     operands = numbers(working(step.work))
@@ -150,12 +150,12 @@ def features(reply: str, problem: str, steps: Sequence[Step], index: int) -> dic
     return {
         "letters": max(cosine(_letters(reply), _letters(text)) for text in [material, *questions]),
         "asked": cosine(stems(asked[1]), stems(after_result(step.work))) if asked else 0.0,
-        "operands": covered(own, context),
+        "operands": covered(content, context),
         "total": float("+" not in step.work and not _TOTAL.isdisjoint(re.findall(r"[a-z]+", reply.lower()))),
-        "words": max(cosine(own, stems(text)) for text in [material, *questions]),
-        "problem_question": 0.0 if is_last else cosine(own, stems(problem_question(problem))),
+        "words": max(cosine(content, stems(text)) for text in [material, *questions]),
+        "problem_question": 0.0 if is_last else cosine(content, stems(problem_question(problem))),
         "last": float(is_last),
-        "result_clause": cosine(own, stems(_result_clause(step.work))),
+        "result_clause": cosine(content, stems(_result_clause(step.work))),
     }
 
 

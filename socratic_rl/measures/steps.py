@@ -58,12 +58,12 @@ def due_step(steps: Sequence[Step], problem: str, student_turns: Sequence[str]) 
     turns = own_words(student_turns, problem)
     results = [result(step.work) for step in steps]
     stated = stated_by_student(student_turns, problem)
-    given = _values(problem)
-    if steps and results[-1] in stated and results[-1] not in given:
+    stated_values = _values(problem)
+    if steps and results[-1] in stated and results[-1] not in stated_values:
         return None
     if values := [value for turn in turns[1:] for value in _stated(turn)]:
         last = values[-1]
-        if last not in given and last not in results and any(last in _worked_out(turn) for turn in turns[1:]):
+        if last not in stated_values and last not in results and any(last in _worked_out(turn) for turn in turns[1:]):
             return None
     open_steps = (index for index, value in enumerate(results) if value is not None and value not in stated)
     return next(open_steps, None)

@@ -114,10 +114,10 @@ def _hold_whole(model: PeftModel, name: str, folder: Path) -> None:
     """
     wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     with safe_open(str(folder / WEIGHTS), "pt") as file:
-        given = set(file.keys())
+        names = set(file.keys())
     wrong = {
-        "lacks": set(wanted) - given,
-        "does not fit the base model in": {key for key in given - set(wanted) if "lora_" in key},
+        "lacks": set(wanted) - names,
+        "does not fit the base model in": {key for key in names - set(wanted) if "lora_" in key},
         "holds what is no number in": {key for key, weight in wanted.items() if not torch.isfinite(weight).all()},
     }
     for what, keys in wrong.items():

@@ -67,14 +67,14 @@ def hold_to_files(tokenizer: PreTrainedTokenizerBase, source: str, revision: str
     """
     if not (path := own_file(source, revision, TOKENIZER_FILE)):
         return
-    own = Tokenizer.from_file(str(path))
-    own.no_truncation()
+    file_tokenizer = Tokenizer.from_file(str(path))
+    file_tokenizer.no_truncation()
     # tokens that other files of the model add, or mark
-    added, there = tokenizer.added_tokens_decoder, own.get_added_tokens_decoder()
-    own.add_tokens([token for number, token in sorted(added.items()) if number not in there])
+    added, there = tokenizer.added_tokens_decoder, file_tokenizer.get_added_tokens_decoder()
+    file_tokenizer.add_tokens([token for number, token in sorted(added.items()) if number not in there])
 
     def encode(text: str) -> Ids:
-        return list(own.encode(text, add_special_tokens=False).ids)
+        return list(file_tokenizer.encode(text, add_special_tokens=False).ids)
 
     hold_alike(tokenizer, encode, f"model.pretrained: {source}", f"its own {TOKENIZER_FILE}")
 
@@ -122,13 +122,13 @@ def hold_alike(tokenizer: PreTrainedTokenizerBase, encode: Callable[[str], Ids],
         UserError: It does; shows the first tokens that differ.
     """
     for text in _texts(tokenizer):
-        tokens, own = list(tokenizer(text, add_special_tokens=False)["input_ids"]), encode(text)
-        if tokens != own:
-            at = common_prefix_length(tokens, own)
+        tokens, file_tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"]), encode(text)
+        if tokens != file_tokens:
+            at = common_prefix_length(tokens, file_tokens)
             head = tokenizer.decode(tokens[max(at - 4, 0) : at])
             raise UserError(
                 f"{where}: its tokenizer makes other tokens than {who}: behind {head!r} {tokens[at : at + 4]} and not"
-                f" {own[at : at + 4]}"
+                f" {file_tokens[at : at + 4]}"
             )
 
 

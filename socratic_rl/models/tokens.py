@@ -95,8 +95,8 @@ def limit_rows(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
     vars(tokenizer)[_ROWS] = rows
     added = tokenizer.added_tokens_decoder
     rowless = [number for number in tokenizer.get_vocab().values() if number >= rows]
-    own = {tokenizer.bos_token_id, tokenizer.eos_token_id, chat_of(tokenizer).end}
-    if refused := [number for number in rowless if number not in added or number in own]:
+    end_tokens = {tokenizer.bos_token_id, tokenizer.eos_token_id, chat_of(tokenizer).end}
+    if refused := [number for number in rowless if number not in added or number in end_tokens]:
         _refuse_rowless(tokenizer, refused, rows)
     question: Message = {"role": "user", "content": "?"}
     for messages in ([question], [{"role": "system", "content": "?"}, question]):
@@ -199,8 +199,8 @@ def fit_pairs(
             broken.append(pair)
             continue
         except BadTemplateError as error:
-            place = f"conversation {pair.conversation_id}, turn {pair.turn}"
-            raise UserError(f"{tokenizer.name_or_path}: at {place} {error}") from error
+            where = f"conversation {pair.conversation_id}, turn {pair.turn}"
+            raise UserError(f"{tokenizer.name_or_path}: at {where} {error}") from error
         if tokenized is None:
             dropped.append(pair)
             continue

@@ -82,20 +82,7 @@ class SeedCsv(DataSet):
         """
         path = own_file(folder)
         file = Path(self.path).expanduser()
-        try:
-            rows, flawed = read_seed_rows(file, self.encoding, self.labels)
-        except UserError as error:
-            raise UserError(f"dataset.path: {error}") from error
-        read = len(rows) + sum(not row.used for row in flawed)
-        check_share(
-            "dataset.max_flawed",
-            self.max_flawed,
-            len({row.where for row in flawed}),
-            read,
-            [(row.where, row.why) for row in flawed[:3]],
-            "are broken or had to be mended",
-            _advice(flawed),
-        )
+        rows, flawed, read = self._read(file)
         conversations, turns_of_rows = put_together(rows)
         passed_over = Counter[str]()
         places = self._choose(conversations, turns_of_rows, passed_over)
@@ -141,6 +128,24 @@ class SeedCsv(DataSet):
         }
         return Prepared(SocraticPairs(path=str(path)), summary)
 
+    def _read(self, file: Path) -> tuple[list[SeedRow], list[Flawed], int]:
+        """The usable rows, those with something wrong, and how many there are in all."""
+        try:
+            rows, flawed = read_seed_rows(file, self.encoding, self.labels)
+        except UserError as error:
+            raise UserError(f"dataset.path: {error}") from error
+        read = len(rows) + sum(not row.used for row in flawed)
+        check_share(
+            "dataset.max_flawed",
+            self.max_flawed,
+            len({row.where for row in flawed}),
+            read,
+            [(row.where, row.why) for row in flawed[:3]],
+            "are broken or had to be mended",
+            _advice(flawed),
+        )
+        return rows, flawed, read
+
     def _choose(
         self,
         conversations: Sequence[Conversation],
@@ -182,10 +187,10 @@ class SeedCsv(DataSet):
 def _variants_row(groups: Mapping[str, str]) -> dict[str, object]:
     sizes = Counter(groups.values())
     several = [size for size in sizes.values() if size > 1]
-    told = (
+    note = (
         f"{sum(several)} problems are variants of {len(several)}, equal but for numbers, kept on one side of the split"
     )
-    return {"variants": told} if several else {}
+    return {"variants": note} if several else {}
 
 
 class Filled(Rejection):

@@ -140,11 +140,11 @@ def _named(groups: "_Groups", problems: Sequence[Problem], equal: int) -> Varian
     for number, problem in enumerate(problems):
         if groups.size(number) == 1:
             continue
-        place = places.setdefault(groups.first(number), len(places))
-        if place == len(first_ids):
+        position = places.setdefault(groups.first(number), len(places))
+        if position == len(first_ids):
             first_ids.append(problem.id)
-        first_ids[place] = min(first_ids[place], problem.id)
-        leaders[problem.id] = place
+        first_ids[position] = min(first_ids[position], problem.id)
+        leaders[problem.id] = position
     largest = max(places, key=groups.size, default=None)
     is_majority = largest is not None and 2 * groups.size(largest) > len(problems)
     majority = first_ids[places[largest]] if largest is not None and is_majority else None
@@ -164,9 +164,9 @@ class _Groups:
             self._parents[number] = number = self._parents[self._parents[number]]
         return number
 
-    def join(self, one: int, other: int) -> None:
+    def join(self, first: int, other: int) -> None:
         """Make the groups of two numbers one."""
-        low, high = sorted((self.first(one), self.first(other)))
+        low, high = sorted((self.first(first), self.first(other)))
         if low != high:
             self._parents[high] = low
             self._sizes[low] += self._sizes[high]

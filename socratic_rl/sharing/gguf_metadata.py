@@ -96,14 +96,14 @@ def _describe_gemma(config: PreTrainedConfig, architecture: str, writer: gguf.GG
     ropes = config.rope_parameters
     full, window = ropes.get("full_attention", ropes), ropes.get("sliding_attention", ropes)
     scale = getattr(config, "query_pre_attn_scalar", config.head_dim)
-    given = {
+    fields = {
         "rope_type": {full["rope_type"], window["rope_type"]} == {"default"},
         "rope_theta": architecture != "gemma3" or window["rope_theta"] == 10_000,
         "query_pre_attn_scalar": scale == config.head_dim,
         "layer_types": list(getattr(config, "layer_types", kinds)) == kinds or not every,
         "use_bidirectional_attention": not getattr(config, "use_bidirectional_attention", False),
     }
-    if unlike := [name for name, is_given in given.items() if not is_given]:
+    if unlike := [name for name, is_given in fields.items() if not is_given]:
         raise UserError(f"base_gguf: for a {architecture} with {', '.join(unlike)} of its own {NEEDS_BASE}")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_feed_forward_length(config.intermediate_size)

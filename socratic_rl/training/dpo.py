@@ -104,17 +104,26 @@ def train(
     adapter = lora or getattr(model, "peft_config", {}).get("default")
     changes_base = adapter is not None and not policy.keeps_base(adapter)
     if args.precompute_ref_log_probs is None:
-        # else a copy of the base would have to stay in memory
-        alone = changes_base and not args.sync_ref_model
-        args.precompute_ref_log_probs = alone or saves_passes(args, len(pairs), jobs)
+        # else a copy of a base that changes would have to stay in memory
+        args.precompute_ref_log_probs = (changes_base and not args.sync_ref_model) or saves_passes(
+            args, len(pairs), jobs
+        )
     references = _references(model, tokenizer, pairs, held_out, args, identity)
     reference = reference_model(model, lora, needed=changes_base and references.training is None)
     trainer = _trainer(model, tokenizer, pairs, held_out, args, lora, forest, references, reference)
     first = policy.adapter_weights(trainer.model) if adapter and policy.takes_from_base(adapter) else None
     seconds = train_from(trainer, find_checkpoint(checkpoint, Path(args.output_dir)))
+    outcome = _outcome(trainer, seconds, first)
+    if keep:
+        keep(outcome)
+    return replace(outcome, held_out=_score_held_out(trainer, tokenizer, held_out, references.held_out))
+
+
+def _outcome(trainer: Any, seconds: float, first: Any) -> Outcome:
+    """What training left, not yet scored on held-out pairs."""
     if REFERENCE in getattr(trainer.model, "peft_config", {}):
         trainer.model.delete_adapter(REFERENCE)
-    outcome = Outcome(
+    return Outcome(
         model=trainer.model,
         log=trainer.state.log_history,
         final_loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
@@ -124,9 +133,6 @@ def train(
         weights=trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.sharded() else None,
         first=first,
     )
-    if keep:
-        keep(outcome)
-    return replace(outcome, held_out=_score_held_out(trainer, tokenizer, held_out, references.held_out))
 
 
 def _check_amounts(pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair], args: DPOConfig) -> None:

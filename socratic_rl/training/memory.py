@@ -102,7 +102,7 @@ def estimate(plan: Plan, checkpointing: bool) -> Estimate:
     try:
         base, first, both = (on_meta(plan, layers) for layers in (None, 1, 2))
         trained = [_trained_bytes(plan, model) for model in (first, both)]
-        one, two = (traced_step(plan, model, checkpointing) for model in (first, both))
+        first_step, two = (traced_step(plan, model, checkpointing) for model in (first, both))
         scoring = traced_scoring(plan, on_meta(plan, 1))
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -111,7 +111,7 @@ def estimate(plan: Plan, checkpointing: bool) -> Estimate:
     return Estimate(
         weights=_weight_bytes(plan, base) * (2 if plan.reference else 1) / plan.shards,
         trained=(trained[0] + more * (trained[1] - trained[0])) / plan.shards,
-        activations=one.kept + more * (two.kept - one.kept),
+        activations=first_step.kept + more * (two.kept - first_step.kept),
         layer=two.highest - two.kept,
         logits=_logit_bytes(plan, plan.batch.scored, backward=True),
         scoring=max(scoring, _logit_bytes(plan, plan.scoring.scored, backward=False)),
