@@ -35,6 +35,7 @@ from socratic_rl.commands.mistakes import (
 from socratic_rl.core import provenance
 from socratic_rl.core.component import wandb_from_environment
 from socratic_rl.core.errors import UserError, explain_full_disk, explain_memory, shell_command
+from socratic_rl.core.files import LOCK
 from socratic_rl.core.text import PlainRecord, plain, tell
 from socratic_rl.models import processes
 from socratic_rl.pages import console, sweep_jobs
@@ -149,7 +150,7 @@ def _remove_if_bare(folder: Path) -> None:
         # Hydra leaves nothing here, such as where the folder is the one that the command runs in
         return
     tracked = folder / "wandb"
-    others = [path for path in folder.iterdir() if path not in (notes, tracked, folder / provenance.LOCK)]
+    others = [path for path in folder.iterdir() if path not in (notes, tracked, folder / LOCK)]
     configs = [path for path in others if path.name in CONFIGS]
     if any(not path.is_file() or path.stat().st_size for path in others if path not in configs):
         return

@@ -26,8 +26,9 @@ from socratic_rl.core.component import (
     Whole,
 )
 from socratic_rl.core.errors import UserError, in_short, reasons, shell_command
+from socratic_rl.core.files import LOCK
 from socratic_rl.core.generator import Sampling
-from socratic_rl.core.provenance import LOCK, copied_from
+from socratic_rl.core.provenance import copied_from
 from socratic_rl.training.settings import UNREAD_BY_ESTIMATES, DpoSettings, EstimateSettings, LoraSettings
 
 

@@ -125,6 +125,10 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
         file.writelines(lines)
 
 
+LOCK = ".lock"
+"""The file in a folder by which a command holds it, as long as it writes there."""
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary neighbour of ``path`` that takes its name when the block ends well."""
@@ -135,6 +139,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         if temporary.is_file():
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+        if temporary.is_dir() and path.is_dir() and [file.name for file in path.iterdir()] == [LOCK]:
+            # the command's own folder, in whose place the whole one comes
+            shutil.rmtree(path)
         temporary.replace(path)
     finally:
         if temporary.is_dir():

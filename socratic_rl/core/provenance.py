@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.files import read_json, write_json
+from socratic_rl.core.files import LOCK, read_json, write_json
 
 MADE_FROM = "socratic_rl.json"
 """The file in a tutor's folder that says which base, data and settings it was made from."""
@@ -108,10 +108,6 @@ def is_trained(folder: Path, cfg: DictConfig) -> bool:
     return (folder / SAMPLES).exists()
 
 
-LOCK = ".lock"
-"""The file in a folder by which a command holds it."""
-
-
 _held: set[Path] = set()
 
 
@@ -151,10 +147,10 @@ def hold(folder: Path) -> Iterator[None]:
         yield
     finally:
         _held.discard(path)
+        path.unlink(missing_ok=True)
         lock.release()
-        if folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
+        if folder.is_dir() and not any(folder.iterdir()):
             # what was to be written did not come so far
-            path.unlink()
             folder.rmdir()
 
 

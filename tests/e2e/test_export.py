@@ -108,9 +108,9 @@ def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Pa
 
 def test_an_architecture_that_cannot_be_exported_is_told_before_weights_are_loaded(trained: Path, tmp_path: Path):
     # an architecture that no test knows, of whose weights there are none
-    other, unknown = tmp_path / "gemma2", tmp_path / "adapter"
+    other, unknown = tmp_path / "nemotron", tmp_path / "adapter"
     other.mkdir()
-    (other / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
+    (other / "config.json").write_text(json.dumps({"model_type": "nemotron"}))
     (other / "model.safetensors").touch()
     shutil.copytree(trained / "adapter", unknown)
     record = json.loads((unknown / MADE_FROM).read_text())

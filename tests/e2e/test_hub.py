@@ -90,10 +90,11 @@ def test_evaluation_writes_its_figures_into_the_card_and_pushes_it_again(pushed:
     card = hub.files["README.md"].decode()
     assert card == (pushed / "adapter" / "README.md").read_text()
     metrics = json.loads((pushed / "evaluation.json").read_text())["metrics"]
-    asks = next(row for row in metrics if (row["name"], row["kind"]) == ("asks_question", "all"))
-    interval = f"[{asks['low']:+.3f}, {asks['high']:+.3f}]"
-    shares = f"{asks['base']:.3f} | {asks['tutor']:.3f} | {asks['difference']:+.3f}"
-    assert f"| Asks a question | {shares} | {interval} | {asks['n']} | {asks['problems']} |" in card
+    ranking = next(row for row in metrics if (row["name"], row["kind"]) == ("ranking_accuracy", "all"))
+    interval = f"[{ranking['low']:+.3f}, {ranking['high']:+.3f}]"
+    shares = f"{ranking['base']:.3f} | {ranking['tutor']:.3f} | {ranking['difference']:+.3f}"
+    counted = f"{ranking['n']} | {ranking['problems']}"
+    assert f"| Finds the chosen reply likelier | {shares} | {interval} | {counted} |" in card
     assert "On pairs.jsonl, test split:" in card
     assert not [path for path in pushed.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 

@@ -1,6 +1,7 @@
 """Another round on top of a tutor, and all rounds side by side."""
 
 import json
+import shutil
 from pathlib import Path
 
 from tests.e2e.conftest import run
@@ -43,6 +44,8 @@ def test_two_rounds(trained: Path, data: Path, tmp_path: Path):
     killed = "".join(json.dumps(row) + "\n" for row in kept) + '{"conversation_id'
     (tmp_path / "candidates.jsonl").unlink()
     (tmp_path / "candidates.jsonl.partial").write_text(killed, encoding="utf-8")
+    # it came to no tutor
+    shutil.rmtree(second)
     run(*next_round, f"adapter={first}")
     assert rows(tmp_path / "candidates.jsonl") == [*kept, *drawn[5:]]
 

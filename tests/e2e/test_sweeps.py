@@ -66,9 +66,8 @@ def test_the_job_that_was_killed_goes_on_from_its_checkpoint(sweep: Sweep):
     logged = [
         [row["train/global_step"] for row in history(records) if "train/loss" in row] for records in (whole, resumed)
     ]
-    assert logged[0] == list(range(1, STEPS + 1))
-    assert logged[1][0] > 8
-    assert logged[1][-1] == STEPS
+    # the run that finishes shows the whole curve: what its checkpoint remembers is logged again
+    assert logged == [list(range(1, STEPS + 1))] * 2
     log = [json.loads(line) for line in (sweep.folder / "1" / "training_log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "loss" in row] == list(range(1, STEPS + 1))
 
