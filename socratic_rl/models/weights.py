@@ -309,7 +309,8 @@ def _digest(path: Path, size: int, changed: int) -> str:  # noqa: ARG001  a file
 
 def _announce(path: Path, folder: Path) -> None:
     """Say what reading a GGUF file takes, before it begins; transformers shows a bar."""
-    disk = 4e-9 * sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
+    tensors = _readable(str(path), lambda: GGUFReader(path).tensors)
+    disk = 4e-9 * sum(int(tensor.n_elements) for tensor in tensors)
     memory = GGUF_COPIES * disk
     digits = 1 if disk > 0.1 else 3
     tell(

@@ -80,8 +80,8 @@ def test_the_file_of_a_base(tmp_path: Path):
 
 def test_the_check_is_not_left_out_for_an_architecture_that_no_test_knows(whole: SimpleNamespace, tmp_path: Path):
     exports.refuse_untested(whole)
-    told = r"^check: check=false is for tested architectures only \(arcee, .*\); .*'gemma2'.* leave it on$"
-    (whole.folder / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
+    told = r"^check: check=false is for tested architectures only \(arcee, .*\); .*'nemotron'.* leave it on$"
+    (whole.folder / "config.json").write_text(json.dumps({"model_type": "nemotron"}))
     with pytest.raises(UserError, match=told):
         exports.refuse_untested(whole)
     # under an adapter it is the base's config that says so
