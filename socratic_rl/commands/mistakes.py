@@ -168,9 +168,9 @@ def explain_composition(error: BaseException, command: str) -> str:
                 experiment = next((text for text in arguments if text.startswith("experiment=")), "").partition("=")[2]
                 settings.parse(settings.of(command), config, experiment)
         except UserError as more:
-            # a sweep is checked by its first value, and one line on it is enough
-            told_keys = {line.partition(":")[0] for line in lines}
-            lines += [line for line in str(more).splitlines() if line.partition(":")[0] not in told_keys]
+            # a sweep is checked by its first value, and one line on it, and what follows from it, is enough
+            keys = "|".join(re.escape(line.partition(":")[0]) for line in lines)
+            lines += [line for line in str(more).splitlines() if not re.search(rf"(?<![\w.])({keys})(?![\w.])", line)]
         except OmegaConfBaseException as more:
             # other keys are made from what is missing, so nothing more can be checked
             lines.append(missing_value(more) or explain(more))

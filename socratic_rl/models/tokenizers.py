@@ -10,7 +10,7 @@ from typing import Any
 
 import llama_cpp
 from gguf import GGUFReader
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 from trl.data_utils import common_prefix_length
@@ -153,12 +153,20 @@ def hold_saved(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     hold_alike(tokenizer, encode, str(folder), "transformers reads back from what was saved of it")
 
 
+DIGITS_APART = ("smollm",)
+"""How GGUF files call a way to cut text that leaves each digit alone, ½ and ² too; transformers does not know it."""
+
+
 def as_llama_cpp(tokenizer: PreTrainedTokenizerBase, path: Path) -> PreTrainedTokenizerBase:
     """A tokenizer that transformers made of a GGUF file, with spaces as llama.cpp puts them for a SentencePiece one.
 
     transformers puts one before a text's first word, llama.cpp before each piece of text that a special token ends.
     """
     fields = GGUFReader(path).fields
+    pre = fields.get("tokenizer.ggml.pre")
+    if pre and pre.contents() in DIGITS_APART:
+        backend = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), backend.pre_tokenizer])
     if fields["tokenizer.ggml.model"].contents() != "llama":
         return tokenizer
     parts = json.loads(tokenizer.backend_tokenizer.to_str())

@@ -286,10 +286,14 @@ def _readable(source: str, read: Callable[[], Any]) -> Any:
         ) from error
 
 
+CONVERSION = 2
+"""The version of what is kept of a GGUF file: an older one's tokenizer took other tokens than llama.cpp."""
+
+
 def _from_gguf(path: Path) -> Path:
     """The folder with a GGUF file's weights as float32 safetensors, made when it is first asked for."""
     stat = path.stat()
-    folder = cache() / f"{path.stem}-{_digest(path, stat.st_size, stat.st_mtime_ns)}"
+    folder = cache() / f"{path.stem}-{_digest(path, stat.st_size, stat.st_mtime_ns)}-v{CONVERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
