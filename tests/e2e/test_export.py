@@ -100,7 +100,7 @@ def test_merged_weights_are_a_base_model_and_a_tutor(trained: Path, tmp_path: Pa
     assert done.stderr.startswith(f"error: output_dir: {folder}: is not empty, and a model needs a folder of its own")
     for who in ([f"adapter={folder}"], ["model=smollm2_135m", f"model.pretrained={folder}"]):
         chat = run("chat.py", *who, "sampling.max_new_tokens=4", typed="one?\n")
-        assert re.search(r"^(tutor|smollm2-135m): .", chat.stdout, re.MULTILINE)
+        assert re.search(r"^(tutor|merged): .", chat.stdout, re.MULTILINE)
     done = run("export.py", f"adapter={folder}", "format=merged", f"output_dir={tmp_path / 'again'}", ok=False)
     assert done.returncode == 2
     assert f"error: format: {folder} is a whole model for transformers already" in done.stderr

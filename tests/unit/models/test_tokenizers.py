@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from socratic_rl.core.component import ModelSettings
+from socratic_rl.core.embedded import gguf_path
 from socratic_rl.core.errors import UserError
 from socratic_rl.generators.llama_reader import LlamaReader
 from socratic_rl.models import tokenizers, weights
@@ -256,3 +257,11 @@ def test_a_pointer_that_git_lfs_left_is_told(folder: Folder, name: str):
     for load in (weights.load_tokenizer, weights.load_base):
         with pytest.raises(UserError, match=rf"^model\.pretrained: .*{name}: git-lfs left a pointer in its place"):
             load(settings(str(source)))
+
+
+def test_the_embedded_model_s_tokens_are_llama_cpp_s() -> None:
+    path = gguf_path()
+    loaded = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    with pytest.raises(UserError, match="makes other tokens than llama.cpp"):
+        tokenizers.hold_to_gguf(loaded, path, "")
+    tokenizers.hold_to_gguf(tokenizers.as_llama_cpp(loaded, path), path, "")
