@@ -262,6 +262,6 @@ def test_a_pointer_that_git_lfs_left_is_told(folder: Folder, name: str):
 def test_the_embedded_model_s_tokens_are_llama_cpp_s() -> None:
     path = gguf_path()
     loaded = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    with pytest.raises(UserError, match="makes other tokens than llama.cpp"):
+    with pytest.raises(UserError, match=r"makes other tokens than llama\.cpp"):
         tokenizers.hold_to_gguf(loaded, path, "")
     tokenizers.hold_to_gguf(tokenizers.as_llama_cpp(loaded, path), path, "")
