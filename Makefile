@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: help setup dev demo rounds tokenizers test test-all test-gptq bench lint format chromium clean
+.PHONY: help setup dev demo demo-sft rounds tokenizers test test-all test-gptq bench lint format chromium clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +27,16 @@ dev: .venv/installed-dev chromium ## add what tests and lint need, and Chromium
 	$(BIN)/pip install --progress-bar off -e '.[gptq]'
 	touch $@
 
-# problems → conversations → pairs → SFT and DPO → evaluation, on the embedded model
-demo: setup ## problems, conversations, pairs, SFT, DPO and evaluation, on the embedded model
+# problems → conversations → pairs → DPO → evaluation, on the embedded model
+demo: setup ## problems, conversations, pairs, DPO and evaluation, on the embedded model
 	$(BIN)/python generate.py experiment=demo_data
-	$(BIN)/python train.py experiment=demo_sft
 	$(BIN)/python train.py experiment=demo
+	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter
+
+# some minutes more, so that it is no part of the demo
+demo-sft: setup ## the demo's pairs by SFT alone, as one more speaker of its evaluation
+	test -d $(DEMO)/adapter || $(MAKE) demo
+	$(BIN)/python train.py experiment=demo_sft
 	$(BIN)/python evaluate.py adapter=$(DEMO)/adapter sft=$(DEMO)/sft/adapter
 
 # a second round on top of the demo's tutor: its own replies, the best against the worst; base and both rounds compared
