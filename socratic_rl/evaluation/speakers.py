@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -82,7 +81,7 @@ def other_speakers(
 
 def benchmark_hash(turns: Sequence[HeldOutTurn]) -> str:
     """What tells a set of turns, their problems and the measures from others (16 hex digits of SHA-256)."""
-    return text_id(*(json.dumps([asdict(turn)["prompt"], turn.problem_id, turn.answer]) for turn in turns), *OF_REPLIES)
+    return text_id(*(json.dumps([turn.prompt, turn.problem_id, turn.answer]) for turn in turns), *OF_REPLIES)
 
 
 def speaker_rows(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from socratic_rl.core.dialogue import ROLES, Message, Step
 from socratic_rl.measures import replies, steps
@@ -55,12 +56,12 @@ class MeasuredReply:
         before = (question, *(turn["content"] for turn in turns))
         return cls(text, answer, before, teacher, steps, student, cut_off)
 
-    @property
+    @cached_property
     def due(self) -> int | None:
         """The step that comes next; None where there is none, or it is not known."""
         return steps.due_step(self.steps, self.before[0], self.student_turns)
 
-    @property
+    @cached_property
     def points_at(self) -> tuple[int, ...]:
         """The steps that the reply points at."""
         return points_at(self.text, self.before[0], self.steps)
@@ -70,7 +71,7 @@ class MeasuredReply:
         """Whether the reply points at the due step alone; None where no step is due."""
         return None if self.due is None else self.points_at == (self.due,)
 
-    @property
+    @cached_property
     def asked(self) -> list[Span]:
         """Where the reply asks something."""
         return replies.questions(self.text)

@@ -6,8 +6,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from socratic_rl.core.dialogue import Step
+from socratic_rl.measures.asking import SENTENCE_END
 from socratic_rl.measures.operations import operations
 from socratic_rl.measures.pointing import covered, problem_question, stems
+from socratic_rl.notation import answers
 from socratic_rl.notation.digits import _NUMBER, _plain
 from socratic_rl.notation.quantities import read, read_placed
 from socratic_rl.notation.spans import Span, pieces
@@ -34,11 +36,6 @@ def _values(text: str) -> frozenset[Fraction]:
     return frozenset(value for quantity in quantities for value in (quantity.parts or (quantity.value,)))
 
 
-@lru_cache(maxsize=1 << 12)
-def _stated(text: str) -> tuple[Fraction, ...]:
-    return tuple(quantity.value for quantity in read(text)[0] if quantity.form in STATED)
-
-
 def own_words(student_turns: Sequence[str], problem: str) -> list[str]:
     """What the student says, without the problem's text at the head of the first turn."""
     return [turn.replace(problem, "") if number == 0 else turn for number, turn in enumerate(student_turns)]
@@ -61,7 +58,7 @@ def due_step(steps: Sequence[Step], problem: str, student_turns: Sequence[str]) 
     stated_values = _values(problem)
     if steps and results[-1] in stated and results[-1] not in stated_values:
         return None
-    if values := [value for turn in turns[1:] for value in _stated(turn)]:
+    if values := [value for turn in turns[1:] for value in answers.values(turn)]:
         last = values[-1]
         if last not in stated_values and last not in results and any(last in _worked_out(turn) for turn in turns[1:]):
             return None
@@ -76,7 +73,7 @@ def stated_by_student(student_turns: Sequence[str], problem: str) -> frozenset[F
 
 def _worked_out(text: str) -> set[Fraction]:
     """The values that a text works out rightly: 12 in "3 × 4 = 12"."""
-    stated = set(_stated(text))
+    stated = set(answers.values(text))
     return {value for _, value in operations(text) if value in stated}
 
 
@@ -149,9 +146,6 @@ _SUPPOSED = re.compile(
 )
 
 
-_SENTENCE_END = re.compile(r"(?<=[.?!])[\"”')]*\s+|\n")
-
-
 def invents(reply: str, steps: Sequence[Step], answer: str, before: Sequence[str]) -> list[Span]:
     """Where a reply has a number that neither problem, dialogue nor worked solution has.
 
@@ -165,7 +159,7 @@ def invents(reply: str, steps: Sequence[Step], answer: str, before: Sequence[str
     """
     worked = [text for step in steps for text in (step.work, step.question, step.reply) if text]
     backed = CONSTANTS.union(*(_written(text) for text in [*before, *worked, answer]))
-    supposed = [span for span in pieces(_SENTENCE_END, reply) if _SUPPOSED.search(reply[slice(*span)])]
+    supposed = [span for span in pieces(SENTENCE_END, reply) if _SUPPOSED.search(reply[slice(*span)])]
     return [
         span
         for span, quantity in read_placed(reply)
@@ -261,5 +255,5 @@ _ASKED = re.compile(r"how (?:many|much) (\w+)")
 @lru_cache(maxsize=1 << 10)
 def _stating_sentences(text: str) -> tuple[str, ...]:
     """The sentences of a text that state a number and ask nothing."""
-    sentences = (text[start:end].strip() for start, end in pieces(_SENTENCE_END, text))
+    sentences = (text[start:end].strip() for start, end in pieces(SENTENCE_END, text))
     return tuple(sentence for sentence in sentences if not sentence.endswith("?") and _values(sentence))
