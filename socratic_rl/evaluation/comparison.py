@@ -13,7 +13,7 @@ from socratic_rl.core.errors import UserError
 from socratic_rl.evaluation.held_out import HeldOutTurn, held_out_turns, replies
 from socratic_rl.evaluation.judged_replies import judge_replies
 from socratic_rl.evaluation.preferences import by_topic, compare_preferences
-from socratic_rl.evaluation.speakers import VALIDATED, benchmark_hash, headline, other_speakers, speaker_rows
+from socratic_rl.evaluation.speakers import VALIDATED, benchmark_hash, headline, other_speakers, sft_tutor, speaker_rows
 from socratic_rl.evaluation.suites import Conditions, File, Options, Repliers, Result
 from socratic_rl.evaluation.test_sets import not_trained_on
 from socratic_rl.generators.tutors import ByTransformers
@@ -110,6 +110,8 @@ class Comparison(Component):
         if options.judge:
             # another judge's calibration is told before any weights are loaded
             options.judge.agreement()
+        # so is another base
+        by_sft = sft_tutor(options.sft, tutor)
         rounds, round_lines = _earlier_rounds(tutor, repliers)
         dataset, pairs = options.held_out(tutor)
         if not pairs:
@@ -122,7 +124,7 @@ class Comparison(Component):
         fitted = fit_pairs(
             pairs[: options.limit], tutor.tokenizer, tutor.max_length, trained_in=f"dataset.path: {dataset.path}"
         ).pairs
-        measured = _measure(tutor, rounds, repliers, fitted, dataset.read_problems(), options)
+        measured = _measure(tutor, by_sft, rounds, repliers, fitted, dataset.read_problems(), options)
         dialogues = measured.dialogues
         problems = len({pair.problem_id for pair in fitted})
         facts = {
@@ -182,6 +184,7 @@ class _Measured:
 
 def _measure(
     tutor: Tutor,
+    by_sft: Tutor | None,
     rounds: Mapping[str, Tutor],
     repliers: Repliers,
     pairs: Sequence[PreferencePair],
@@ -199,7 +202,7 @@ def _measure(
     between = {name: ByTransformers(model, tutor.tokenizer, options.sampling) for name, model in opened.items()}
     generators = {"base": repliers.generators["base"], **between, "tutor": repliers.generators["tutor"]}
     replies_of = {name: replies(generator, turns, seed, f"{name} replies") for name, generator in generators.items()}
-    others, missing = other_speakers(tutor, repliers, turns, options)
+    others, missing = other_speakers(tutor, by_sft, repliers, turns, options)
     every = {**replies_of, **others}
     speakers, comparisons = speaker_rows(every, [turn.problem_id for turn in turns], problems, on_pairs, seed)
     return _Measured(

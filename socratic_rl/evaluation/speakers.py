@@ -42,8 +42,22 @@ VALIDATED = "a, b (of a, b, c: it disagrees with people's labels of guidance)"
 """Which conditions the pointer behind ``helps`` meets; see ``docs/measures.md``."""
 
 
+def sft_tutor(folder: str | None, tutor: Tutor) -> Tutor | None:
+    """The tutor that was trained by SFT alone; None where none is given.
+
+    Raises:
+        UserError: It has another base than the tutor.
+    """
+    if folder is None:
+        return None
+    by_sft = Tutor(Path(folder))
+    if by_sft.settings.pretrained != tutor.settings.pretrained:
+        raise UserError(f"sft: {folder}: its base is {by_sft.settings.pretrained}, not the tutor's")
+    return by_sft
+
+
 def other_speakers(
-    tutor: Tutor, repliers: Repliers, turns: Sequence[HeldOutTurn], options: Options
+    tutor: Tutor, by_sft: Tutor | None, repliers: Repliers, turns: Sequence[HeldOutTurn], options: Options
 ) -> tuple[dict[str, Sequence[MarkedText]], dict[str, str]]:
     """What the other speakers say at each turn, by speaker, and why one of them is left out.
 
@@ -52,12 +66,10 @@ def other_speakers(
 
     Args:
         tutor: Whose base is prompted.
+        by_sft: The tutor by SFT alone; None where there is none.
         repliers: Who replies.
         turns: What they reply to.
         options: Of the evaluation.
-
-    Raises:
-        UserError: The tutor by SFT has another base.
     """
     base, prompt = repliers.generators["base"], few_shot()
     longest = max(len(token_ids(tutor.tokenizer, [*prompt, *turn.prompt], prompt=True)) for turn in turns)
@@ -67,10 +79,7 @@ def other_speakers(
         spoken[PROMPTED] = replies(base, turns, options.seed, f"{PROMPTED} replies", prompt)
     else:
         missing[PROMPTED] = f"left out: {longest} tokens of prompt do not fit beside the reply"
-    if options.sft:
-        by_sft = Tutor(Path(options.sft))
-        if by_sft.settings.pretrained != tutor.settings.pretrained:
-            raise UserError(f"sft: {options.sft}: its base is {by_sft.settings.pretrained}, not the tutor's")
+    if by_sft:
         opened = partial(tutor.round, by_sft)
         generator = ByTransformers(opened, tutor.tokenizer, options.sampling)
         spoken["sft"] = replies(generator, turns, options.seed, "sft replies")
@@ -137,10 +146,12 @@ def headline(figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComp
     """The primary comparison in a sentence, with what the instrument behind it is worth."""
     primary = next((row for row in comparisons if row.measure == HEADLINE and row.against == PROMPTED), None)
     of_all = {row.speaker: row for row in figures if row.measure == HEADLINE and row.kind == "all"}
-    if primary is None or primary.difference is None or of_all["tutor"].value is None:
-        return f"{HEADLINE}: not measured, no problem has a worked solution"
-    sentence = f"{HEADLINE}: the tutor in {of_all['tutor'].value:.0%} of its replies, the prompted base in "
-    sentence += f"{of_all[PROMPTED].value:.0%}"
+    if of_all["tutor"].value is None:
+        return f"{HEADLINE}: not measured, no step is due at any turn: there is no worked solution, or all is said"
+    sentence = f"{HEADLINE}: the tutor in {of_all['tutor'].value:.0%} of its replies"
+    if primary is None or primary.difference is None:
+        return f"{sentence}; the prompted base said nothing to compare with; not validated"
+    sentence += f", the prompted base in {of_all[PROMPTED].value:.0%}"
     if primary.low is None or primary.high is None:
         return f"{sentence}; {primary.problems} problems are too few for an interval; not validated"
     reach = (primary.high - primary.low) / 2

@@ -49,9 +49,15 @@ def test_two_rounds(trained: Path, data: Path, tmp_path: Path):
     run(*next_round, f"adapter={first}")
     assert rows(tmp_path / "candidates.jsonl") == [*kept, *drawn[5:]]
 
-    done = run("evaluate.py", f"adapter={second}", "sampling.max_new_tokens=8", "resamples=100", "limit=6")
+    sampled = ("sampling.max_new_tokens=8", "resamples=100", "limit=6")
+    done = run("evaluate.py", f"adapter={second}", *sampled, f"sft={first}")
     assert "round 1" in done.stdout and "round 2" in done.stdout
-    metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    # the first round stands in for a tutor by SFT alone, and says what it says as a round
+    cut_off = {row["speaker"]: row["value"] for row in evaluation["figures"] if row["measure"] == "cut_off"}
+    assert cut_off["sft"] == cut_off["round 1"]
+    assert all(row["others"]["sft"]["text"] == row["earlier"][0]["text"] for row in rows(tmp_path / "replies.jsonl"))
+    metrics = evaluation["metrics"]
     for row in metrics:
         assert [one["name"] for one in row["earlier"]] == ["round 1"]
         assert {"difference", "low", "high"} == set(row["step"])
