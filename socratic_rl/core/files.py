@@ -129,11 +129,15 @@ LOCK = ".lock"
 """The file in a folder by which a command holds it, as long as it writes there."""
 
 
+HALF = ".half"
+"""How the name of what is being written ends, so that what a kill left of it is told from a user's own files."""
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary neighbour of ``path`` that takes its name when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{HALF}")
     try:
         yield temporary
         if temporary.is_file():

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from socratic_rl.core.errors import UserError
-from socratic_rl.core.files import LOCK, read_json, write_json
+from socratic_rl.core.files import HALF, LOCK, read_json, write_json
 
 MADE_FROM = "socratic_rl.json"
 """The file in a tutor's folder that says which base, data and settings it was made from."""
@@ -139,10 +139,9 @@ def hold(folder: Path) -> Iterator[None]:
             f"output_dir: {folder}: another command writes into it; wait for its end, or give another output_dir"
         ) from error
     _held.add(path)
-    for part in folder.glob(".*"):
+    for part in folder.glob(f".*{HALF}"):
         # what a command that was killed had half written: nobody else writes here now
-        if re.fullmatch(r"\..+\.\d+", part.name):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
     try:
         yield
     finally:

@@ -71,12 +71,20 @@ def test_a_key_that_is_fixed_now_is_another_config_with_any_other_value(
 
 
 def test_what_was_half_written_goes_when_a_folder_is_held(tmp_path: Path):
-    (tmp_path / ".pairs.csv.4711").touch()
-    (tmp_path / ".adapter.4711").mkdir()
+    # by whole_file
+    (tmp_path / ".pairs.csv.4711.half").touch()
+    (tmp_path / ".adapter.4711.half").mkdir()
+    # a user's own
+    (tmp_path / ".notes.4711").touch()
     (tmp_path / ".votes.jsonl.lock").touch()
     (tmp_path / "pairs.csv.4711").touch()
     with hold(tmp_path):
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".votes.jsonl.lock", "pairs.csv.4711"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".lock",
+            ".notes.4711",
+            ".votes.jsonl.lock",
+            "pairs.csv.4711",
+        ]
 
 
 def test_a_folder_that_nothing_was_written_into_goes(tmp_path: Path):
