@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from socratic_rl.core.dialogue import Message, teacher_message, without_system
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, in_short
 
 SECONDS = 5.0
 """The longest that a template may take over one dialogue; published ones take milliseconds."""
@@ -166,7 +166,7 @@ class ChatTemplate:
         except Exception as error:
             # what a template raises it chooses itself: a TypeError at a None, a KeyError, a recursion that never ends
             kind = "" if "Template" in type(error).__name__ else f"{type(error).__name__}: "
-            raise BadTemplateError(f"its chat template fails: {' '.join(f'{kind}{error}'.split())[:300]}") from error
+            raise BadTemplateError(f"its chat template fails: {in_short(f'{kind}{error}')}") from error
 
 
 class _TemplateTimeoutError(Exception):

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from trl.trainer.utils import disable_dropout_in_model
 
-from socratic_rl.core.errors import UserError
+from socratic_rl.core.errors import UserError, in_short
 
 
 class UntraceableError(UserError):
@@ -122,7 +122,7 @@ def on_meta(plan: Plan, layers: int | None) -> PreTrainedModel:
         try:
             return get_peft_model(model, lora, low_cpu_mem_usage=True)
         except ValueError as error:
-            raise UserError(f"lora: {' '.join(str(error).split())[:300]}") from error
+            raise UserError(f"lora: {in_short(str(error))}") from error
 
 
 def _quantise(model: PreTrainedModel, quantization: Mapping[str, Any]) -> None:
