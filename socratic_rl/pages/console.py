@@ -124,15 +124,13 @@ def _print_metrics(title: str, figures: Sequence["Figure"], names: Sequence[str]
 
 def speakers_table(figures: Sequence["SpeakerFigure"], comparisons: Sequence["SpeakerComparison"]) -> None:
     """Print what each speaker does by each measure of all replies, and the tutor beside the prompted base."""
-    speakers = list(dict.fromkeys(row.against for row in comparisons))
-    values = {(figure.measure, figure.speaker): figure for figure in figures if figure.kind == "all"}
-    beside = {row.measure: row for row in comparisons if row.kind == "all" and row.against == "prompted"}
-    headings = ("measure", *speakers, "tutor", "tutor − prompted", "verdict")
+    from socratic_rl.pages.wording import by_speaker
+
+    speakers, rows = by_speaker(figures, comparisons)
+    headings = ("measure", *speakers, "tutor − prompted", "verdict")
     drawn = table("Speakers", {heading: LEFT if heading in ("measure", "verdict") else {} for heading in headings})
-    for measure in dict.fromkeys(row.measure for row in comparisons):
-        cells = [_figure(values.get((measure, speaker))) for speaker in (*speakers, "tutor")]
-        row = beside.get(measure)
-        drawn.add_row(measure, *cells, _difference(row), (row and row.verdict) or "")
+    for measure, cells, beside in rows:
+        drawn.add_row(measure, *map(_figure, cells), _difference(beside), (beside and beside.verdict) or "")
     console().print(drawn)
 
 

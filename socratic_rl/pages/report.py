@@ -10,7 +10,7 @@ from socratic_rl.core.rows import read_rows
 from socratic_rl.measures.figures import Figure, FigureFile, ReplyRow, SpeakerComparison, SpeakerFigure
 from socratic_rl.pages import marked_replies, pictures
 from socratic_rl.pages.page import Row, fill
-from socratic_rl.pages.wording import JUDGE, lead, measure_of, ordered, pivoted, worded
+from socratic_rl.pages.wording import JUDGE, by_speaker, lead, measure_of, ordered, pivoted, worded
 
 TITLE = "Socratic RL: tutor against base"
 
@@ -128,23 +128,19 @@ def _measured(figures: Sequence[Figure], names: Sequence[str]) -> dict[str, Any]
 
 def _speakers(report: Report) -> dict[str, Any]:
     """The table of all speakers: ``names``, and a row a measure with each one's figure and the tutor's difference."""
-    others = list(dict.fromkeys(row.against for row in report.comparisons))
-    values = {(figure.measure, figure.speaker): figure for figure in report.speakers if figure.kind == "all"}
-    beside = {row.measure: row for row in report.comparisons if row.kind == "all" and row.against == "prompted"}
-    names = [*others, "tutor"]
-    rows = []
-    for measure in dict.fromkeys(row.measure for row in report.comparisons):
-        comparison = beside.get(measure)
-        rows.append(
-            {
-                "label": measure_of(measure).label,
-                "meaning": measure_of(measure).meaning,
-                "cells": [_in_words(measure, values.get((measure, name))) for name in names],
-                "difference": _difference(measure, comparison),
-                "verdict": comparison.verdict if comparison else None,
-            }
-        )
-    return {"names": names, "rows": rows, "n": max((figure.n for figure in report.speakers), default=0)}
+    names, rows = by_speaker(report.speakers, report.comparisons)
+    table = [
+        {
+            "label": measure_of(row.measure).label,
+            "meaning": measure_of(row.measure).meaning,
+            "cells": [_in_words(row.measure, figure) for figure in row.figures],
+            "difference": _difference(row.measure, row.beside_prompted),
+            "verdict": row.beside_prompted.verdict if row.beside_prompted else None,
+        }
+        for row in rows
+    ]
+    most = max((figure.n for row in rows for figure in row.figures if figure), default=0)
+    return {"names": names, "rows": table, "n": most}
 
 
 def _in_words(measure: str, figure: SpeakerFigure | None) -> str:

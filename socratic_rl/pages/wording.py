@@ -1,9 +1,9 @@
 """How the figures of an evaluation are named, judged and said in words."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from socratic_rl.measures.figures import TOPIC, Estimate, Figure, JudgeAgreement
+from socratic_rl.measures.figures import TOPIC, Estimate, Figure, JudgeAgreement, SpeakerComparison, SpeakerFigure
 from socratic_rl.measures.registry import MEASURES, Measure
 from socratic_rl.pages.page import Row, rounded
 
@@ -192,3 +192,27 @@ def pivoted(lines: Iterable[Row]) -> dict[str, Any]:
         "columns": list(columns.values()),
         "rows": [{**row, "lines": [row["lines"].get(name) for name in columns]} for row in rows.values()],
     }
+
+
+class SpeakerRow(NamedTuple):
+    """What all speakers do by one measure."""
+
+    measure: str
+    figures: list[SpeakerFigure | None]
+    """In the order of the speakers; None where one has no row."""
+    beside_prompted: SpeakerComparison | None
+    """The tutor beside the prompted base."""
+
+
+def by_speaker(
+    figures: Sequence[SpeakerFigure], comparisons: Sequence[SpeakerComparison]
+) -> tuple[list[str], list[SpeakerRow]]:
+    """The speakers, the tutor last, and a row for each measure of all replies."""
+    speakers = [*dict.fromkeys(row.against for row in comparisons), "tutor"]
+    values = {(figure.measure, figure.speaker): figure for figure in figures if figure.kind == "all"}
+    beside = {row.measure: row for row in comparisons if row.kind == "all" and row.against == "prompted"}
+    measures = dict.fromkeys(row.measure for row in comparisons)
+    return speakers, [
+        SpeakerRow(measure, [values.get((measure, name)) for name in speakers], beside.get(measure))
+        for measure in measures
+    ]

@@ -9,8 +9,10 @@ import pytest
 import socratic_rl.pages.report
 from socratic_rl.core import files
 from socratic_rl.core.files import write_jsonl
+from socratic_rl.measures.comparisons import speaker_comparison, speaker_figure, with_verdicts
 from socratic_rl.measures.figures import Figure, FigureFile
 from socratic_rl.measures.registry import failures
+from socratic_rl.pages import console
 from socratic_rl.pages.marked_replies import select
 from socratic_rl.pages.report import TITLE, Report, from_folder, render, write
 
@@ -486,3 +488,48 @@ def test_text_has_enough_contrast(scheme: int) -> None:
     for name, ground in shown:
         darker, lighter = sorted((colours[name], colours[ground]))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"{name} on {ground}"
+
+
+# ---- speakers ----
+
+
+def speakers() -> dict[str, Any]:
+    """Of twelve replies each; on pairs there are more rows."""
+    problems = [f"p{number}" for number in range(12)]
+    helps: dict[str, list[Any]] = {"base": [0] * 12, "prompted": [1] * 2 + [0] * 10, "<i>round": [1] * 6 + [0] * 6}
+    helps |= {"tutor": [1] * 10 + [0] * 2}
+    figures = [speaker_figure("helps", "all", name, side, problems, share=True) for name, side in helps.items()]
+    figures += [speaker_figure("words", "all", "tutor", [9] * 12, problems, share=False)]
+    figures += [speaker_figure("preference_accuracy", "all", "tutor", [1] * 40, ["p"] * 40, share=True)]
+    compared = [
+        speaker_comparison("helps", "all", name, helps["tutor"], side, problems, share=True, seed=0)
+        for name, side in helps.items()
+        if name != "tutor"
+    ]
+    compared.append(
+        speaker_comparison("words", "all", "prompted", [9] * 12, [None] * 12, problems, share=False, seed=0)
+    )
+    verdicts = with_verdicts(compared, {"helps": 1, "words": 0}, "helps", "prompted")
+    return {"speakers": figures, "comparisons": verdicts}
+
+
+def test_the_page_opens_with_all_speakers_side_by_side() -> None:
+    said = text(facts={"headline": "helps: <b>more", "validated": "a", "base": "llama"}, **speakers())
+    assert said.index("Does it help? helps: <b>more") < said.index("What came out")
+    # the headline is no fact among others
+    assert said.count("helps: <b>more") == 1
+    assert "Of 12 replies of each speaker The reply Base Prompted <i>round Tutor Tutor − prompted Verdict" in said
+    assert re.search(r"Helps 0% 17% 50% 83% \+67 \[\d+, \d+\] better", said)
+    # nothing to compare, and a speaker without a row
+    assert "Words – – – 9.0 –" in said
+    assert "Does it help?" not in text(metrics=[metric()])
+
+
+def test_the_terminal_shows_the_same_speakers(capsys: pytest.CaptureFixture[str]) -> None:
+    console.speakers_table(*speakers().values())
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "measure base prompted <i>round tutor tutor − prompted verdict" in lines
+    assert any(
+        re.fullmatch(r"helps 0\.00 0\.17 0\.50 0\.83 \+0\.67 \[0\.\d\d, 0\.\d\d\] better", line) for line in lines
+    )
+    assert "words – – – 9.00 –" in lines
