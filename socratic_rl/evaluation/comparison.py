@@ -202,7 +202,7 @@ def _measure(
     between = {name: ByTransformers(model, tutor.tokenizer, options.sampling) for name, model in opened.items()}
     generators = {"base": repliers.generators["base"], **between, "tutor": repliers.generators["tutor"]}
     replies_of = {name: replies(generator, turns, seed, f"{name} replies") for name, generator in generators.items()}
-    others, missing = other_speakers(tutor, by_sft, repliers, turns, options)
+    others, notes = other_speakers(tutor, by_sft, repliers, turns, options)
     every = {**replies_of, **others}
     speakers, comparisons = speaker_rows(every, [turn.problem_id for turn in turns], problems, on_pairs, seed)
     return _Measured(
@@ -214,7 +214,7 @@ def _measure(
             "headline": headline(speakers, comparisons),
             "validated": VALIDATED,
             "benchmark": benchmark_hash(turns),
-            **missing,
+            **notes,
         },
     )
 

@@ -59,7 +59,7 @@ def sft_tutor(folder: str | None, tutor: Tutor) -> Tutor | None:
 def other_speakers(
     tutor: Tutor, by_sft: Tutor | None, repliers: Repliers, turns: Sequence[HeldOutTurn], options: Options
 ) -> tuple[dict[str, Sequence[MarkedText]], dict[str, str]]:
-    """What the other speakers say at each turn, by speaker, and why one of them is left out.
+    """What the other speakers say at each turn, by speaker, and what to know of them: why one is left out, which it is.
 
     They are the prompted base, the tutor by SFT alone where there is one, the fixed sentence, and the dialogue's
     teacher.
@@ -74,18 +74,20 @@ def other_speakers(
     base, prompt = repliers.generators["base"], few_shot()
     longest = max(len(token_ids(tutor.tokenizer, [*prompt, *turn.prompt], prompt=True)) for turn in turns)
     spoken: dict[str, Sequence[MarkedText]] = {}
-    missing = {}
+    notes = {}
     if longest <= prompt_room(base):
         spoken[PROMPTED] = replies(base, turns, options.seed, f"{PROMPTED} replies", prompt)
     else:
-        missing[PROMPTED] = f"left out: {longest} tokens of prompt do not fit beside the reply"
+        notes[PROMPTED] = f"left out: {longest} tokens of prompt do not fit beside the reply"
     if by_sft:
+        # whoever reads the figures sees which losses it was trained with
+        notes["sft"] = f"{by_sft.folder}: {by_sft.settings_line()}"
         opened = partial(tutor.round, by_sft)
         generator = ByTransformers(opened, tutor.tokenizer, options.sampling)
         spoken["sft"] = replies(generator, turns, options.seed, "sft replies")
     for name, text_of in ((FIXED, lambda _: options.fixed), (TEACHER, lambda turn: turn.reference)):
         spoken[name] = [MarkedText(text=text_of(turn), marks=marks(text_of(turn), False, turn)) for turn in turns]
-    return spoken, missing
+    return spoken, notes
 
 
 def benchmark_hash(turns: Sequence[HeldOutTurn]) -> str:

@@ -56,6 +56,7 @@ def test_two_rounds(trained: Path, data: Path, tmp_path: Path):
     # the first round stands in for a tutor by SFT alone, and says what it says as a round
     cut_off = {row["speaker"]: row["value"] for row in evaluation["figures"] if row["measure"] == "cut_off"}
     assert cut_off["sft"] == cut_off["round 1"]
+    assert evaluation["facts"]["sft"].startswith(f"{first}: ") and "loss_type" in evaluation["facts"]["sft"]
     assert all(row["others"]["sft"]["text"] == row["earlier"][0]["text"] for row in rows(tmp_path / "replies.jsonl"))
     metrics = evaluation["metrics"]
     for row in metrics:
