@@ -31,7 +31,7 @@ SHARE = 0.5
 
 
 CONTACT = 0.15
-"""The least ``letters`` or ``words`` with which a reply speaks of a step at all."""
+"""The least ``words`` with which a reply speaks of a step at all; ``letters`` are also shared by "What is the …"."""
 
 
 _FUNCTION_WORDS = frozenset(
@@ -202,9 +202,5 @@ def points_at(reply: str, problem: str, steps: tuple[Step, ...]) -> tuple[int, .
     return tuple(
         index
         for index, probability in enumerate(likely)
-        if probability >= SHARE * max(likely) and _touches(features(reply, problem, steps, index))
+        if probability >= SHARE * max(likely) and features(reply, problem, steps, index)["words"] >= CONTACT
     )
-
-
-def _touches(compared: dict[str, float]) -> bool:
-    return compared["words"] >= CONTACT or compared["letters"] >= CONTACT

@@ -5,12 +5,19 @@ from fractions import Fraction
 
 import pytest
 
-from socratic_rl.core.dialogue import Message, Step
+from socratic_rl.conversations import Starter
+from socratic_rl.core.dialogue import Message, Problem, Step
 from socratic_rl.measures.measured_reply import MeasuredReply
 from socratic_rl.measures.operations import operations
 from socratic_rl.measures.registry import marks_of
 from socratic_rl.measures.steps import due_step, result
 from tests.unit.measures.worked_problem import PROBLEM, STEPS
+
+
+@pytest.fixture(scope="module")
+def starter() -> list[Problem]:
+    """The problems that come with the project."""
+    return list(Starter(name="starter").read())
 
 
 def marks(text: str, *turns: str, cut_off: bool = False) -> dict[str, bool | int | None]:
@@ -168,3 +175,28 @@ def test_a_reply_helps_where_it_points_at_the_due_step_alone_and_does_no_harm() 
 )
 def test_a_fixed_sentence_does_not_help(text: str) -> None:
     assert [marks(text)["helps"], marks(text, "What first?", "The notebooks cost $11.")["helps"]] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is the answer to that?",
+        "What is the answer to the question?",
+        "What would you do next?",
+        "What is the first step?",
+        "How many are there?",
+        "How much is that in all?",
+        "What do you think about that?",
+        "Are you sure about that?",
+        "Bananas fly over what?",
+    ],
+)
+def test_no_fixed_sentence_helps_at_the_beginning_of_the_starter_problems(text: str, starter: list[Problem]) -> None:
+    helps = [
+        marks_of(
+            MeasuredReply.of(text, p.answer, p.question, [{"role": "user", "content": p.question}], False, p.steps)
+        )["helps"]
+        for p in starter
+    ]
+    assert len(helps) == 160
+    assert helps.count(True) / len(helps) <= 0.05
